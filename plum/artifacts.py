@@ -1,0 +1,341 @@
+"""The only place that knows the files of a run: names, columns, manifests, atomic writes and lineage.
+
+A stage writes into a hidden sibling of its folder, ``.<stage>.partial``, and renames it when complete. The sibling
+keeps the stage's training checkpoint, so a killed stage goes on from it; it is thrown away when the stage's
+configuration or inputs have changed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import logging
+import platform
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import plum
+from plum import runtime
+from plum.errors import PlumError
+
+logger = logging.getLogger(__name__)
+
+DATA, FEATURES, TOKENIZE, CPT, FINETUNE, DENSE, EVAL = (
+    "data",
+    "features",
+    "tokenize",
+    "cpt",
+    "finetune",
+    "dense",
+    "eval",
+)
+COMMANDS = {
+    DATA: "plum data prepare",
+    FEATURES: "plum tokenize",
+    TOKENIZE: "plum tokenize",
+    CPT: "plum cpt",
+    FINETUNE: "plum finetune",
+    DENSE: "plum eval",
+    EVAL: "plum eval",
+}
+INTERACTIONS = "data/interactions.parquet"
+ITEMS = "data/items.parquet"
+USERS = "data/users.parquet"
+SPLIT = "data/split.parquet"
+TRUTH = "data/truth.safetensors"
+DATA_SUMMARY = "data/summary.json"
+SEMANTIC_IDS = "tokenize/semantic_ids.parquet"
+QUALITY = "tokenize/quality.json"
+RQVAE = "tokenize/rqvae.safetensors"
+CPT_MODEL = "cpt/model"
+FINETUNE_MODEL = "finetune/model"
+DENSE_MODEL = "dense/dense.safetensors"
+EVAL_METRICS = "eval/metrics.json"
+RECOMMENDATIONS = "eval/recommendations.parquet"
+
+LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "pandas", "scikit-learn", "faiss-cpu")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What made a folder: enough to repeat it, and to see whether it is still up to date."""
+
+    stage: str
+    config: dict[str, Any]
+    seed: int
+    versions: dict[str, str]
+    inputs: dict[str, str]
+    outputs: dict[str, str] = field(default_factory=dict)
+    started: str = ""
+    duration_s: float = 0.0
+    peak_memory_mib: float = 0.0
+
+    def fingerprint(self) -> dict[str, Any]:
+        """The part that decides whether work can be reused: configuration, seed, inputs and plum's version."""
+        config = json.loads(json.dumps(self.config, default=str))
+        return {"config": config, "seed": self.seed, "inputs": self.inputs, "plum": self.versions.get("plum")}
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON whole or not at all; NaN is not JSON and becomes null."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(_finite(value), indent=2, sort_keys=False, default=str) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of a run.
+
+    Raises:
+        PlumError: if it is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PlumError(f"{path} is missing", None, "run the stage that writes it") from None
+    except ValueError as error:
+        raise PlumError(f"{path} is not JSON", str(error), "run the stage that writes it again with --force") from None
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+class StageRun:
+    """One stage at work in a run folder: is there anything to do, where to write, what to record.
+
+    Args:
+        workdir: the run folder.
+        stage: the stage's folder in it.
+        config: what the stage's result depends on.
+        seed: the run's seed.
+        inputs: names of the run's files that the stage reads (``"data/items.parquet"``).
+        sources: files from outside the run that it reads; recorded by name.
+
+    Raises:
+        PlumError: if an input is missing, or inputs were made from different versions of the same file.
+    """
+
+    def __init__(
+        self,
+        workdir: Path,
+        stage: str,
+        config: Mapping[str, Any],
+        seed: int,
+        inputs: Sequence[str],
+        sources: Sequence[Path] = (),
+    ) -> None:
+        self.workdir = workdir
+        self.stage = stage
+        self.folder = workdir / stage
+        self.partial = workdir / f".{stage}.partial"
+        self._retired = workdir / f".{stage}.retired"
+        _restore(self.folder, self.partial, self._retired)
+        hashes = _input_hashes(workdir, stage, inputs)
+        hashes.update({f"source/{path.name}": sha256(path) for path in sources})
+        self.manifest = Manifest(stage, dict(config), seed, _versions(), hashes)
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the stage's training keeps its checkpoint while the stage is not complete."""
+        return self.partial / "checkpoint"
+
+    def is_complete(self) -> bool:
+        """Whether the folder was made with this configuration, seed and inputs, and its files are as it left them."""
+        if not (self.folder / "manifest.json").exists():
+            return False
+        there = read_manifest(self.folder)
+        if there.fingerprint() != self.manifest.fingerprint():
+            return False
+        changed = [n for n, h in there.outputs.items() if not (self.folder / n).is_file() or sha256(self.folder / n) != h]
+        if changed:
+            logger.warning("%s/: %s changed since the stage wrote it; making it again", self.stage, ", ".join(changed))
+        return not changed
+
+    @contextmanager
+    def writing(self, force: bool = False) -> Iterator[Path]:
+        """Open the hidden folder to write into; on success record the manifest and put it in its place.
+
+        Args:
+            force: start afresh, whatever an interrupted run left.
+        """
+        started, clock = datetime.now(timezone.utc), time.monotonic()
+        runtime.reset_peak_memory()
+        with _lock(self.workdir):
+            self._open_partial(force)
+            yield self.partial
+            shutil.rmtree(self.checkpoint, ignore_errors=True)
+            (self.partial / "fingerprint.json").unlink()
+            manifest = Manifest(
+                **{
+                    **self.manifest.__dict__,
+                    "outputs": {
+                        str(path.relative_to(self.partial)): sha256(path)
+                        for path in sorted(self.partial.rglob("*"))
+                        if path.is_file()
+                    },
+                    "started": started.isoformat(timespec="seconds"),
+                    "duration_s": round(time.monotonic() - clock, 3),
+                    "peak_memory_mib": round(runtime.peak_memory_mib(), 1),
+                }
+            )
+            write_json(self.partial / "manifest.json", asdict(manifest))
+            _put_in_place(self.folder, self.partial, self._retired)
+
+    def _open_partial(self, force: bool) -> None:
+        mark = self.partial / "fingerprint.json"
+        if self.partial.exists() and (
+            force or not mark.exists() or read_json(mark) != json.loads(json.dumps(self.manifest.fingerprint()))
+        ):
+            shutil.rmtree(self.partial)
+        if self.checkpoint.exists():
+            logger.info("%s: going on from the checkpoint of an interrupted run", self.stage)
+        self.partial.mkdir(parents=True, exist_ok=True)
+        write_json(mark, self.manifest.fingerprint())
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read a folder's manifest.
+
+    Raises:
+        PlumError: if there is none, or it is not one.
+    """
+    values = read_json(folder / "manifest.json")
+    try:
+        return Manifest(**values)
+    except TypeError as error:
+        raise PlumError(f"{folder}/manifest.json is not a manifest", str(error), "run the stage with --force") from None
+
+
+def _restore(folder: Path, partial: Path, retired: Path) -> None:
+    """Finish a replacement that was cut off between its two renames."""
+    if (partial / "manifest.json").exists():
+        _put_in_place(folder, partial, retired)
+    elif retired.exists() and not folder.exists():
+        retired.replace(folder)
+    shutil.rmtree(retired, ignore_errors=True)
+
+
+def _put_in_place(folder: Path, partial: Path, retired: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(retired, ignore_errors=True)
+        folder.replace(retired)
+    partial.replace(folder)
+    shutil.rmtree(retired, ignore_errors=True)
+
+
+@contextmanager
+def _lock(workdir: Path) -> Iterator[None]:
+    workdir.mkdir(parents=True, exist_ok=True)
+    with (workdir / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise PlumError(
+                f"another plum process is working in {workdir}", None, "wait for it, or give another --workdir"
+            ) from None
+        yield
+
+
+def _versions() -> dict[str, str]:
+    versions = {"plum": plum.__version__, "python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
+
+
+def _input_hashes(workdir: Path, stage: str, inputs: Sequence[str]) -> dict[str, str]:
+    """Hashes of the inputs, after checking that they belong together.
+
+    A folder made from another split or SID table than the one now in the run is refused.
+    """
+    manifests: dict[str, Manifest] = {}
+    for folder in dict.fromkeys(name.split("/")[0] for name in inputs):
+        if not (workdir / folder / "manifest.json").exists():
+            raise PlumError(
+                f"{stage} needs {workdir / folder}/, which is not there",
+                None,
+                f"run `{COMMANDS[folder]}` first, or `plum run` for all stages",
+            )
+        manifests[folder] = read_manifest(workdir / folder)
+    for folder, manifest in manifests.items():
+        for name, made_from in manifest.inputs.items():
+            owner, _, rest = name.partition("/")
+            if owner == "source" or not (workdir / owner / "manifest.json").exists():
+                continue
+            now = read_manifest(workdir / owner).outputs.get(rest)
+            if now != made_from:
+                raise PlumError(
+                    f"{workdir / folder}/ was made from another {name} than the one now in the run",
+                    f"SHA-256 {made_from[:12]}… then, {(now or 'missing')[:12]}… now",
+                    f"run `{COMMANDS[folder]}` again, or `plum run`, which runs what is out of date",
+                )
+    hashes = {}
+    for name in inputs:
+        folder, _, rest = name.partition("/")
+        outputs = manifests[folder].outputs
+        matches = {f"{folder}/{n}": h for n, h in outputs.items() if n == rest or n.startswith(rest + "/")}
+        if not matches:
+            raise PlumError(f"{workdir / name} is missing", None, f"run `{COMMANDS[folder]} --force`")
+        hashes.update(matches)
+    return hashes
+
+
+def has(workdir: Path, name: str) -> bool:
+    """Whether a completed run holds a file of this name (``"data/truth.safetensors"``)."""
+    folder, _, rest = name.partition("/")
+    return (workdir / folder / "manifest.json").exists() and rest in read_manifest(workdir / folder).outputs
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Read a Parquet file of a run.
+
+    Raises:
+        PlumError: if it is missing, damaged or lacks a column.
+    """
+    import pyarrow
+
+    try:
+        return pd.read_parquet(path, columns=list(columns) if columns else None)
+    except FileNotFoundError:
+        raise PlumError(f"{path} is missing", None, "run the stage that writes it") from None
+    except (pyarrow.ArrowInvalid, OSError, ValueError) as error:
+        raise PlumError(f"{path} can't be read", str(error), "run the stage that writes it with --force") from None
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a Parquet file, zstd-compressed, without an index."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.to_parquet(path, index=False, compression="zstd")

@@ -1,0 +1,372 @@
+"""One typed config per stage, read from YAML and ``--set key=value``; every mistake is reported at once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from plum.errors import PlumError
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are mistakes, values are checked, nothing changes afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class MovieLensSource(Section):
+    """A MovieLens release in its original layout (GroupLens)."""
+
+    kind: Literal["movielens"]
+    release: Literal["ml-100k", "ml-latest-small", "ml-latest", "ml-1m", "ml-10m", "ml-20m", "ml-25m", "ml-32m"]
+
+
+class AmazonSequencesSource(Section):
+    """Amazon 2014 5-core sequences, ``NAME.txt`` and ``NAME_item2attributes.json``, in ``<data home>/amazon-2014``."""
+
+    kind: Literal["amazon-sequences"]
+    name: str
+
+
+class AmazonReviewsSource(Section):
+    """Raw Amazon review and metadata JSONL(.gz) of 2014, 2018 or 2023."""
+
+    kind: Literal["amazon-reviews"]
+    reviews: Path
+    metadata: Path | None = None
+
+
+class LogsSource(Section):
+    """Your own logs: CSV, TSV, Parquet or JSONL with a mapping from our column names to yours."""
+
+    kind: Literal["logs"]
+    interactions: Path
+    items: Path | None = None
+    users: Path | None = None
+    columns: dict[str, str] = {}
+    item_columns: dict[str, str] = {}
+    topic_separator: str = "|"
+    timestamp_unit: Literal["auto", "s", "ms", "iso"] = "auto"
+    encoding: str = "utf-8"
+
+
+class SyntheticSource(Section):
+    """Made-up data with a planted truth, so that the best reachable recall is known."""
+
+    kind: Literal["synthetic"]
+    n_users: Count = 2000
+    n_items: Count = 300
+    seed: int = 0
+
+
+Source = Annotated[
+    MovieLensSource | AmazonSequencesSource | AmazonReviewsSource | LogsSource | SyntheticSource,
+    Field(discriminator="kind"),
+]
+
+
+class SplitConfig(Section):
+    """Which interactions train, validate and test."""
+
+    protocol: Literal["leave-one-out", "temporal"] = "leave-one-out"
+    valid_share: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.1
+    """temporal only: share of interactions, by time, in the validation part."""
+    test_share: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.1
+    """temporal only: share of interactions, by time, in the test part."""
+    ties: Literal["shuffle", "keep"] = "shuffle"
+    """Order of a user's interactions that share a timestamp: seeded shuffle, or as they stand in the input."""
+    k_core_users: Annotated[int, Field(ge=0)] = 0
+    k_core_items: Annotated[int, Field(ge=0)] = 0
+
+
+class DataConfig(Section):
+    """Stage ``data prepare``: source, checks and split."""
+
+    source: Source
+    split: SplitConfig = SplitConfig()
+    max_bad_share: Share = 0.01
+    """Refuse the source if a larger share of its rows can't be used."""
+    tags_as_text: bool = True
+    """Append users' free-text tags to an item's description, those on held-out interactions left out."""
+
+
+class ModalityConfig(Section):
+    """One content embedding of every item."""
+
+    encoder: Literal["tfidf", "topics", "sentence-transformers", "file"] = "tfidf"
+    fields: list[Literal["title", "topics", "creator", "description"]] = ["title", "creator", "description"]
+    dimensions: Count = 64
+    """Width after SVD, for tfidf."""
+    model: str | None = None
+    """sentence-transformers: a hub id, a local folder, or ``package:NAME`` for a model that a Python package ships."""
+    path: Path | None = None
+    """file: a float32 .npy of shape (N, D), rows in the order of items.parquet."""
+
+
+class FeaturesConfig(Section):
+    """Item content -> dense vectors, one per modality."""
+
+    modalities: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], ModalityConfig] = Field(
+        default={
+            "text": ModalityConfig(),
+            "topics": ModalityConfig(encoder="topics", fields=["topics"]),
+        },
+        min_length=1,
+    )
+
+
+class TrainingConfig(Section):
+    """What every trained model shares."""
+
+    epochs: Count
+    batch_size: Count
+    learning_rate: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    warmup_share: Share = 0.05
+    schedule: Literal["constant", "cosine"] = "cosine"
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    checkpoint_steps: Count = 200
+    """Steps between checkpoints, from which a killed stage goes on."""
+
+
+class TokenizeConfig(TrainingConfig):
+    """Items -> Semantic IDs by an RQ-VAE (PLUM section 2.1; TIGER section 3.1)."""
+
+    epochs: Count = 500
+    batch_size: Count = 256
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    method: Literal["rqvae", "rqkmeans"] = "rqvae"
+    codebook_sizes: list[Annotated[int, Field(ge=2)]] | None = None
+    """Codes per level; by default chosen from the catalogue size (see ``plum.sid.table.default_sizes``)."""
+    latent_dim: Count = 32
+    hidden_dim: Count = 128
+    beta: Annotated[float, Field(ge=0)] = 0.25
+    """Weight of the commitment term (PLUM section 2.1)."""
+    progressive_masking: bool = True
+    """Each step reconstructs from the first r levels, r drawn uniformly (PLUM section 2.1)."""
+    contrastive_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the co-occurrence term (PLUM section 2.1); 0 turns it off."""
+    cooccurrence_window: Count = 3
+    """Items at most this far apart in a training history are a positive pair."""
+    collision: Literal["suffix", "share"] = "suffix"
+    """suffix: one more code tells items with equal codes apart (TIGER); share: they share their SID (PLUM)."""
+    min_usage: Share = 0.25
+    """Stop if a level uses a smaller share of its codes."""
+
+
+class ScratchModelConfig(Section):
+    """Shape of the small Llama-type model that ``base: scratch`` trains from random weights."""
+
+    hidden_size: Count = 128
+    layers: Count = 4
+    heads: Count = 4
+    intermediate_size: Count = 384
+    text_vocabulary: Annotated[int, Field(ge=300)] = 2000
+    """Size of the byte-level BPE vocabulary, Semantic IDs not counted."""
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> ScratchModelConfig:
+        if self.hidden_size % self.heads:
+            raise ValueError(f"hidden_size {self.hidden_size} can't be divided by heads {self.heads}")
+        return self
+
+
+class CptConfig(TrainingConfig):
+    """Continued pre-training (PLUM section 2.2)."""
+
+    epochs: Count = 10
+    """Passes over the behaviour corpus."""
+    batch_size: Count = 32
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    base: str = "scratch"
+    """``scratch``, or a local folder or hub id of a decoder-only model."""
+    scratch: ScratchModelConfig = ScratchModelConfig()
+    context_length: Annotated[int, Field(ge=16)] = 256
+    behaviour_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
+    """Share of training tokens from user behaviour; the rest is item metadata (PLUM section 2.2: half and half)."""
+    max_history: Count = 50
+
+
+class FinetuneConfig(TrainingConfig):
+    """Generative retrieval: history -> the next item's SID (PLUM section 2.3)."""
+
+    epochs: Count = 30
+    batch_size: Count = 16
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    max_history: Count = 50
+    """Items of history the model sees (PLUM: about the last 100 watches)."""
+    history_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Chance that an item of a training history is left out, drawn anew each epoch."""
+    patience: Count = 5
+    """Stop after this many validations without a better Recall@10."""
+    validation_users: Count = 2000
+    """At most this many users, drawn by the seed, are decoded at each validation."""
+    validation_beams: Count = 20
+
+
+class DenseConfig(TrainingConfig):
+    """The dense baseline: SASRec-type model, full-softmax cross-entropy."""
+
+    epochs: Count = 100
+    batch_size: Count = 64
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    hidden_size: Count = 64
+    layers: Count = 2
+    heads: Count = 2
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.3
+    max_history: Count = 50
+    patience: Count = 10
+
+
+class EvalConfig(Section):
+    """Which retrievers are compared, and how."""
+
+    dense: DenseConfig = DenseConfig()
+    cutoffs: list[Count] = [1, 5, 10, 50]
+    beams: Count = 50
+    filter_seen: bool = True
+    """Headline: items of the user's history are never recommended; the other way is reported beside it."""
+    resamples: Count = 2000
+    """Bootstrap and permutation resamples."""
+    cold_below: Count = 5
+    """An item with fewer training interactions than this is cold."""
+    examples: Annotated[int, Field(ge=0)] = 5
+
+    @model_validator(mode="after")
+    def _beams_reach(self) -> EvalConfig:
+        if self.beams < max(self.cutoffs):
+            raise ValueError(f"beams {self.beams} is smaller than the largest cutoff {max(self.cutoffs)}")
+        if 10 not in self.cutoffs:
+            raise ValueError("cutoffs must hold 10, the headline")
+        return self
+
+
+class RunConfig(Section):
+    """A whole pipeline."""
+
+    title: str = "plum"
+    workdir: Path
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    data: DataConfig
+    features: FeaturesConfig = FeaturesConfig()
+    tokenize: TokenizeConfig = TokenizeConfig()
+    cpt: CptConfig = CptConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+    eval: EvalConfig = EvalConfig()
+
+
+def load_config(path: Path | None, settings: Iterable[str] = (), **overrides: Any) -> RunConfig:
+    """Read a pipeline's YAML and apply ``--set`` settings, then command-line overrides.
+
+    Args:
+        path: the YAML file, or None for settings alone.
+        settings: ``key=value`` with dots between levels, the value in YAML: ``finetune.epochs=3``.
+        overrides: top-level keys (``workdir``, ``seed``, ``device``); None leaves the file's value.
+
+    Raises:
+        PlumError: naming all mistakes at once, and the nearest known key for an unknown one.
+    """
+    values = _read_yaml(path) if path else {}
+    for setting in settings:
+        _apply(values, setting)
+    values.update({key: value for key, value in overrides.items() if value is not None})
+    if "workdir" not in values:
+        values["workdir"] = Path("runs") / (path.stem if path else "default")
+    return validate(values, where=str(path) if path else "the settings")
+
+
+def validate(values: Mapping[str, Any], where: str) -> RunConfig:
+    """Check a nested mapping as a ``RunConfig``.
+
+    Raises:
+        PlumError: with every mistake in one message.
+    """
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        mistakes = [_mistake(entry) for entry in error.errors()]
+        raise PlumError(
+            f"{where}: {len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''} in the configuration",
+            "\n    " + "\n    ".join(mistakes),
+            "mend these keys; pipelines/*.yaml show working examples",
+        ) from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        here = sorted(str(p) for p in Path("pipelines").glob("*.yaml"))
+        raise PlumError(
+            f"no configuration at {path}", f"pipelines here: {', '.join(here) or 'none'}", "give --config FILE"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise PlumError(f"{path} can't be read as YAML", str(error), "mend the file") from None
+    if not isinstance(values, dict):
+        raise PlumError(f"{path} holds no configuration", f"{type(values).__name__}", "write `key: value` lines")
+    return values
+
+
+def _apply(values: dict[str, Any], setting: str) -> None:
+    key, sign, raw = setting.partition("=")
+    if not sign or not key:
+        raise PlumError("--set needs key=value", setting, "for example --set finetune.epochs=3")
+    try:
+        value = yaml.safe_load(raw)
+    except yaml.YAMLError:
+        raise PlumError(f"--set {key}: the value is not YAML", raw, "quote it") from None
+    node = values
+    *parents, last = key.split(".")
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise PlumError(f"--set {key}: {parent} is a value, not a section", repr(child), "shorten the key")
+        node = child
+    node[last] = value
+
+
+def _mistake(entry: Any) -> str:
+    # The discriminator's value ("movielens") stands in pydantic's path of a union; users don't write it as a key.
+    kinds = {"movielens", "amazon-sequences", "amazon-reviews", "logs", "synthetic"}
+    path = [str(part) for part in entry["loc"]]
+    shown = ".".join(p for i, p in enumerate(path) if not (p in kinds and i > 0 and path[i - 1] == "source"))
+    if entry["type"] == "extra_forbidden":
+        known = _keys_beside(path)
+        near = difflib.get_close_matches(path[-1], known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(known))}"
+        return f"{shown}: unknown key; {hint}"
+    if entry["type"] == "missing":
+        return f"{shown}: missing"
+    message = entry["msg"].removeprefix("Value error, ")
+    given = entry["input"]
+    return f"{shown or 'configuration'}: {message}" + ("" if isinstance(given, dict) else f" (given: {given!r})")
+
+
+def _keys_beside(path: list[str]) -> list[str]:
+    sources = {
+        "movielens": MovieLensSource,
+        "amazon-sequences": AmazonSequencesSource,
+        "amazon-reviews": AmazonReviewsSource,
+        "logs": LogsSource,
+        "synthetic": SyntheticSource,
+    }
+    section: Any = RunConfig
+    for part in path[:-1]:
+        if part in sources:
+            section = sources[part]
+        elif section is FeaturesConfig and part == "modalities":
+            section = dict
+        elif section is dict:
+            section = ModalityConfig
+        elif part != "source":
+            section = section.model_fields[part].annotation
+    return list(section.model_fields)

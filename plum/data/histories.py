@@ -1,0 +1,70 @@
+"""A split as histories and targets of item rows, the form in which every later part takes interactions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from plum.errors import PlumError
+
+PARTS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Histories:
+    """Each user's interactions by part, as item rows of items.parquet, oldest first.
+
+    Attributes:
+        user_ids: (U,) sorted.
+        train, valid, test: U arrays each, empty where a user has none in that part.
+    """
+
+    user_ids: np.ndarray
+    train: list[np.ndarray]
+    valid: list[np.ndarray]
+    test: list[np.ndarray]
+
+    @classmethod
+    def from_split(cls, split: pd.DataFrame, item_ids: pd.Series) -> Histories:
+        """Build from split.parquet (``user_id, item_id, position, part``) and the catalogue's ids.
+
+        Raises:
+            PlumError: if the split names an item that the catalogue lacks.
+        """
+        rows = pd.Index(item_ids).get_indexer(split["item_id"])
+        if (rows < 0).any():
+            missing = split["item_id"][rows < 0].iloc[0]
+            raise PlumError(
+                "split.parquet names an item that items.parquet lacks",
+                f"item_id {missing!r} and {(rows < 0).sum() - 1} more rows",
+                "run `plum data prepare --force`",
+            )
+        ordered = split.assign(row=rows).sort_values(["user_id", "position"], kind="stable")
+        user_ids, user = np.unique(ordered["user_id"].to_numpy(dtype=str), return_inverse=True)
+        parts = {}
+        for part in PARTS:
+            chosen = (ordered["part"] == part).to_numpy()
+            counts = np.bincount(user[chosen], minlength=len(user_ids))
+            parts[part] = np.split(ordered["row"].to_numpy()[chosen].astype(np.int64), np.cumsum(counts)[:-1])
+        return cls(user_ids, **parts)
+
+    def questions(self, part: str) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
+        """What ``part`` (valid or test) asks: users that have both a history and a target there.
+
+        Returns:
+            users (Q,) indices, their histories (everything before the part) and their targets.
+        """
+        before = [self.train] if part == "valid" else [self.train, self.valid]
+        histories = [np.concatenate(parts) for parts in zip(*before, strict=True)]
+        targets = getattr(self, part)
+        asked = np.array([len(h) > 0 and len(t) > 0 for h, t in zip(histories, targets, strict=True)], dtype=bool)
+        users = np.flatnonzero(asked)
+        return users, [histories[u] for u in users], [targets[u] for u in users]
+
+    def popularity(self, n_items: int) -> np.ndarray:
+        """Training interactions (N,) of each item."""
+        if not self.train:
+            return np.zeros(n_items, dtype=np.int64)
+        return np.bincount(np.concatenate(self.train), minlength=n_items)

@@ -1,0 +1,180 @@
+"""Users' own logs in CSV, TSV, Parquet or JSON Lines, through a mapping from our column names to theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from plum.data.files import Advice, Source
+from plum.data.jsonl import read_jsonl
+from plum.data.readers import Delimited, RawRows, read_delimited, read_parquet
+from plum.data.rows import UNITS, as_text, check_interactions, check_items, item_frame, warn
+from plum.data.tables import INTERACTION_COLUMNS, ITEM_COLUMNS, RawTables, RowProblem, refuse_many_problems
+from plum.errors import PlumError
+
+_SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+_SUFFIXES = "csv, tsv, jsonl (each also with .gz) and parquet"
+
+
+def _advice(key: str) -> Advice:
+    return Advice(
+        f"map it with --set data.source.{key}.OUR_NAME=YOUR_NAME",
+        "save the file as UTF-8, or name its encoding: --set data.source.encoding=cp1252 (or latin-1, utf-16, ...)",
+    )
+
+
+def read_table(
+    path: Path,
+    columns: Mapping[str, str] | None,
+    optional: Collection[str] = (),
+    lists: Collection[str] = (),
+    *,
+    encoding: str,
+    advice: Advice,
+) -> RawRows:
+    """Read a table in the format that the file's suffix names.
+
+    Args:
+        path: a file ending in .csv, .tsv, .jsonl (or any of these with .gz), or .parquet.
+        columns: our name -> the file's name; None reads every column under its own name.
+        optional: columns read if they are there.
+        lists: columns that may hold lists: given back as Python values.
+        encoding: of text files.
+        advice: what to tell users of a file that can't be read.
+
+    Raises:
+        PlumError: for another suffix, and as the readers do.
+    """
+    suffix = Path(path.stem).suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
+    source = Source(path)
+    if suffix in _SEPARATORS:
+        layout = Delimited(separator=_SEPARATORS[suffix], encoding=encoding)
+        return read_delimited(source, layout, columns, optional, lists, advice=advice)
+    if suffix in (".jsonl", ".ndjson"):
+        return read_jsonl(source, columns, optional, lists, encoding=encoding, advice=advice)
+    if path.suffix.lower() in (".parquet", ".pq"):
+        return read_parquet(source, columns, optional, lists, advice=advice)
+    raise PlumError(f"{path.name}: unknown format {path.suffix!r}", f"known: {_SUFFIXES}", "convert or rename the file")
+
+
+def load_logs(
+    interactions: Path,
+    items: Path | None = None,
+    users: Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    item_columns: Mapping[str, str] | None = None,
+    *,
+    topic_separator: str = "|",
+    timestamp_unit: str = "auto",
+    encoding: str = "utf-8",
+    max_bad_share: float = 0.01,
+) -> RawTables:
+    """Read interaction logs, and the items and users they speak of.
+
+    ``user_id``, ``item_id`` and ``timestamp`` are needed; a name that isn't mapped stands for itself. ``rating``,
+    ``reward`` and the item columns ``title``, ``topics``, ``creator``, ``description`` are read where the file has
+    them, and are needed once they are mapped. Other mapped names become extra columns; columns that are neither
+    mapped nor known are not read. Two rows that agree in every column read are repetitions: map an event id as an
+    extra column where such rows are events of their own.
+
+    Args:
+        interactions: the log.
+        items: the catalogue; interactions with other items are unusable. None takes the items from the log.
+        users: user attributes; all columns are kept.
+        columns: our name -> the name in ``interactions`` (and, for ``user_id``, in ``users``).
+        item_columns: our name -> the name in ``items``.
+        topic_separator: between topics that stand in one text.
+        timestamp_unit: ``s`` or ``ms`` since 1970, ``iso`` (UTC where no zone is given), or ``auto``.
+        encoding: of text files.
+        max_bad_share: share of unusable rows, from 0 to 1, over which a file is refused.
+
+    Raises:
+        PlumError: for every mistake in the files or the mapping.
+    """
+    if timestamp_unit not in (*UNITS, "iso", "auto"):
+        raise PlumError(f"unknown timestamp_unit {timestamp_unit!r}", None, "use s, ms, iso or auto")
+    columns = {name: name for name in INTERACTION_COLUMNS[:3]} | dict(columns or {})
+    problems: list[RowProblem] = []
+    catalogue = None
+    if items is not None:
+        mapped = {"item_id": "item_id"} | dict(item_columns or {})
+        advice = _advice("item_columns")
+        item_rows = read_table(items, mapped, ITEM_COLUMNS[1:], ("topics",), encoding=encoding, advice=advice)
+        catalogue, problems = check_items(item_rows, topic_separator=topic_separator, max_bad_share=max_bad_share)
+    rows = read_table(interactions, columns, INTERACTION_COLUMNS[3:], encoding=encoding, advice=_advice("columns"))
+    log_rows, found = check_interactions(
+        rows,
+        timestamp_unit=timestamp_unit,
+        max_bad_share=max_bad_share,
+        known_items=None if catalogue is None else catalogue["item_id"].tolist(),
+        items_name=items.name if items is not None else "",
+    )
+    problems, log_rows = problems + found, _typed_extras(log_rows, rows)
+    people = None
+    if users is not None:
+        people, found = _load_users(users, columns["user_id"], encoding, max_bad_share)
+        problems += found
+    if catalogue is None:
+        catalogue = item_frame({"item_id": list(pd.unique(log_rows["item_id"]))})
+    return RawTables(log_rows, catalogue, people, problems=problems, n_rows=rows.n_read)
+
+
+def _typed_extras(frame: pd.DataFrame, rows: RawRows) -> pd.DataFrame:
+    """Give extra columns that a text format holds as text the type that Parquet would have kept."""
+    for name in frame.columns[len(INTERACTION_COLUMNS) :]:
+        if pa.types.is_string(rows.table.column(name).type):
+            frame[name] = typed(pa.chunked_array([pa.array(frame[name], pa.string())]))
+    return frame
+
+
+def typed(text: pa.ChunkedArray) -> pd.Series:
+    """Give text as int64 if all of it is whole numbers, else as float64 if it is numbers or empty, else as it stands.
+
+    Text such as "007", which a number would not give back, stays text.
+    """
+    if not pc.any(pc.match_substring_regex(text, r"^[+-]?0\d|^\+")).as_py():
+        for kind in (pa.int64(), pa.float64()):
+            try:
+                filled = text if kind == pa.int64() else pc.if_else(pc.equal(text, ""), None, text)
+                numbers = filled.cast(kind)
+            except pa.ArrowInvalid:
+                continue
+            if numbers.null_count < len(numbers) and not (kind == pa.int64() and numbers.null_count):
+                return numbers.to_pandas()
+    return text.to_pandas()
+
+
+def _load_users(
+    path: Path, user_column: str, encoding: str, max_bad_share: float
+) -> tuple[pd.DataFrame, list[RowProblem]]:
+    """Read user attributes, with ``user_id`` in front; the id's column is called as in the log, or ``user_id``."""
+    advice = _advice("columns")
+    rows = read_table(path, None, encoding=encoding, advice=advice)
+    if user_column not in rows.table.column_names and "user_id" in rows.table.column_names:
+        user_column = "user_id"
+    if user_column not in rows.table.column_names:
+        found = f"its columns: {', '.join(map(repr, rows.table.column_names))}"
+        raise PlumError(f"{path.name}: no column {user_column!r}", found, f"name the user's column {user_column!r}")
+    ids = as_text(rows.table.column(user_column), f"{path.name}, column {user_column!r}")
+    attributes = {
+        name: typed(column) if pa.types.is_string(column.type) else column.to_pandas()
+        for name, column in zip(rows.table.column_names, rows.table.columns, strict=True)
+        if name != user_column
+    }
+    frame = pd.DataFrame({"user_id": ids.to_pandas(), **attributes})
+    missing = frame["user_id"].isna() | (frame["user_id"] == "")
+    repeated = frame["user_id"].duplicated() & ~missing
+    problems = list(rows.problems)
+    for mask, reason in ((missing, "user_id is missing"), (repeated, "user_id stands in an earlier row")):
+        if mask.any():
+            first = int(mask.to_numpy().argmax())
+            problems.append(
+                RowProblem(path.name, reason, int(mask.sum()), f"{rows.where(first)}: {ids[first].as_py()!r}")
+            )
+    refuse_many_problems(problems, rows.n_read, max_bad_share)
+    warn(problems)
+    return frame[~(missing | repeated)].reset_index(drop=True), problems

@@ -1,0 +1,284 @@
+"""Read delimited text and Parquet into one form: our column names, and where each row stands in its file.
+
+Text is kept as text here, so that one set of checks (``plum.data.rows``) judges values alike for every format.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from plum.data.files import (
+    Advice,
+    Source,
+    check_encoding,
+    damage_reported,
+    empty_file,
+    looks_like_data,
+    resolve_columns,
+    undecodable,
+)
+from plum.data.tables import RowProblem
+from plum.errors import PlumError
+
+_UNIT_SEPARATOR = "\x1f"  # stands in for "::", which no fast parser takes; it occurs in no text
+_LONGEST_FIELD = 1 << 27  # characters; the csv module's own limit of 2^17 is short for a description
+
+
+@dataclass(frozen=True)
+class Delimited:
+    """How a text file is laid out.
+
+    Args:
+        separator: between fields; ``::`` is allowed in files without quotes.
+        encoding: of the text.
+        quoted: whether fields may stand in double quotes (and then hold separators and line ends).
+        names: the columns of a file without a header line.
+    """
+
+    separator: str = ","
+    encoding: str = "utf-8"
+    quoted: bool = True
+    names: tuple[str, ...] | None = None
+
+
+@dataclass
+class RawRows:
+    """Rows as read, before their values are checked.
+
+    Attributes:
+        name: name of the file, for messages.
+        table: N rows under our column names; strings, or typed columns from Parquet.
+        lists: N values each of the columns that may hold lists (str, list of str or None).
+        where: row number, from 0, -> ``"line 7"``.
+        n_read: rows read, with those that could not be parsed at all.
+        problems: rows that could not be parsed at all.
+        theirs: our column names -> the file's.
+    """
+
+    name: str
+    table: pa.Table
+    where: Callable[[int], str]
+    n_read: int
+    theirs: dict[str, str]
+    lists: dict[str, list[Any]] = field(default_factory=dict)
+    problems: list[RowProblem] = field(default_factory=list)
+
+    def labels(self) -> dict[str, str]:
+        """Our column names -> file and column, for messages."""
+        return {ours: f"{self.name}, column {theirs!r}" for ours, theirs in self.theirs.items()}
+
+
+def open_text(stream: Any, encoding: str) -> io.TextIOWrapper:
+    codec = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
+    return io.TextIOWrapper(stream, encoding=codec, newline="")
+
+
+def _records(source: Source, layout: Delimited) -> Iterator[tuple[int, int, list[str]]]:
+    """Yield (line the record starts on, number of fields, fields) of every record that isn't blank."""
+    with source.open() as stream, open_text(stream, layout.encoding) as text:
+        if len(layout.separator) > 1:
+            for number, line in enumerate(text, 1):
+                if line.strip("\r\n"):
+                    fields = line.rstrip("\r\n").split(layout.separator)
+                    yield number, len(fields), fields
+            return
+        reader = csv.reader(
+            text, delimiter=layout.separator, quoting=csv.QUOTE_MINIMAL if layout.quoted else csv.QUOTE_NONE
+        )
+        csv.field_size_limit(_LONGEST_FIELD)
+        before = 0
+        try:
+            for fields in reader:
+                if fields:
+                    yield before + 1, len(fields), fields
+                before = reader.line_num
+        except csv.Error:  # a field longer than the limit: a quote that never closes, which ends the count of lines
+            yield before + 1, 0, []
+
+
+def _line(source: Source, layout: Delimited, n_fields: int, row: int | None) -> tuple[int, int]:
+    """Find the line of row number ``row`` among the well-formed rows, or of the first malformed row for None.
+
+    Returns:
+        The line, from 1, and the number of fields there. Scanning the file again is slow, but only bad input pays.
+    """
+    records = _records(source, layout)
+    if layout.names is None:
+        next(records)
+    seen = -1
+    for line, found, _ in records:
+        seen += found == n_fields
+        if (row is None and found != n_fields) or (row is not None and seen == row):
+            return line, found
+    return 0, 0
+
+
+def _header(source: Source, layout: Delimited, advice: Advice) -> list[str]:
+    try:
+        first = next(_records(source, layout), None)
+    except UnicodeDecodeError as error:
+        raise undecodable(source, layout.encoding, advice.encoding) from error
+    if first is None:
+        raise empty_file(source)
+    return list(layout.names) if layout.names is not None else first[2]
+
+
+def _parse_delimited(source: Source, layout: Delimited, names: list[str], wanted: list[str]) -> tuple[pa.Table, int]:
+    """Parse with pyarrow. Returns the table under the file's names, and how many rows have too many or few fields."""
+    malformed = 0
+    swallowed = False
+
+    def note(row: Any) -> str:
+        nonlocal malformed, swallowed
+        malformed += 1
+        swallowed |= layout.quoted and "\n" in row.text.strip("\r\n")
+        return "skip"
+
+    separator = layout.separator
+    stream: Any = source.open()
+    if len(separator) > 1:
+        separator = _UNIT_SEPARATOR
+        with stream:
+            stream = io.BytesIO(stream.read().replace(layout.separator.encode(), separator.encode()))
+    with stream:
+        table = pa_csv.read_csv(
+            stream,
+            read_options=pa_csv.ReadOptions(
+                column_names=list(layout.names) if layout.names else None, encoding=layout.encoding, block_size=1 << 23
+            ),
+            parse_options=pa_csv.ParseOptions(
+                delimiter=separator,
+                quote_char='"' if layout.quoted else False,
+                newlines_in_values=layout.quoted,
+                invalid_row_handler=note,
+            ),
+            convert_options=pa_csv.ConvertOptions(
+                column_types={name: pa.string() for name in names}, include_columns=wanted, strings_can_be_null=False
+            ),
+        )
+    if swallowed:
+        raise _unclosed_quote(source, layout, len(names))
+    return table, malformed
+
+
+def _unclosed_quote(source: Source, layout: Delimited, n_fields: int) -> PlumError:
+    line, _ = _line(source, layout, n_fields, None)
+    return PlumError(
+        f"{source.name}: a double quote opened on line {line:,} swallows the lines after it",
+        "a row that spans lines and has the wrong number of fields",
+        "close the quote, or double each quote that belongs to the text",
+    )
+
+
+def read_delimited(
+    source: Source,
+    layout: Delimited,
+    columns: Mapping[str, str] | None,
+    optional: Collection[str] = (),
+    lists: Collection[str] = (),
+    *,
+    advice: Advice,
+) -> RawRows:
+    """Read CSV, TSV or text with another separator.
+
+    Args:
+        source: the file.
+        layout: how it is laid out.
+        columns: our name -> the file's name; None reads every column under its own name.
+        optional: columns read if they are there.
+        lists: columns that hold lists: given back as Python values.
+        advice: what to tell users of a file that can't be read.
+
+    Raises:
+        PlumError: for a file that is missing, empty, damaged, in another encoding or without the columns.
+    """
+    check_encoding(layout.encoding)
+    with damage_reported(source):
+        names = _header(source, layout, advice)
+        if columns is None:
+            if layout.names is None and looks_like_data(names):
+                resolve_columns(source, names, {"user_id": "user_id"}, (), advice)
+            columns = {name: name for name in names}
+        picked = resolve_columns(source, names, columns, optional, advice)
+        wanted = list(dict.fromkeys(picked.values()))
+        try:
+            parsed, malformed = _parse_delimited(source, layout, names, wanted)
+        except (UnicodeDecodeError, pa.ArrowInvalid) as error:
+            if isinstance(error, UnicodeDecodeError) or "UTF8" in str(error):
+                raise undecodable(source, layout.encoding, advice.encoding) from error
+            if "straddling" in str(error):
+                raise _unclosed_quote(source, layout, len(names)) from error
+            raise PlumError(
+                f"{source.name} can't be read as text with separator {layout.separator!r}", str(error), advice.columns
+            ) from error
+        problems = []
+        if malformed:
+            line, found = _line(source, layout, len(names), None)
+            reason = (
+                f"a row has not {len(names)} fields like the header"
+                if layout.names is None
+                else f"a row has not {len(names)} fields"
+            )
+            problems.append(RowProblem(source.name, reason, malformed, f"line {line}: {found} fields"))
+    table = pa.table({ours: parsed.column(theirs) for ours, theirs in picked.items() if ours not in lists})
+    return RawRows(
+        source.name,
+        table,
+        lambda row: f"line {_line(source, layout, len(names), row)[0]}",
+        parsed.num_rows + malformed,
+        picked,
+        {ours: parsed.column(theirs).to_pylist() for ours, theirs in picked.items() if ours in lists},
+        problems,
+    )
+
+
+def read_parquet(
+    source: Source,
+    columns: Mapping[str, str] | None,
+    optional: Collection[str] = (),
+    lists: Collection[str] = (),
+    *,
+    advice: Advice,
+) -> RawRows:
+    """Read Parquet; rows are named by their number, from 1. Args and Raises as in :func:`read_delimited`."""
+    import pyarrow.parquet as pq
+
+    with source.open():
+        pass  # says so if the file isn't there
+    try:
+        with pq.ParquetFile(source.path) as file:
+            names = file.schema_arrow.names
+            wanted = {name: name for name in names} if columns is None else columns
+            picked = resolve_columns(source, names, wanted, optional, advice)
+            parsed = _plain_text(file.read(columns=list(dict.fromkeys(picked.values()))))
+    except (pa.ArrowException, OSError) as error:
+        raise PlumError(
+            f"{source.name} is not a whole Parquet file",
+            f"{error} ({source.path.stat().st_size:,} bytes)",
+            f"copy or write {source.path} again",
+        ) from error
+    return RawRows(
+        source.name,
+        pa.table({ours: parsed.column(theirs) for ours, theirs in picked.items() if ours not in lists}),
+        lambda row: f"row {row + 1}",
+        parsed.num_rows,
+        picked,
+        {ours: parsed.column(theirs).to_pylist() for ours, theirs in picked.items() if ours in lists},
+    )
+
+
+def _plain_text(table: pa.Table) -> pa.Table:
+    """Turn dictionary-encoded and large strings into plain ones; other types stay."""
+    for at, column in enumerate(table.schema):
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        kind = pa.string() if pa.types.is_large_string(kind) else kind
+        if kind != column.type:
+            table = table.set_column(at, column.name, table.column(at).cast(kind))
+    return table

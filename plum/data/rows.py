@@ -1,0 +1,390 @@
+"""Checks on interaction and item rows that every source shares: nothing unusable stays, nothing leaves uncounted."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from plum.data.readers import RawRows
+from plum.data.tables import ITEM_COLUMNS, RowProblem, refuse_many_problems
+from plum.errors import PlumError
+
+log = logging.getLogger(__name__)
+
+MISSING = pa.array(["", "nan", "NaN", "NAN", "null", "NULL", "None"])  # how programs write "no value" into text
+DUPLICATE = "exact repetition of an earlier row"
+UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_EARLIEST, _LATEST = -62_135_596_800, 253_402_300_799  # years 1 to 9999 in seconds: what a calendar date can be
+
+
+def as_text(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    """Give ids as trimmed text: 12 and 12.0 -> "12" (a column of ints with gaps is often stored as float).
+
+    Raises:
+        PlumError: if the column holds lists or structures.
+    """
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column = column.cast(kind.value_type)
+    if pa.types.is_floating(column.type):
+        values = column.combine_chunks()
+        whole = pc.all(pc.or_kleene(pc.equal(values, pc.floor(values)), pc.is_nan(values))).as_py() is not False
+        if whole:
+            column = pa.chunked_array([pc.if_else(pc.is_nan(values), None, values).cast(pa.int64())])
+    try:
+        return pc.utf8_trim_whitespace(column.cast(pa.string()))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise PlumError(
+            f"{name}: values of type {kind} can't be ids or text", str(error), "store text or numbers"
+        ) from error
+
+
+def absent(text: pa.ChunkedArray) -> np.ndarray:
+    """Mask (N,) of the values that say there is none."""
+    return pc.is_in(pc.fill_null(text, ""), value_set=MISSING).to_numpy().astype(bool)
+
+
+def to_numbers(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Read a column as numbers.
+
+    Args:
+        column: N values, text or typed.
+        name: file and column, for messages.
+
+    Returns:
+        Float64 values (N,), NaN where there is none; mask (N,) of missing values (empty, NaN); mask (N,) of values
+        that aren't finite numbers.
+
+    Raises:
+        PlumError: if the type of the column can't be numbers.
+    """
+    if not pa.types.is_string(column.type) and not pa.types.is_large_string(column.type):
+        try:
+            if pa.types.is_boolean(column.type):
+                column = column.cast(pa.int8())
+            values = column.cast(pa.float64(), safe=False).to_numpy()
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise PlumError(f"{name} is of type {column.type}", "numbers are expected", "store numbers") from error
+        missing = np.isnan(values)
+        return values, missing, np.isinf(values)
+    text = pc.utf8_trim_whitespace(column)
+    gone = pc.is_in(pc.fill_null(text, ""), value_set=MISSING)
+    text = pc.if_else(gone, None, text)
+    try:
+        numbers = text.cast(pa.float64())
+    except pa.ArrowInvalid:
+        numbers = pc.if_else(pc.match_substring_regex(text, _NUMBER), text, None).cast(pa.float64())
+    missing = gone.to_numpy().astype(bool)
+    values = pc.fill_null(numbers, float("nan")).to_numpy()
+    return values, missing, ~missing & ~np.isfinite(values)
+
+
+def guess_unit(column: pa.ChunkedArray, name: str) -> str:
+    """Guess how timestamps are written: as numbers (of which size?), or as ISO dates if most of 1,000 aren't numbers.
+
+    10^11 seconds are the year 5138, 10^11 milliseconds 1973: sizes of units don't overlap for dates from 1973 on.
+    """
+    if not pa.types.is_string(column.type) and not pa.types.is_large_string(column.type):
+        head = column
+    else:
+        head = column.slice(0, 1000)
+    values, missing, bad = to_numbers(head, name)
+    good = values[~missing & ~bad]
+    if len(good) * 2 < (~missing).sum():
+        return "iso"
+    size = float(np.median(np.abs(good))) if len(good) else 0.0
+    return "s" if size < 1e11 else "ms" if size < 1e14 else "us" if size < 1e17 else "ns"
+
+
+def to_seconds(column: pa.ChunkedArray, unit: str, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Read a column as seconds since 1970 (UTC), rounded down; dates without a time zone are taken as UTC.
+
+    Args:
+        column: N timestamps: text, numbers, or typed dates, for which ``unit`` says nothing.
+        unit: a key of ``UNITS``, ``iso`` or ``auto``.
+        name: file and column, for messages.
+
+    Returns:
+        Int64 seconds (N,), 0 where unusable; masks (N,) of missing and of unreadable values.
+
+    Raises:
+        PlumError: if the type can't be a time, or not a single value can be read.
+    """
+    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
+        missing = column.is_null().to_numpy().astype(bool)
+        typed = column.cast(pa.timestamp("us", tz=getattr(column.type, "tz", None)), safe=False).cast(pa.int64())
+        return pc.fill_null(typed, 0).to_numpy() // UNITS["us"], missing, np.zeros(len(missing), bool)
+    chosen = guess_unit(column, name) if unit == "auto" else unit
+    if unit == "auto":
+        log.info("%s: timestamps read as %s", name, chosen)
+    if chosen == "iso":
+        text = as_text(column, name)
+        missing = absent(text)
+        parsed = pd.to_datetime(text.to_pandas(), format="ISO8601", utc=True, errors="coerce")
+        bad = parsed.isna().to_numpy() & ~missing
+        seconds = parsed.dt.tz_localize(None).to_numpy().astype("datetime64[s]").astype(np.int64)
+        result = np.where(missing | bad, 0, seconds)
+    else:
+        values, missing, bad = to_numbers(column, name)
+        with np.errstate(invalid="ignore"):
+            scaled = np.floor(values / UNITS[chosen])
+            bad |= ~missing & ((scaled < _EARLIEST) | (scaled > _LATEST))
+        result = np.where(missing | bad, 0, scaled).astype(np.int64)
+    if len(bad) and bad.any() and (bad | missing).all():
+        first = column[int(np.argmax(bad))].as_py()
+        raise PlumError(
+            f"{name}: not one timestamp can be read as {_UNIT_NAMES[chosen]}",
+            f"the first is {first!r}",
+            "set data.source.timestamp_unit to s, ms, iso or auto, whichever fits",
+        )
+    return result, missing, bad
+
+
+_UNIT_NAMES = {
+    "s": "seconds since 1970 (up to the year 9999)",
+    "ms": "milliseconds since 1970",
+    "us": "microseconds since 1970",
+    "ns": "nanoseconds since 1970",
+    "iso": "an ISO 8601 date",
+}
+
+
+def repeats(columns: Iterable[pa.ChunkedArray], keep: np.ndarray) -> np.ndarray:
+    """Find rows that repeat an earlier one in every column, among the rows of ``keep``.
+
+    Args:
+        columns: N values each.
+        keep: mask (N,) of the rows that count.
+
+    Returns:
+        Mask (N,), true from the second occurrence on.
+    """
+    rows = np.flatnonzero(keep)
+    key = np.zeros(len(rows), np.int64)
+    for column in columns:
+        part = column.take(pa.array(rows)) if len(rows) < len(column) else column
+        codes = pc.dictionary_encode(part).combine_chunks().indices.to_numpy(zero_copy_only=False)
+        codes, distinct = pd.factorize(codes)  # -1 where there is no value
+        key = pd.factorize(key)[0] * (len(distinct) + 1) + codes + 1  # below (number of rows + 1)^2: fits in 63 bits
+        # Rows that repeat in every column repeat in the first ones: most rows drop out after user and item.
+        twice = pd.Series(key).duplicated(keep=False).to_numpy()
+        rows, key = rows[twice], key[twice]
+        if not len(rows):
+            break
+    found = np.zeros(len(keep), bool)
+    found[rows] = pd.Series(key).duplicated().to_numpy()
+    return found
+
+
+class Tally:
+    """Counts unusable rows of one file, each under the first reason that strikes it."""
+
+    def __init__(self, rows: RawRows) -> None:
+        self.rows = rows
+        self.bad = np.zeros(rows.table.num_rows, bool)
+        self.problems = list(rows.problems)
+
+    def strike(self, mask: np.ndarray, reason: str, column: str | None = None) -> None:
+        """Mark the rows of ``mask`` (N,) as unusable and note the first of those not yet marked."""
+        new = mask & ~self.bad
+        if not new.any():
+            return
+        first = int(np.argmax(new))
+        shown = [column] if column else list(self.rows.table.column_names)
+        values = ", ".join(repr(self.rows.table.column(name)[first].as_py()) for name in shown)
+        example = f"{self.rows.where(first)}: {values[:120]}"
+        self.problems.append(RowProblem(self.rows.name, reason, int(new.sum()), example))
+        self.bad |= new
+
+    def kept(self) -> np.ndarray:
+        """Mask (N,) of the usable rows."""
+        return ~self.bad
+
+
+def check_interactions(
+    rows: RawRows,
+    *,
+    timestamp_unit: str,
+    max_bad_share: float,
+    rating_required: bool = False,
+    known_items: Sequence[str] | None = None,
+    items_name: str = "the items table",
+) -> tuple[pd.DataFrame, list[RowProblem]]:
+    """Turn rows into interactions and account for those that can't be used.
+
+    Unusable are: rows that could not be parsed, a user, item or time that is missing, a time, rating or reward that is
+    no number, and an item that isn't in ``known_items``. Exact repetitions of a row are left out and reported as well,
+    but don't count as unusable: leaving them out loses nothing.
+
+    Args:
+        rows: N rows with ``user_id``, ``item_id``, ``timestamp``, and any of ``rating``, ``reward`` and extra columns.
+        timestamp_unit: s, ms, us, ns, iso or auto.
+        max_bad_share: share of unusable rows, from 0 to 1, over which the file is refused.
+        rating_required: whether a row without a rating is unusable.
+        known_items: the ids of the catalogue, or None to accept any.
+        items_name: where ``known_items`` come from, for messages.
+
+    Returns:
+        The interactions (M, columns of ``INTERACTION_COLUMNS`` and extras as text) in the order of the file, and the
+        problems.
+
+    Raises:
+        PlumError: if too many rows, or all, are unusable.
+    """
+    tally, table = Tally(rows), rows.table
+    label = rows.labels()
+    ids = {name: as_text(table.column(name), label[name]) for name in ("user_id", "item_id")}
+    for name, values in ids.items():
+        tally.strike(absent(values), f"{name} is missing", name)
+    seconds, missing, bad = to_seconds(table.column("timestamp"), timestamp_unit, label["timestamp"])
+    tally.strike(missing, "timestamp is missing", "timestamp")
+    tally.strike(bad, "timestamp can't be read", "timestamp")
+    numbers = {"rating": np.full(len(seconds), np.nan), "reward": np.ones(len(seconds))}
+    for name in numbers:
+        if name in table.column_names:
+            values, missing, bad = to_numbers(table.column(name), label[name])
+            tally.strike(bad, f"{name} is not a number", name)
+            numbers[name] = np.where(missing, numbers[name], values)
+            if rating_required and name == "rating":
+                tally.strike(missing, "rating is missing", name)
+    if known_items is not None:
+        known = pc.is_in(ids["item_id"], value_set=pa.array(known_items, pa.string())).to_numpy().astype(bool)
+        tally.strike(~known, f"item_id is not in {items_name}", "item_id")
+    _refuse_swallowed_lines(rows, tally)
+    refuse_many_problems(tally.problems, rows.n_read, max_bad_share)
+    tally.strike(repeats(table.columns, tally.kept()), DUPLICATE)
+    kept = tally.kept()
+    if not kept.any():
+        raise _nothing_left(rows, tally.problems)
+    frame = _frame(table, ids, seconds, numbers, kept)
+    warn(tally.problems)
+    return frame, tally.problems
+
+
+def _frame(
+    table: pa.Table,
+    ids: dict[str, pa.ChunkedArray],
+    seconds: np.ndarray,
+    numbers: dict[str, np.ndarray],
+    kept: np.ndarray,
+) -> pd.DataFrame:
+    """Put the checked columns (N values each) together, for the rows of the mask ``kept`` (N,)."""
+    mask = pa.array(kept)
+    frame = pd.DataFrame({name: values.filter(mask).to_pandas() for name, values in ids.items()})
+    frame["timestamp"] = seconds[kept]
+    for name, values in numbers.items():
+        frame[name] = values[kept].astype(np.float32)
+    for name in table.column_names:
+        if name not in frame.columns:
+            frame[name] = table.column(name).filter(mask).to_pandas()
+    return frame
+
+
+def _nothing_left(rows: RawRows, problems: list[RowProblem]) -> PlumError:
+    found = "; ".join(f"{p.count:,} rows: {p.reason} ({p.example})" for p in problems) or "a header and no rows"
+    return PlumError(f"{rows.name} has no usable row", found, "check the file and the mapping of its columns")
+
+
+def _refuse_swallowed_lines(rows: RawRows, tally: Tally) -> None:
+    """Refuse a file in which a quote that never closes turned many lines into one value: it would count as one row."""
+    for name in ("user_id", "item_id", "timestamp", "rating", "reward"):
+        if name in rows.table.column_names and pa.types.is_string(rows.table.column(name).type):
+            hits = pc.fill_null(pc.match_substring(rows.table.column(name), "\n"), False).to_numpy().astype(bool)
+            if hits.any():
+                where = rows.where(int(np.argmax(hits)))
+                raise PlumError(
+                    f"{rows.name}: {name} on {where} spans several lines",
+                    "a double quote that is never closed",
+                    "close the quote, or double each quote that belongs to the text",
+                )
+
+
+def warn(problems: Iterable[RowProblem]) -> None:
+    """Log every problem: a row left out is never left out in silence."""
+    for problem in problems:
+        log.warning(
+            "%s: %s rows left out, %s (first: %s)", problem.file, f"{problem.count:,}", problem.reason, problem.example
+        )
+
+
+def clean(value: Any) -> str | None:
+    """Give text without surrounding blanks, None for blank text and for what is no text."""
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return None
+    return str(value).strip() or None
+
+
+def split_topics(value: Any, separator: str) -> list[str] | None:
+    """Give topics as a list without blanks and repetitions, None if there are none.
+
+    Example:
+        >>> split_topics("Drama| War|Drama", "|"), split_topics("", "|")
+        (['Drama', 'War'], None)
+    """
+    if value is None:
+        return None
+    parts = value if isinstance(value, list | tuple | np.ndarray) else str(value).split(separator)
+    topics = dict.fromkeys(text for text in map(clean, parts) if text)
+    return list(topics) or None
+
+
+def as_objects(values: Sequence[Any]) -> pd.Series:
+    """Hold values as they are: None stays None, and lists of one length don't become a matrix."""
+    held = np.empty(len(values), object)
+    for row, value in enumerate(values):
+        held[row] = value
+    return pd.Series(held, dtype=object)
+
+
+def item_frame(columns: dict[str, list[Any]]) -> pd.DataFrame:
+    """Build an items table (M rows) from lists; columns that aren't given are None, missing values None."""
+    n = len(columns["item_id"])
+    frame = pd.DataFrame({"item_id": pd.Series(columns["item_id"], dtype="str")})
+    for name in [*ITEM_COLUMNS[1:], *(name for name in columns if name not in ITEM_COLUMNS)]:
+        frame[name] = as_objects(columns.get(name, [None] * n))
+    return frame
+
+
+def check_items(rows: RawRows, *, topic_separator: str, max_bad_share: float) -> tuple[pd.DataFrame, list[RowProblem]]:
+    """Turn rows into an items table: ids there and unique, blank text None, topics as lists.
+
+    Args:
+        rows: N rows with ``item_id`` and any other column; topics may stand in ``rows.lists``.
+        topic_separator: between topics that stand in one text.
+        max_bad_share: share of unusable rows, from 0 to 1, over which the file is refused.
+
+    Returns:
+        The items (M rows) in the order of the file, and the problems.
+
+    Raises:
+        PlumError: if too many rows, or all, are unusable.
+    """
+    tally, table = Tally(rows), rows.table
+    label = rows.labels()
+    ids = as_text(table.column("item_id"), label["item_id"])
+    tally.strike(absent(ids), "item_id is missing", "item_id")
+    tally.strike(repeats([ids], tally.kept()), "item_id stands in an earlier row", "item_id")
+    refuse_many_problems(tally.problems, rows.n_read, max_bad_share)
+    kept = np.flatnonzero(tally.kept())
+    if not len(kept):
+        raise _nothing_left(rows, tally.problems)
+    columns: dict[str, list[Any]] = {"item_id": ids.take(pa.array(kept)).to_pylist()}
+    for name in table.column_names:
+        if name == "topics":
+            columns[name] = table.column(name).take(pa.array(kept)).to_pylist()
+        elif name != "item_id":
+            text = as_text(table.column(name), label[name])
+            columns[name] = [clean(value) for value in text.take(pa.array(kept)).to_pylist()]
+    for name, values in rows.lists.items():
+        columns[name] = [values[row] for row in kept]
+    if "topics" in columns:
+        columns["topics"] = [split_topics(value, topic_separator) for value in columns["topics"]]
+    warn(tally.problems)
+    return item_frame(columns), tally.problems

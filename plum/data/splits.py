@@ -1,0 +1,355 @@
+"""From an unordered log to train, validation and test: time order, ties, k-core, and the two split protocols.
+
+Every function takes and returns data frames; a column is named as in ``interactions.parquet`` and ``split.parquet``.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from plum.errors import PlumError
+
+log = logging.getLogger(__name__)
+
+PARTS = ("train", "valid", "test")
+SPLIT_COLUMNS = ("user_id", "item_id", "position", "part")
+MIN_SPLIT_LENGTH = 3  # one interaction to learn from, one to validate on, one to test on
+
+
+@dataclass(frozen=True)
+class TieReport:
+    """Interactions of one user at one timestamp: their true order is unknown.
+
+    Attributes:
+        interactions: all interactions.
+        tied: interactions that share user and timestamp with another one.
+        share: ``tied`` of ``interactions``, 0 to 1.
+        users: users with such interactions.
+        users_test_tied: users whose last two interactions tie, so that the tie-break picks their test item under
+            leave-one-out; users too short to have one are not among them.
+        broken_by: ``"shuffle"`` or ``"keep"``.
+    """
+
+    interactions: int
+    tied: int
+    share: float
+    users: int
+    users_test_tied: int
+    broken_by: str
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """What a split holds.
+
+    Attributes:
+        users: users.
+        interactions: interactions of all parts.
+        train: interactions of the part, likewise ``valid`` and ``test``.
+        users_with_test: users with an interaction in test.
+        users_without_test: the others; under leave-one-out those with fewer than 3 interactions.
+        test_users_without_train: users in test with nothing in train, whom only a global split makes.
+        test_cold: test interactions with an item that train doesn't hold.
+    """
+
+    users: int
+    interactions: int
+    train: int
+    valid: int
+    test: int
+    users_with_test: int
+    users_without_test: int
+    test_users_without_train: int
+    test_cold: int
+
+
+def order_interactions(
+    interactions: pd.DataFrame, ties: Literal["shuffle", "keep"] = "shuffle", seed: int = 0
+) -> tuple[pd.DataFrame, TieReport]:
+    """Sort by user (as a string), then time, and break ties in a stated way.
+
+    Args:
+        interactions: ``user_id``, ``item_id``, ``timestamp`` and any other columns, in any order.
+        ties: what orders a user's interactions at one timestamp. ``"shuffle"``: chance, by ``seed``; the same rows in
+            another input order come out alike. ``"keep"``: the order of the input, for logs that are known to be
+            written in order.
+        seed: of the shuffle.
+
+    Returns:
+        The sorted rows with a fresh index, and the account of ties.
+
+    Raises:
+        PlumError: if there are no rows, a column or an entry of the three is missing, or ``ties`` is unknown.
+    """
+    if ties not in ("shuffle", "keep"):
+        raise PlumError("unknown way to break ties", repr(ties), 'set ties to "shuffle" or "keep"')
+    _require(interactions, ("user_id", "item_id", "timestamp"), "the interactions")
+    user = _ranks(interactions["user_id"])
+    time = interactions["timestamp"].to_numpy()
+    if ties == "keep":
+        order = np.lexsort((time, user))  # lexsort is stable
+    else:
+        # A canonical order first, so that the draw below lands on the same rows whatever the input order was.
+        # Rating and reward tell repeats of one item at one time apart; what ties even then is interchangeable.
+        values = [interactions[name].to_numpy() for name in ("reward", "rating") if name in interactions]
+        canonical = np.lexsort((*values, _ranks(interactions["item_id"]), time, user))
+        draw = np.random.default_rng(seed).random(len(interactions))
+        order = canonical[np.lexsort((draw, time[canonical], user[canonical]))]
+    ordered = interactions.iloc[order].reset_index(drop=True)
+    report = _tie_report(user[order], time[order], ties)
+    if report.tied:
+        log.info(
+            "%d interactions (%.1f%%) of %d users tie in time, ordered by %s; for %d users this picks the test item",
+            report.tied,
+            100 * report.share,
+            report.users,
+            ties,
+            report.users_test_tied,
+        )
+    return ordered, report
+
+
+def k_core(interactions: pd.DataFrame, k_users: int, k_items: int) -> pd.DataFrame:
+    """Keep users and items with enough interactions, repeated until nothing more falls away.
+
+    Args:
+        interactions: ``user_id``, ``item_id`` and any other columns.
+        k_users: interactions that each user keeps at least; 0 is off.
+        k_items: interactions that each item keeps at least; 0 is off.
+
+    Returns:
+        The rows that remain, in the order they came, with a fresh index.
+
+    Raises:
+        PlumError: if there are no rows, a column or an entry of the two is missing, a threshold is negative, or
+            nothing remains.
+    """
+    if k_users < 0 or k_items < 0:
+        raise PlumError(
+            "a k-core threshold is negative", f"k_users={k_users}, k_items={k_items}", "give 0 (off) or more"
+        )
+    _require(interactions, ("user_id", "item_id"), "the interactions")
+    users = pd.factorize(interactions["user_id"])[0]
+    items = pd.factorize(interactions["item_id"])[0]
+    kept = np.arange(len(interactions))
+    while True:
+        enough = (np.bincount(users[kept])[users[kept]] >= k_users) & (np.bincount(items[kept])[items[kept]] >= k_items)
+        if enough.all():
+            break
+        kept = kept[enough]
+        if not len(kept):
+            raise PlumError(
+                f"the k-core with k_users={k_users} and k_items={k_items} leaves no interactions",
+                f"{len(interactions):,} interactions of {users.max() + 1:,} users and {items.max() + 1:,} items",
+                "lower the thresholds, or set them to 0 to keep all",
+            )
+    return interactions.iloc[kept].reset_index(drop=True)
+
+
+def leave_one_out(ordered: pd.DataFrame) -> pd.DataFrame:
+    """Last interaction of each user to test, the one before to validation, the rest to train.
+
+    A user with fewer than 3 interactions is all train (see ``users_without_test`` of :func:`report_split`).
+
+    Args:
+        ordered: rows of :func:`order_interactions`.
+
+    Returns:
+        ``user_id``, ``item_id``, ``position`` (int32, from 0 in a user's history), ``part``; rows as in ``ordered``.
+
+    Raises:
+        PlumError: if rows are missing or not in order, or no user has 3 interactions.
+
+    Example:
+        A user with items a, b, c, d in time: a, b train; c valid; d test.
+    """
+    position, length = _positions(ordered)
+    from_end = length - 1 - position
+    part = np.select([from_end == 0, from_end == 1], ["test", "valid"], "train")
+    part[length < MIN_SPLIT_LENGTH] = "train"
+    if not (part == "test").any():
+        raise PlumError(
+            f"no user has the {MIN_SPLIT_LENGTH} interactions that leave-one-out needs",
+            f"the longest history has {length.max()}",
+            "use the temporal split, or data with longer histories",
+        )
+    return _split_table(ordered, position, part)
+
+
+def temporal(ordered: pd.DataFrame, valid_from: int, test_from: int) -> pd.DataFrame:
+    """Split at two moments, the same for all users: train < ``valid_from`` <= valid < ``test_from`` <= test.
+
+    Args:
+        ordered: rows of :func:`order_interactions`.
+        valid_from: epoch seconds.
+        test_from: epoch seconds.
+
+    Returns:
+        ``user_id``, ``item_id``, ``position`` (int32, from 0 in a user's history), ``part``; rows as in ``ordered``.
+
+    Raises:
+        PlumError: if rows are missing or not in order, the cut-offs are not in order, or a part is empty.
+    """
+    if valid_from >= test_from:
+        raise PlumError(
+            "the validation part must begin before the test part",
+            f"valid_from={valid_from}, test_from={test_from}",
+            "move the cut-offs apart",
+        )
+    position, _ = _positions(ordered)
+    time = ordered["timestamp"].to_numpy()
+    part = np.select([time >= test_from, time >= valid_from], ["test", "valid"], "train")
+    empty = [name for name in PARTS if not (part == name).any()]
+    if empty:
+        raise PlumError(
+            f"the temporal split leaves no interactions for {' and '.join(empty)}",
+            f"valid_from={valid_from} ({_date(valid_from)}), test_from={test_from} ({_date(test_from)}); "
+            f"timestamps from {time.min()} ({_date(time.min())}) to {time.max()} ({_date(time.max())})",
+            "choose cut-offs within that range",
+        )
+    return _split_table(ordered, position, part)
+
+
+def temporal_cutoffs(timestamps: np.ndarray, valid_share: float, test_share: float) -> tuple[int, int]:
+    """Cut-offs that put given shares of the interactions into validation and test, as nearly as ties allow.
+
+    Args:
+        timestamps: int64 epoch seconds of all interactions, in any order.
+        valid_share: share of interactions for validation, above 0.
+        test_share: share of interactions for test, above 0; with ``valid_share`` below 1.
+
+    Returns:
+        ``(valid_from, test_from)``, epoch seconds, to hand to :func:`temporal`.
+
+    Raises:
+        PlumError: if the shares are out of range, or so many timestamps tie that a part would be empty.
+
+    Example:
+        >>> temporal_cutoffs(np.arange(10), valid_share=0.2, test_share=0.1)
+        (7, 9)
+    """
+    if not (valid_share > 0 and test_share > 0 and valid_share + test_share < 1):
+        raise PlumError(
+            "the shares of the temporal split can't be used",
+            f"valid_share={valid_share}, test_share={test_share}",
+            "give two shares above 0 that sum to less than 1",
+        )
+    time = np.sort(np.asarray(timestamps))
+    n = len(time)
+    if n:
+        n_test = max(1, round(n * test_share))
+        n_valid = max(1, round(n * valid_share))
+        test_from = int(time[n - n_test])
+        valid_from = int(time[max(0, n - n_test - n_valid)])
+        if time[0] < valid_from < test_from:
+            return valid_from, test_from
+    raise PlumError(
+        "too few distinct timestamps for a temporal split with these shares",
+        f"{n:,} interactions at {len(np.unique(time)):,} distinct times; "
+        f"valid_share={valid_share}, test_share={test_share}",
+        "change the shares, give the cut-offs yourself, or split by leave-one-out",
+    )
+
+
+def report_split(split: pd.DataFrame) -> SplitReport:
+    """Count what a split holds.
+
+    Args:
+        split: ``user_id``, ``item_id``, ``position``, ``part``.
+
+    Returns:
+        The counts.
+    """
+    part = split["part"].to_numpy()
+    in_train, in_test = split[part == "train"], split[part == "test"]
+    users, test_users = split["user_id"].nunique(), in_test["user_id"].drop_duplicates()
+    return SplitReport(
+        users=users,
+        interactions=len(split),
+        train=len(in_train),
+        valid=int((part == "valid").sum()),
+        test=len(in_test),
+        users_with_test=len(test_users),
+        users_without_test=users - len(test_users),
+        test_users_without_train=int((~test_users.isin(in_train["user_id"])).sum()),
+        test_cold=int((~in_test["item_id"].isin(in_train["item_id"])).sum()),
+    )
+
+
+def _require(frame: pd.DataFrame, columns: tuple[str, ...], what: str) -> None:
+    """Refuse a frame without rows, columns or entries."""
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        raise PlumError(
+            f"{what} lack the column {' and '.join(missing)}", f"columns {', '.join(map(str, frame.columns))}", "add it"
+        )
+    if frame.empty:
+        raise PlumError(f"{what} have no rows", None, "check the source and its filters")
+    nulls = {name: int(frame[name].isna().sum()) for name in columns}
+    if any(nulls.values()):
+        listed = ", ".join(f"{count:,} in {name}" for name, count in nulls.items() if count)
+        raise PlumError(f"{what} have missing entries", listed, "drop or mend these rows")
+
+
+def _ranks(ids: pd.Series) -> np.ndarray:
+    """(rows,) int64 ranks of ids, compared as strings: sorting ranks sorts ids, and is much faster."""
+    return pd.factorize(ids.astype(str), sort=True)[0]
+
+
+def _tie_report(user: np.ndarray, time: np.ndarray, broken_by: str) -> TieReport:
+    """Count ties of sorted rows."""
+    same = (user[1:] == user[:-1]) & (time[1:] == time[:-1])  # row i + 1 ties with row i
+    tied = np.zeros(len(user), dtype=bool)
+    tied[1:] |= same
+    tied[:-1] |= same
+    # Rows are grouped by user: the last row i of a user with 3 or more has the same user at i - 2.
+    ends_long = np.zeros(len(user), dtype=bool)
+    ends_long[MIN_SPLIT_LENGTH - 1 :] = user[MIN_SPLIT_LENGTH - 1 :] == user[: len(user) - MIN_SPLIT_LENGTH + 1]
+    ends_long[:-1] &= user[1:] != user[:-1]
+    return TieReport(
+        interactions=len(user),
+        tied=int(tied.sum()),
+        share=float(tied.mean()),
+        users=len(np.unique(user[tied])),
+        users_test_tied=int((ends_long[1:] & same).sum()),
+        broken_by=broken_by,
+    )
+
+
+def _positions(ordered: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Position of each row in its user's history and the length of that history, after checking the order."""
+    _require(ordered, ("user_id", "item_id", "timestamp"), "the interactions")
+    user = pd.factorize(ordered["user_id"])[0]  # numbers users by first appearance
+    time = ordered["timestamp"].to_numpy()
+    same_user = user[1:] == user[:-1]
+    if (user[1:] < user[:-1]).any() or (same_user & (time[1:] < time[:-1])).any():
+        raise PlumError(
+            "the interactions are not in order of user and time",
+            "a user's rows are apart, or a later one stands before an earlier one",
+            "call order_interactions first",
+        )
+    lengths = np.bincount(user)
+    starts = np.cumsum(lengths) - lengths
+    return np.arange(len(user)) - starts[user], lengths[user]
+
+
+def _split_table(ordered: pd.DataFrame, position: np.ndarray, part: np.ndarray) -> pd.DataFrame:
+    """Columns of ``split.parquet``."""
+    return pd.DataFrame(
+        {
+            "user_id": ordered["user_id"].to_numpy(),
+            "item_id": ordered["item_id"].to_numpy(),
+            "position": position.astype(np.int32),
+            "part": part.astype(object),
+        }
+    )
+
+
+def _date(seconds: int) -> str:
+    """Minute of epoch seconds, in UTC; any year, so that milliseconds taken for seconds show."""
+    return str(np.datetime_as_string(np.datetime64(int(seconds), "s"), unit="m")).replace("T", " ")

@@ -1,0 +1,77 @@
+"""What every data source yields: plain tables with fixed columns, and an account of unusable rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from plum.errors import PlumError
+
+INTERACTION_COLUMNS = ("user_id", "item_id", "timestamp", "rating", "reward")
+ITEM_COLUMNS = ("item_id", "title", "topics", "creator", "description")
+
+
+@dataclass(frozen=True)
+class RowProblem:
+    """Rows of one file that cannot be used, for one reason.
+
+    Args:
+        file: name of the file the rows stand in.
+        reason: what is wrong, for example ``"timestamp is not a number"``.
+        count: how many rows.
+        example: where the first one is and what it says, for example ``"line 7: 'abc'"``.
+    """
+
+    file: str
+    reason: str
+    count: int
+    example: str
+
+
+@dataclass
+class RawTables:
+    """A data set as read from its source, before splits.
+
+    Attributes:
+        interactions: ``user_id``, ``item_id`` (str), ``timestamp`` (int64 seconds), ``rating`` (float32, NaN where
+            there is none), ``reward`` (float32, 1.0 where the source says nothing), then extra columns.
+        items: ``item_id``, ``title``, ``topics`` (list of str or None), ``creator``, ``description``; one row an item,
+            ids unique; every value but ``item_id`` may be None.
+        users: ``user_id`` and attributes, or None.
+        tags: free-text tags given by users, ``user_id``, ``item_id``, ``tag``, ``timestamp``, or None. They become
+            item text only where that leaks nothing held out (see ``plum.stages.prepare``).
+        problems: rows that could not be used.
+        n_rows: interaction rows read, usable or not.
+        truth: arrays of a planted truth, for synthetic data alone.
+        timestamps_are_positions: ``timestamp`` counts a user's interactions from 0 because the source gives only their
+            order: times of different users can't be compared, and a global time cut-off means nothing.
+    """
+
+    interactions: pd.DataFrame
+    items: pd.DataFrame
+    users: pd.DataFrame | None = None
+    tags: pd.DataFrame | None = None
+    problems: list[RowProblem] = field(default_factory=list)
+    n_rows: int = 0
+    truth: dict | None = None
+    timestamps_are_positions: bool = False
+
+
+def refuse_many_problems(problems: Iterable[RowProblem], n_rows: int, max_bad_share: float) -> None:
+    """Refuse a source in which too many rows are unusable.
+
+    Raises:
+        PlumError: if more than ``max_bad_share`` of ``n_rows`` are unusable; it lists every reason with its count and
+            first example.
+    """
+    problems = list(problems)
+    bad = sum(problem.count for problem in problems)
+    if n_rows and bad / n_rows > max_bad_share:
+        listed = "; ".join(f"{p.file}: {p.count:,} rows, {p.reason} (first: {p.example})" for p in problems)
+        raise PlumError(
+            f"{bad:,} of {n_rows:,} rows can't be used, more than the allowed share of {max_bad_share:.1%}",
+            listed,
+            "mend the rows, or allow more with --set data.max_bad_share=SHARE",
+        )

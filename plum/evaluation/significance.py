@@ -1,0 +1,152 @@
+"""How sure a figure is: bootstrap intervals over users, and a paired test between two retrievers.
+
+Both resample users, the unit that is independent; the same seed gives the same figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+N_RESAMPLES = 2000
+
+# Numbers drawn at a time: 1M user indices are 8 MiB, whatever the number of users and resamples.
+_BLOCK_ENTRIES = 1 << 20
+
+
+def bootstrap_intervals(
+    values: np.ndarray, n_resamples: int = N_RESAMPLES, seed: int = 0, level: float = 0.95
+) -> np.ndarray:
+    """Percentile bootstrap intervals (Efron 1979) of the mean of several columns, users drawn with replacement.
+
+    All columns see the same draws: the cost of many metrics is about that of one.
+
+    Args:
+        values: (U, J), one row a user, no NaN.
+        n_resamples: draws of U users.
+        seed: of the draws; 0 is a seed.
+        level: share of the resampled means inside the interval.
+
+    Returns:
+        float64 (J, 2): lower and upper ends.
+
+    Raises:
+        ValueError: no users, NaN, n_resamples < 1 or a level outside 0 to 1.
+    """
+    values = _checked(values, n_resamples)
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, found {level}")
+    n_users, n_columns = values.shape
+    rng = np.random.default_rng(seed)
+    means = np.empty((n_resamples, n_columns))
+    for start, stop in _blocks(n_resamples, n_users):
+        size = stop - start
+        drawn = rng.integers(0, n_users, size=(size, n_users))
+        # How often each user was drawn: the resampled sums of all columns are then one matrix product.
+        cells = (drawn + np.arange(size)[:, None] * n_users).ravel()
+        times = np.bincount(cells, minlength=size * n_users).reshape(size, n_users)
+        means[start:stop] = times.astype(np.float64) @ values / n_users
+    tail = (1.0 - level) / 2.0
+    return np.quantile(means, [tail, 1.0 - tail], axis=0).T
+
+
+def bootstrap_interval(
+    values: np.ndarray, n_resamples: int = N_RESAMPLES, seed: int = 0, level: float = 0.95
+) -> tuple[float, float]:
+    """Interval of the mean of one metric: :func:`bootstrap_intervals` for one column.
+
+    Args:
+        values: (U,), one entry a user.
+        n_resamples: draws of U users.
+        seed: of the draws.
+        level: share of the resampled means inside the interval.
+
+    Returns:
+        Lower and upper end.
+
+    Raises:
+        ValueError: as :func:`bootstrap_intervals`.
+    """
+    low, high = bootstrap_intervals(np.asarray(values)[:, None], n_resamples, seed, level)[0]
+    return float(low), float(high)
+
+
+def sign_flip_p_values(differences: np.ndarray, n_resamples: int = N_RESAMPLES, seed: int = 0) -> np.ndarray:
+    """Two-sided p-values of paired sign-flip permutation tests, one per column.
+
+    If two retrievers are alike, a user's difference is as likely to have either sign. p is the share of random signs
+    that give a mean at least as far from 0, the observed signs counted among them: (1 + count) / (1 + n), which is
+    never 0 (Phipson & Smyth 2010).
+
+    Args:
+        differences: (U, J), one row a user, no NaN.
+        n_resamples: random signs tried.
+        seed: of the signs.
+
+    Returns:
+        float64 (J,), within 1 / (1 + n_resamples) and 1.
+
+    Raises:
+        ValueError: no users, NaN, or n_resamples < 1.
+    """
+    differences = _checked(differences, n_resamples)
+    n_users, n_columns = differences.shape
+    # Sums of the same numbers in another order differ in their last digits; such sums are ties, and ties count.
+    bound = np.abs(differences.sum(axis=0)) - 1e-9 * np.abs(differences).sum(axis=0)
+    rng = np.random.default_rng(seed)
+    count = np.zeros(n_columns, dtype=np.int64)
+    for start, stop in _blocks(n_resamples, n_users):
+        signs = rng.integers(0, 2, size=(stop - start, n_users), dtype=np.int8) * 2.0 - 1.0
+        count += (np.abs(signs @ differences) >= bound).sum(axis=0)
+    return (1 + count) / (1 + n_resamples)
+
+
+def paired_difference(
+    a: np.ndarray, b: np.ndarray, n_resamples: int = N_RESAMPLES, seed: int = 0, level: float = 0.95
+) -> dict[str, Any]:
+    """How much a is above b for the same users.
+
+    Args:
+        a: (U,), one metric of one retriever.
+        b: (U,), the same metric and users of another.
+        n_resamples: of both the bootstrap and the test.
+        seed: of both.
+        level: of the interval.
+
+    Returns:
+        ``difference``: mean of a - b; ``ci95``: [low, high], its bootstrap interval (at ``level``); ``p_value``: of
+        the sign-flip test.
+
+    Raises:
+        ValueError: different numbers of users, no users, or NaN.
+    """
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if a.shape != b.shape:
+        raise ValueError(f"a and b must hold the same users, found {a.shape} and {b.shape}")
+    difference = a - b
+    return {
+        "difference": float(difference.mean()),
+        "ci95": list(bootstrap_interval(difference, n_resamples, seed, level)),
+        "p_value": float(sign_flip_p_values(difference[:, None], n_resamples, seed)[0]),
+    }
+
+
+def _checked(values: np.ndarray, n_resamples: int) -> np.ndarray:
+    """The values as float64 (U, J), or why they cannot be resampled."""
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 2 or not len(values):
+        raise ValueError(f"values must be one row a user with at least one user, found shape {values.shape}")
+    if np.isnan(values).any():
+        raise ValueError("values hold NaN: leave users without a value out, for every retriever")
+    if n_resamples < 1:
+        raise ValueError(f"n_resamples must be at least 1, found {n_resamples}")
+    return values
+
+
+def _blocks(n_resamples: int, n_users: int) -> Iterator[tuple[int, int]]:
+    """Ranges of resamples whose draws fit into one block."""
+    size = max(1, _BLOCK_ENTRIES // n_users)
+    for start in range(0, n_resamples, size):
+        yield start, min(start + size, n_resamples)

@@ -1,0 +1,265 @@
+"""How a report says things: numbers, metrics, verdicts and protocols in words. Text in, text out."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+DASH = "–"
+MINUS = "−"
+
+_NAMES = {"recall": "Recall", "ndcg": "NDCG", "mrr": "MRR", "hit": "Hit rate"}
+# What is known about metrics, in the order in which a report shows them.
+_ABOUT = {
+    "recall": "Share of a user's targets found in the first k places.",
+    "ndcg": "As recall, but a place further down counts less (1 / log2(1 + place)).",
+    "mrr": "1 / place of the first target found, 0 if none is in the first k places.",
+    "hit": "Share of users with a target in the first k places.",
+    "effective_vocabulary": "fewest items that cover 95% of what is recommended",
+    "coverage": "share of the catalogue that is recommended to anyone",
+    "novelty": "mean rarity of what is recommended, in bits: each bit halves an item's share of training interactions",
+    "cold_users": "users with a target of fewer than 5 training interactions",
+    "cold_recall": "recall of such targets for these users",
+    "invalid_sid_rate": "share of unconstrained decodings that are no catalogue item; lower is better",
+}
+_PROTOCOL = {
+    ("split", "leave-one-out"): "The last item of each user is the test target, the one before it the validation "
+    "target; all before is for training. Each list ranks the full catalogue.",
+    ("split", "temporal"): "One point in time divides training from test for all users: nothing that came later was "
+    "seen by any part, tokenizer and features included.",
+    ("seen", "filtered"): "Items that a user has already taken are never recommended, by any retriever.",
+    ("seen", "kept"): "Items that a user has already taken may be recommended, by every retriever.",
+}
+
+
+class Markdown(str):
+    """Text that is Markdown already and must not be escaped again."""
+
+    __slots__ = ()
+
+
+def escape_markdown(value: Any) -> Markdown:
+    """Text that shows as itself wherever a Markdown template puts it, HTML included; line breaks become blanks."""
+    if isinstance(value, Markdown):
+        return value
+    text = " ".join(str(value).split())
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = re.sub(r"([\\`*_\[\]|#~$])", r"\\\1", text)
+    # A title "3. Foo" or "- foo" at the head of a list entry would open a list inside it.
+    return Markdown(re.sub(r"^(\d+)([.)])(?=\s|$)|^()([-+])(?=\s|$)", r"\1\3\\\2\4", text))
+
+
+def as_number(value: Any) -> float | None:
+    """A finite number as float; None for anything else, NaN and bool included."""
+    if isinstance(value, bool) or value is None:
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def plain(value: Any) -> str:
+    """Any value of a payload for a reader: thousands marked, floats short, yes or no, lists joined."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None or value == "":
+        return DASH
+    if isinstance(value, Mapping):
+        return "; ".join(f"{_spoken(key)}: {plain(entry)}" for key, entry in value.items()) or DASH
+    if isinstance(value, (list, tuple, set)):
+        return ", ".join(plain(entry) for entry in value) or DASH
+    if isinstance(value, str):
+        return value
+    number = as_number(value)
+    if number is None:
+        return DASH if isinstance(value, float) else str(value)
+    if number.is_integer() and abs(number) >= 1:
+        return f"{number:,.0f}"
+    return f"{number:,.2f}" if abs(number) >= 100 else f"{number:.4g}"
+
+
+def words(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A dictionary as (name, value) pairs for a reader."""
+    return [(_spoken(key), plain(value)) for key, value in values.items()]
+
+
+def value_text(value: Any) -> str:
+    """A metric's value: four decimals up to 1, two above, whole numbers of items or users without."""
+    number = as_number(value)
+    if number is None:
+        return DASH
+    if isinstance(value, int) or (number.is_integer() and abs(number) > 1):
+        return f"{number:,.0f}"
+    return f"{number:.4f}" if abs(number) <= 1 else f"{number:,.2f}"
+
+
+def signed(value: Any) -> str:
+    """A difference with its sign, four decimals."""
+    number = as_number(value)
+    if number is None:
+        return DASH
+    rounded = f"{abs(number):.4f}"
+    return rounded if float(rounded) == 0 else ("+" if number > 0 else MINUS) + rounded
+
+
+def interval_text(ends: Sequence[Any] | None, signs: bool = False) -> str:
+    """Both ends of an interval, three decimals up to 1, or four with signs; empty if there is none."""
+    numbers = [as_number(end) for end in ends or []]
+    if len(numbers) != 2 or None in numbers:
+        return ""
+    if signs:
+        return f"{signed(numbers[0])} to {signed(numbers[1])}"
+    return DASH.join(f"{x:.3f}" if abs(x) <= 1 else value_text(x) for x in numbers if x is not None)
+
+
+def p_text(p_value: Any) -> str:
+    """A p-value to three decimals, or that it is smaller."""
+    number = as_number(p_value)
+    if number is None:
+        return DASH
+    return "< 0.001" if number < 0.001 else f"{number:.3f}"
+
+
+def duration(seconds: Any) -> str:
+    """Seconds in the unit one would say: ``"0.42 s"``, ``"3 min 20 s"``, ``"2 h 05 min"``."""
+    number = as_number(seconds)
+    if number is None:
+        return DASH
+    if number < 59.95:
+        return f"{number:.2g} s" if number < 1 else f"{number:.1f} s"
+    minutes, rest = divmod(round(number), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def is_accuracy(metric: str) -> bool:
+    """Whether a metric is recall, NDCG, MRR or hit rate at a cutoff."""
+    return re.fullmatch(r"(recall|ndcg|mrr|hit)@\d+", metric) is not None
+
+
+def order_of_metric(metric: str) -> tuple[int, str, int]:
+    """Sort key: accuracy first in the usual order, then by name; cutoffs as numbers."""
+    family, _, cutoff = metric.partition("@")
+    place = list(_ABOUT).index(family) if family in _ABOUT else len(_ABOUT)
+    return place, family, int(cutoff) if cutoff.isdigit() else 0
+
+
+def by_cutoff(values: Mapping[str, Any], family: str) -> list[tuple[int, str]]:
+    """The cutoffs of one family of metrics, ascending, with the metric's key."""
+    return sorted((int(m.split("@")[1]), m) for m in values if is_accuracy(m) and m.startswith(family + "@"))
+
+
+def label_of(metric: str) -> str:
+    """A metric's name for readers: ``"ndcg@10"`` is ``"NDCG@10"``, ``"cold_recall@10"`` is ``"Cold recall@10"``."""
+    family, at, cutoff = metric.partition("@")
+    if "loss" in family:
+        return _spoken(metric)
+    name = _NAMES.get(family) or _spoken(family)[:1].upper() + _spoken(family)[1:]
+    return name + at + cutoff
+
+
+def explain(metric: str) -> str:
+    """What a metric measures, in one sentence; empty for one not known here."""
+    return _ABOUT.get(metric.partition("@")[0], "")
+
+
+def primary_metric(retrievers: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The metric the headline is about: Recall@10, or the first accuracy metric there is."""
+    names = sorted(
+        {name for values in retrievers.values() for name in values if is_accuracy(name)}, key=order_of_metric
+    )
+    return "recall@10" if "recall@10" in names else next(iter(names), None)
+
+
+def best_of(retrievers: Mapping[str, Mapping[str, Any]], metric: str) -> set[str]:
+    """The retrievers with the highest value of a metric; several if tied, none if there is nothing to be best among."""
+    values = {name: as_number(entry.get(metric)) for name, entry in retrievers.items()}
+    known = [value for value in values.values() if value is not None]
+    if len(known) < 2:
+        return set()
+    return {name for name, value in values.items() if value == max(known)}
+
+
+def reading(entry: Mapping[str, Any]) -> str:
+    """What a paired comparison says: who is ahead, or that the interval holds zero."""
+    if not interval_text(entry.get("ci95")):
+        return DASH
+    low, high = entry["ci95"]
+    if low > 0:
+        return f"{entry.get('a')} ahead"
+    return f"{entry.get('b')} ahead" if high < 0 else "no clear difference"
+
+
+def headline(
+    retrievers: Mapping[str, Mapping[str, Any]],
+    intervals: Mapping[str, Mapping[str, Any]],
+    comparisons: Sequence[Mapping[str, Any]],
+    n_users: int | None,
+    reference: str,
+) -> tuple[str, str]:
+    """The result in words: who wins, then by how much and how sure; both empty without figures.
+
+    Args:
+        retrievers: name -> metric -> value.
+        intervals: name -> metric -> [low, high].
+        comparisons: paired differences of ``reference`` against others.
+        n_users: how many users were scored, if known.
+        reference: the retriever the report is about.
+
+    Returns:
+        verdict: one sentence.
+        evidence: the figures behind it.
+    """
+    metric = primary_metric(retrievers)
+    values = {name: as_number(entry.get(metric or "")) for name, entry in retrievers.items()}
+    known = {name: value for name, value in values.items() if value is not None}
+    if metric is None or not known:
+        return "", ""
+    ranked = sorted(known, key=lambda name: -known[name])
+    what, users = label_of(metric), f" on {n_users:,} users" if n_users else ""
+    told = {name: _with_interval(known[name], (intervals.get(name) or {}).get(metric)) for name in ranked}
+    if len(ranked) == 1:
+        return f"{what} of {ranked[0]} is {told[ranked[0]]}{users}.", ""
+    mine = reference if reference in known else ranked[0]
+    rival = next(name for name in ranked if name != mine)
+    evidence = f"{what} is {told[mine]} for {mine} and {told[rival]} for {rival}{users}"
+    pair = {"metric": metric, "a": mine, "b": rival}
+    entry = next((e for e in comparisons if all(e.get(key) == value for key, value in pair.items())), {})
+    if not interval_text(entry.get("ci95")):
+        return f"{ranked[0]} has the highest {what}; its lead over {ranked[1]} was not tested.", f"{evidence}."
+    verdict = {
+        f"{mine} ahead": f"{mine} is ahead of {rival}, the best of the others.",
+        f"{rival} ahead": f"{rival} is ahead of {mine}.",
+    }.get(reading(entry), f"{mine} and {rival}, the best of the others, cannot be told apart.")
+    p_value = p_text(entry.get("p_value"))
+    p_value = "" if p_value == DASH else f", p {p_value if p_value.startswith('<') else '= ' + p_value}"
+    difference = f"{signed(entry['difference'])} (95% interval {interval_text(entry['ci95'], signs=True)}{p_value})"
+    return verdict, f"{evidence}: a difference of {difference}."
+
+
+def explain_protocol(protocol: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """A protocol as sentences for the entries with a known meaning, and (name, value) pairs for all.
+
+    Args:
+        protocol: entries of ``metrics.json``.
+
+    Returns:
+        ``sentences`` and ``facts``; both empty for an empty protocol.
+    """
+    known = [_PROTOCOL.get((key, value)) for key, value in protocol.items() if isinstance(value, str)]
+    return {"sentences": [sentence for sentence in known if sentence], "facts": words(protocol)}
+
+
+def _with_interval(value: float, ends: Sequence[Any] | None) -> str:
+    interval = interval_text(ends)
+    return value_text(value) + (f" ({interval})" if interval else "")
+
+
+def _spoken(key: Any) -> str:
+    """A key as words: ``"max_items_per_sid"`` is ``"max items per SID"``."""
+    return re.sub(r"\bsid(s?)\b", r"SID\1", str(key).replace("_", " "))

@@ -1,0 +1,124 @@
+"""Fine-tuning examples: a history in which every item but the first is a target, and batches of them.
+
+Source: PLUM section 2.3. All positions of a sequence are targets: one example per target would cost several times the
+compute for the same signal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+IGNORED = -100
+"""Label of positions without loss (the value that torch's cross-entropy leaves out)."""
+
+
+class Batch(NamedTuple):
+    """A batch of token sequences, padded on the right.
+
+    Attributes:
+        tokens: (B, T) int64.
+        labels: (B, T) int64; the token itself where it counts as a target, else ``IGNORED``. Not shifted.
+    """
+
+    tokens: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Window:
+    """Part of a user's training history.
+
+    Attributes:
+        items: item rows, oldest first.
+        n_context: the first so many items are context, not targets; another window has them as targets.
+    """
+
+    items: np.ndarray
+    n_context: int
+
+
+def windows(histories: Sequence[np.ndarray], max_history: int) -> list[Window]:
+    """Cut histories so that every item is a target once, with at least half a window of context where there is one.
+
+    Example: 7 items, max_history 4 -> items 0..3 (0 context), 2..5 (2 context), 4..6 (2 context).
+    """
+    stride = max(1, max_history // 2)
+    cut = []
+    for history in histories:
+        if len(history) == 0:
+            continue
+        cut.append(Window(history[:max_history], 0))
+        done = min(len(history), max_history)
+        while done < len(history):
+            end = min(len(history), done + stride)
+            start = max(0, end - max_history)
+            cut.append(Window(history[start:end], done - start))
+            done = end
+    return cut
+
+
+def batches(
+    cut: Sequence[Window],
+    item_tokens: np.ndarray,
+    prefix: np.ndarray,
+    batch_size: int,
+    history_dropout: float,
+    pad: int,
+    seed: int,
+    epoch: int,
+) -> Iterator[Batch]:
+    """Batches of one epoch, windows of like length together so that little is padded.
+
+    Args:
+        cut: from ``windows``.
+        item_tokens: (N, L) token ids of each item's Semantic ID.
+        prefix: token ids before the first item.
+        batch_size: B.
+        history_dropout: chance that an item is left out of its window, as context and as target.
+        pad: token id for padding.
+        seed: with ``epoch`` decides order and dropout.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    lengths = np.array([len(window.items) for window in cut]) + rng.uniform(0, 8, len(cut))
+    order = np.argsort(lengths, kind="stable")
+    groups = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    for number in rng.permutation(len(groups)):
+        rows = [_tokens(cut[i], item_tokens, prefix, history_dropout, rng) for i in groups[number]]
+        yield pad_rows(rows, pad)
+
+
+def n_batches(cut: Sequence[Window], batch_size: int) -> int:
+    """Batches of one epoch."""
+    return -(-len(cut) // batch_size)
+
+
+def _tokens(
+    window: Window, item_tokens: np.ndarray, prefix: np.ndarray, dropout: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    target = np.arange(len(window.items)) >= window.n_context
+    items = window.items
+    if dropout:
+        kept = rng.random(len(items)) >= dropout
+        if (kept & target).any():  # a window must keep something to learn from
+            items, target = items[kept], target[kept]
+    sids = item_tokens[items]
+    labels = np.where(target[:, None], sids, IGNORED)
+    tokens = np.concatenate([prefix, sids.reshape(-1)])
+    return tokens, np.concatenate([np.full(len(prefix), IGNORED), labels.reshape(-1)])
+
+
+def pad_rows(rows: Sequence[tuple[np.ndarray, np.ndarray]], pad: int) -> Batch:
+    """Batch of (tokens, labels) rows of different length, padded on the right."""
+    width = max(len(tokens) for tokens, _ in rows)
+    tokens = np.full((len(rows), width), pad, dtype=np.int64)
+    labels = np.full((len(rows), width), IGNORED, dtype=np.int64)
+    for row, (row_tokens, row_labels) in enumerate(rows):
+        tokens[row, : len(row_tokens)] = row_tokens
+        labels[row, : len(row_labels)] = row_labels
+    return Batch(torch.from_numpy(tokens), torch.from_numpy(labels))

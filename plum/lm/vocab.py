@@ -1,0 +1,162 @@
+"""Tokenizer and embeddings: a small language model from scratch, or a pre-trained one extended by Semantic-ID tokens."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from plum.errors import PlumError
+from plum.sid.codec import Codec, sid_tokens
+
+logger = logging.getLogger(__name__)
+BOS, EOS, PAD = "<|bos|>", "<|eos|>", "<|pad|>"
+
+
+@dataclass(frozen=True)
+class ScratchShape:
+    """Shape of a Llama-type model trained from random weights."""
+
+    hidden_size: int
+    layers: int
+    heads: int
+    intermediate_size: int
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE tokenizer, without Semantic-ID tokens yet.
+
+    Args:
+        texts: the corpus.
+        vocabulary_size: at most this many tokens, the special ones and the 256 bytes counted.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary_size,
+        special_tokens=[BOS, EOS, PAD],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BOS, eos_token=EOS, pad_token=PAD)
+
+
+def scratch_model(
+    shape: ScratchShape, tokenizer: PreTrainedTokenizerBase, context_length: int
+) -> LlamaForCausalLM:
+    """A Llama-type model with random weights and tied embeddings for a tokenizer's whole vocabulary."""
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=shape.hidden_size,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
+        intermediate_size=shape.intermediate_size,
+        max_position_embeddings=context_length,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return LlamaForCausalLM(config)
+
+
+def load_pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a decoder-only model and its tokenizer from a local folder or the hub, in float32.
+
+    Raises:
+        PlumError: if there is none, or it is not a causal language model.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise PlumError(
+            f"cpt.base: no decoder-only language model could be loaded from {name!r}",
+            first,
+            "give a folder with config.json, weights and tokenizer, a hub id that this machine can reach, or scratch",
+        ) from None
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return model, tokenizer
+
+
+def add_sid_tokens(tokenizer: PreTrainedTokenizerBase, sizes: Sequence[int]) -> int:
+    """Extend a tokenizer by one token per code; returns how many are new."""
+    return tokenizer.add_tokens(sid_tokens(sizes), special_tokens=False)
+
+
+def extend_embeddings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sizes: Sequence[int]) -> None:
+    """Give every Semantic-ID token an embedding row of its own.
+
+    New rows are drawn around the mean of the old ones with a tenth of their spread: inside the region the model knows,
+    yet all different. Rows that padding left in the matrix are overwritten too, since they were never trained.
+    """
+    before = min(model.get_input_embeddings().weight.shape[0], len(tokenizer))
+    new_ids = torch.from_numpy(flat_token_ids(tokenizer, sizes))
+    known = torch.ones(before, dtype=torch.bool)
+    known[new_ids[new_ids < before]] = False
+    if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    matrices = [model.get_input_embeddings().weight]
+    output = model.get_output_embeddings().weight
+    if output is not matrices[0]:
+        matrices.append(output)
+    with torch.no_grad():
+        for matrix in matrices:
+            old = matrix[:before][known]
+            noise = torch.randn(len(new_ids), matrix.shape[1], dtype=matrix.dtype)
+            matrix[new_ids] = old.mean(0) + 0.1 * old.std(0) * noise
+
+
+def flat_token_ids(tokenizer: PreTrainedTokenizerBase, sizes: Sequence[int]):  # noqa: ANN201
+    """Token ids of all codes, level by level, as one int64 array."""
+    import numpy as np
+
+    return np.concatenate(codec_of(tokenizer, sizes).token_ids)
+
+
+def codec_of(tokenizer: PreTrainedTokenizerBase, sizes: Sequence[int]) -> Codec:
+    """The codec of a tokenizer that was extended with these codes.
+
+    Raises:
+        PlumError: if it was not.
+    """
+    try:
+        return Codec.from_vocabulary(sizes, tokenizer.get_vocab())
+    except KeyError as error:
+        raise PlumError(
+            "the language model knows no token for a code of the Semantic IDs",
+            str(error),
+            "run `plum cpt` again: the model belongs to another SID table",
+        ) from None
+
+
+def load_model_folder(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a model and tokenizer that an earlier stage of this run wrote."""
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), AutoTokenizer.from_pretrained(folder)
+
+
+def save_model_folder(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path
+) -> None:
+    """Save a model (safetensors) and its tokenizer as one Hugging Face folder."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

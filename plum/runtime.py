@@ -1,0 +1,96 @@
+"""Seeds, device choice, logging, progress and memory: what every stage needs from the machine."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from plum.errors import PlumError
+
+if TYPE_CHECKING:
+    import torch
+    from rich.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch, and ask torch for deterministic kernels. 0 is a seed like any other."""
+    import os
+    import random
+
+    import numpy as np
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this set
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def pick_device(choice: str) -> torch.device:
+    """Turn ``auto``, ``cpu``, ``cuda`` or ``mps`` into a device.
+
+    Raises:
+        PlumError: if the device asked for is not there.
+    """
+    import torch
+
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if choice == "auto":
+        choice = next(name for name, there in available.items() if there)
+    if not available[choice]:
+        there = ", ".join(name for name, is_there in available.items() if is_there)
+        raise PlumError(f"device {choice} is not available", f"available: {there}", "give --device auto")
+    return torch.device(choice)
+
+
+def setup_logging(verbose: bool = False) -> None:
+    """Log the package's messages to standard error; libraries only when something is wrong."""
+    from rich.console import Console
+    from rich.logging import RichHandler
+
+    handler = RichHandler(console=Console(stderr=True), show_path=False, show_level=False, omit_repeated_times=False)
+    handler.setFormatter(logging.Formatter("%(message)s", datefmt="%H:%M:%S"))
+    package = logging.getLogger("plum")
+    package.handlers = [handler]
+    package.setLevel(logging.DEBUG if verbose else logging.INFO)
+    package.propagate = False
+
+
+@contextmanager
+def progress(quiet: bool | None = None) -> Iterator[Progress]:
+    """A rich progress bar on standard error, silent when that is not a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    hidden = not sys.stderr.isatty() if quiet is None else quiet
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=hidden) as bar:
+        yield bar
+
+
+def reset_peak_memory() -> None:
+    """Forget the process's peak so far, where the kernel lets us (Linux), so that each stage reports its own."""
+    clear = Path("/proc/self/clear_refs")
+    try:
+        clear.write_text("5")
+    except OSError:
+        logger.debug("peak memory can't be reset here: stages report the peak of the whole process")
+
+
+def peak_memory_mib() -> float:
+    """Peak resident memory in MiB since ``reset_peak_memory``, or of the whole process where that has no effect."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 1024

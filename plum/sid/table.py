@@ -1,0 +1,89 @@
+"""The table item <-> Semantic ID, and the rule for items whose codes collide."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from plum.errors import PlumError
+
+
+@dataclass(frozen=True)
+class SidTable:
+    """Semantic IDs of a whole catalogue, rows in the order of items.parquet.
+
+    Attributes:
+        codes: (N, L) int64, 0 <= codes[:, l] < sizes[l].
+        sizes: codes per level.
+
+    Raises:
+        PlumError: if codes are negative, too large, or their width differs from ``sizes``.
+    """
+
+    codes: np.ndarray
+    sizes: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.codes.ndim != 2 or self.codes.shape[1] != len(self.sizes):
+            raise PlumError(
+                "codes and codebook sizes don't belong together",
+                f"codes of shape {self.codes.shape}, {len(self.sizes)} sizes",
+                "make the Semantic IDs again with plum tokenize --force",
+            )
+        if self.codes.size and (self.codes.min() < 0 or (self.codes.max(0) >= np.array(self.sizes)).any()):
+            raise PlumError(
+                "a Semantic ID has a code outside its codebook",
+                f"codes {self.codes.min()}..{self.codes.max(0).tolist()}, codebook sizes {list(self.sizes)}",
+                "make the Semantic IDs again with plum tokenize --force",
+            )
+
+    @property
+    def n_items(self) -> int:
+        """N, items of the catalogue."""
+        return len(self.codes)
+
+    @property
+    def n_levels(self) -> int:
+        """L, codes of a Semantic ID, the disambiguation code counted."""
+        return len(self.sizes)
+
+
+def default_sizes(n_items: int) -> list[int]:
+    """Three levels, each half the size of the one before (PLUM section 2.1), the first about a sixth of the catalogue.
+
+    PLUM's 2048 codes serve billions of videos. In a catalogue of thousands, codebooks that large would give nearly
+    every item codes of its own and nothing would be shared; the first level is a power of two between 16 and 2048.
+
+    Example: 600 items -> [64, 32, 16]; 1,682 -> [256, 128, 64]; 9,742 -> [1024, 512, 256].
+    """
+    first = int(2 ** np.clip(round(np.log2(max(n_items, 1) / 6)), 4, 11))
+    return [first, max(4, first // 2), max(4, first // 4)]
+
+
+def add_suffix(codes: np.ndarray, sizes: Sequence[int], popularity: np.ndarray) -> SidTable:
+    """Append a disambiguation code: items with equal codes are numbered 0, 1, ... (TIGER section 3.1).
+
+    Args:
+        codes: (N, L) int64.
+        sizes: codes per level.
+        popularity: (N,) training interactions. The most popular item of a bucket gets 0; ties by catalogue row.
+
+    Returns:
+        A table of L + 1 levels in which every SID belongs to one item. Example: codes [[3, 1], [3, 1], [0, 2]] with
+        popularity [5, 9, 1] -> [[3, 1, 1], [3, 1, 0], [0, 2, 0]].
+    """
+    rank = bucket_rank(codes, popularity)
+    return SidTable(np.column_stack([codes, rank]).astype(np.int64), (*sizes, int(rank.max(initial=0)) + 1))
+
+
+def bucket_rank(codes: np.ndarray, popularity: np.ndarray) -> np.ndarray:
+    """Place (N,) of each item among the items that share its codes: most popular first, then by catalogue row."""
+    bucket = np.unique(codes, axis=0, return_inverse=True)[1].reshape(-1)
+    order = np.lexsort((np.arange(len(codes)), -popularity, bucket))
+    starts = np.r_[True, bucket[order][1:] != bucket[order][:-1]]
+    first = np.maximum.accumulate(np.where(starts, np.arange(len(codes)), 0))
+    rank = np.empty(len(codes), dtype=np.int64)
+    rank[order] = np.arange(len(codes)) - first
+    return rank

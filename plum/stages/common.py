@@ -1,0 +1,73 @@
+"""Reading what earlier stages wrote, in the form that parts take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from plum import artifacts
+from plum.config import TrainingConfig
+from plum.data.histories import Histories
+from plum.errors import PlumError
+from plum.sid.table import SidTable
+from plum.training import Recipe
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The prepared data of a run.
+
+    Attributes:
+        items: items.parquet; its row order is the catalogue's.
+        histories: the split.
+    """
+
+    items: pd.DataFrame
+    histories: Histories
+
+    @property
+    def popularity(self) -> np.ndarray:
+        """Training interactions (N,) of each item."""
+        return self.histories.popularity(len(self.items))
+
+
+def read_prepared(workdir: Path) -> Prepared:
+    """Read the catalogue and the split of a run."""
+    items = artifacts.read_table(workdir / artifacts.ITEMS)
+    split = artifacts.read_table(workdir / artifacts.SPLIT)
+    return Prepared(items, Histories.from_split(split, items["item_id"]))
+
+
+def read_sid_table(workdir: Path, items: pd.DataFrame) -> SidTable:
+    """Read the Semantic IDs of a run, rows in the catalogue's order.
+
+    Raises:
+        PlumError: if they are not exactly the catalogue's items.
+    """
+    table = artifacts.read_table(workdir / artifacts.SEMANTIC_IDS)
+    if not table["item_id"].equals(items["item_id"]):
+        raise PlumError(
+            f"{workdir / artifacts.SEMANTIC_IDS} is not of this catalogue",
+            f"{len(table):,} Semantic IDs, {len(items):,} items",
+            "run `plum tokenize` again",
+        )
+    sizes = tuple(level["size"] for level in artifacts.read_json(workdir / artifacts.QUALITY)["levels"])
+    return SidTable(table.drop(columns="item_id").to_numpy(dtype=np.int64), sizes)
+
+
+def recipe(config: TrainingConfig, steps_per_epoch: int, patience: int | None = None) -> Recipe:
+    """The training recipe of a stage's configuration."""
+    return Recipe(
+        epochs=config.epochs,
+        steps_per_epoch=steps_per_epoch,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        warmup_share=config.warmup_share,
+        schedule=config.schedule,
+        max_grad_norm=config.max_grad_norm,
+        checkpoint_steps=config.checkpoint_steps,
+        patience=patience,
+    )

@@ -1,0 +1,129 @@
+"""Stage cpt: continued pre-training of a decoder-only language model on behaviour and item text (PLUM section 2.2)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from plum import artifacts, training
+from plum.config import CptConfig, RunConfig
+from plum.lm import documents, vocab
+from plum.lm.examples import Batch
+from plum.lm.logits import check_head
+from plum.lm.packing import Mixture
+from plum.lm.train import mean_loss, train
+from plum.runtime import pick_device, seed_everything
+from plum.sid.table import SidTable
+from plum.stages import common
+
+logger = logging.getLogger(__name__)
+
+
+def run(config: RunConfig, force: bool = False) -> Path:
+    """Write ``cpt/model``, ``train_log.jsonl`` and ``metrics.json``; skip if up to date."""
+    settings = config.cpt
+    base = Path(settings.base)
+    stage = artifacts.StageRun(
+        config.workdir,
+        artifacts.CPT,
+        settings.model_dump(mode="json"),
+        config.seed,
+        [artifacts.ITEMS, artifacts.SPLIT, artifacts.SEMANTIC_IDS, artifacts.QUALITY],
+        sorted(path for path in base.iterdir() if path.is_file()) if base.is_dir() else [],
+    )
+    if stage.is_complete() and not force:
+        logger.info("cpt: up to date")
+        return stage.folder
+    seed_everything(config.seed)
+    data = common.read_prepared(config.workdir)
+    table = common.read_sid_table(config.workdir, data.items)
+    model, tokenizer = _base_model(settings, data, table)
+    model.to(pick_device(config.device))
+    behaviour, metadata = _corpora(settings, data, table, tokenizer)
+    mixture = Mixture(
+        behaviour,
+        metadata,
+        settings.context_length,
+        settings.batch_size,
+        settings.behaviour_share,
+        _end_token(tokenizer),
+        config.seed,
+    )
+
+    def batches(epoch: int) -> Iterator[Batch]:
+        for block in mixture.batches(epoch):
+            tokens = torch.from_numpy(block)
+            yield Batch(tokens, tokens)
+
+    recipe = common.recipe(settings, mixture.steps_per_epoch)
+    logger.info(
+        "cpt: %s parameters, %s behaviour and %s metadata tokens, %d steps",
+        f"{model.num_parameters():,}",
+        f"{sum(map(len, behaviour)):,}",
+        f"{sum(map(len, metadata)):,}",
+        recipe.total_steps,
+    )
+    with stage.writing(force) as folder:
+        state = train(model, recipe, batches, checkpoint=stage.checkpoint, name="cpt")
+        training.write_log(folder / "train_log.jsonl", state)
+        vocab.save_model_folder(model, tokenizer, folder / "model")
+        metrics = {
+            "parameters": model.num_parameters(),
+            "behaviour_tokens": sum(map(len, behaviour)),
+            "metadata_tokens": sum(map(len, metadata)),
+            "steps": state.step,
+            "behaviour_loss": mean_loss(model, behaviour, settings.batch_size, _end_token(tokenizer)),
+            "metadata_loss": mean_loss(model, metadata, settings.batch_size, _end_token(tokenizer)),
+        }
+        artifacts.write_json(folder / "metrics.json", metrics)
+    return stage.folder
+
+
+def _base_model(
+    settings: CptConfig, data: common.Prepared, table: SidTable
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model to train on, its vocabulary extended by the Semantic IDs' tokens."""
+    if settings.base == "scratch":
+        texts = [documents.HISTORY_PREFIX, *documents.item_documents(data.items, [""] * len(data.items))]
+        tokenizer: PreTrainedTokenizerBase = vocab.train_tokenizer(texts, settings.scratch.text_vocabulary)
+        vocab.add_sid_tokens(tokenizer, table.sizes)
+        shape = settings.scratch
+        model: PreTrainedModel = vocab.scratch_model(
+            vocab.ScratchShape(shape.hidden_size, shape.layers, shape.heads, shape.intermediate_size),
+            tokenizer,
+            max(settings.context_length, 2048),
+        )
+        return model, tokenizer
+    model, tokenizer = vocab.load_pretrained(settings.base)
+    vocab.add_sid_tokens(tokenizer, table.sizes)
+    vocab.extend_embeddings(model, tokenizer, table.sizes)
+    check_head(model)
+    return model, tokenizer
+
+
+def _corpora(
+    settings: CptConfig, data: common.Prepared, table: SidTable, tokenizer: PreTrainedTokenizerBase
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Token ids of behaviour documents (training part only) and of item documents."""
+    codec = vocab.codec_of(tokenizer, table.sizes)
+    item_tokens = codec.encode(table.codes)
+    prefix = documents.history_prefix(tokenizer)
+    behaviour = [
+        np.concatenate([prefix, item_tokens[window].reshape(-1)])
+        for window in documents.history_windows(data.histories.train, settings.max_history)
+    ]
+    texts = documents.item_documents(data.items, [codec.text(codes) for codes in table.codes])
+    encoded = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+    return behaviour, [np.asarray(ids, dtype=np.int64) for ids in encoded]
+
+
+def _end_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    for token in (tokenizer.eos_token_id, tokenizer.pad_token_id):
+        if token is not None:
+            return int(token)
+    raise ValueError("a tokenizer needs an end or a padding token")

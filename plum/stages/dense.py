@@ -1,0 +1,71 @@
+"""Stage dense: train the dense baseline that every comparison needs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from plum import artifacts, training
+from plum.config import DenseConfig, RunConfig
+from plum.evaluation.metrics import per_user_metrics
+from plum.lm.examples import windows
+from plum.retrieval.dense import Dense, DenseBatch, SASRec, dense_batches, dense_loss
+from plum.runtime import pick_device, seed_everything
+from plum.stages import common
+
+logger = logging.getLogger(__name__)
+
+
+def run(config: RunConfig, force: bool = False) -> Path:
+    """Write ``dense/dense.safetensors`` (best validation Recall@10) and the training log; skip if up to date."""
+    settings = config.eval.dense
+    stage = artifacts.StageRun(
+        config.workdir,
+        artifacts.DENSE,
+        settings.model_dump(mode="json"),
+        config.seed,
+        [artifacts.ITEMS, artifacts.SPLIT],
+    )
+    if stage.is_complete() and not force:
+        logger.info("dense: up to date")
+        return stage.folder
+    seed_everything(config.seed)
+    data = common.read_prepared(config.workdir)
+    model = build(settings, len(data.items)).to(pick_device(config.device))
+    cut = [window for window in windows(data.histories.train, settings.max_history + 1) if len(window.items) > 1]
+    _, histories, targets = data.histories.questions("valid")
+
+    def batches(epoch: int) -> Iterator[DenseBatch]:
+        return dense_batches(cut, settings.max_history, settings.batch_size, config.seed, epoch)
+
+    def validate() -> dict[str, float]:
+        found = Dense(model).recommend(histories, 10, histories)
+        return {key: float(values.mean()) for key, values in per_user_metrics(found.items, targets, [10]).items()}
+
+    recipe = common.recipe(settings, -(-len(cut) // settings.batch_size), settings.patience)
+    with stage.writing(force) as folder:
+        state = training.fit(
+            model,
+            recipe,
+            batches,
+            lambda batch: {"loss": dense_loss(model, batch)},
+            checkpoint=stage.checkpoint,
+            name="dense",
+            validate=validate,
+            monitor="recall@10",
+        )
+        training.write_log(folder / "train_log.jsonl", state)
+        save_file(model.state_dict(), str(folder / "dense.safetensors"))
+        metrics = {"best_step": state.best_step, "steps": state.step, "valid_recall@10": state.best_value}
+        artifacts.write_json(folder / "metrics.json", metrics)
+    return stage.folder
+
+
+def build(settings: DenseConfig, n_items: int) -> SASRec:
+    """The untrained model of a configuration."""
+    return SASRec(
+        n_items, settings.max_history, settings.hidden_size, settings.layers, settings.heads, settings.dropout
+    )

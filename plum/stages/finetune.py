@@ -1,0 +1,97 @@
+"""Stage finetune: history -> the next item's Semantic ID (PLUM section 2.3)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from plum import artifacts, training
+from plum.config import RunConfig
+from plum.evaluation.metrics import per_user_metrics
+from plum.lm import documents, examples, vocab
+from plum.lm.examples import Batch
+from plum.lm.train import train
+from plum.retrieval.generative import Generative
+from plum.runtime import pick_device, seed_everything
+from plum.stages import common
+
+logger = logging.getLogger(__name__)
+
+
+def run(config: RunConfig, force: bool = False) -> Path:
+    """Write ``finetune/model`` (best validation Recall@10), ``train_log.jsonl``, ``metrics.json``; skip if up to date."""
+    settings = config.finetune
+    stage = artifacts.StageRun(
+        config.workdir,
+        artifacts.FINETUNE,
+        settings.model_dump(mode="json"),
+        config.seed,
+        [artifacts.ITEMS, artifacts.SPLIT, artifacts.SEMANTIC_IDS, artifacts.QUALITY, artifacts.CPT_MODEL],
+    )
+    if stage.is_complete() and not force:
+        logger.info("finetune: up to date")
+        return stage.folder
+    seed_everything(config.seed)
+    data = common.read_prepared(config.workdir)
+    table = common.read_sid_table(config.workdir, data.items)
+    model, tokenizer = vocab.load_model_folder(config.workdir / artifacts.CPT_MODEL)
+    model.to(pick_device(config.device))
+    codec = vocab.codec_of(tokenizer, table.sizes)
+    prefix = documents.history_prefix(tokenizer)
+    cut = examples.windows(data.histories.train, settings.max_history)
+
+    def batches(epoch: int) -> Iterator[Batch]:
+        return examples.batches(
+            cut,
+            codec.encode(table.codes),
+            prefix,
+            settings.batch_size,
+            settings.history_dropout,
+            tokenizer.pad_token_id,
+            config.seed,
+            epoch,
+        )
+
+    users, histories, targets = _validation_sample(data, settings.validation_users, config.seed)
+
+    def validate() -> dict[str, float]:
+        retriever = Generative(
+            model, table, codec, prefix, settings.max_history, data.popularity, settings.validation_beams
+        )
+        found = retriever.recommend(histories, 10, histories)
+        return {key: float(values.mean()) for key, values in per_user_metrics(found.items, targets, [10]).items()}
+
+    recipe = common.recipe(settings, examples.n_batches(cut, settings.batch_size), settings.patience)
+    with stage.writing(force) as folder:
+        state = train(
+            model,
+            recipe,
+            batches,
+            checkpoint=stage.checkpoint,
+            name="finetune",
+            validate=validate,
+            monitor="recall@10",
+        )
+        training.write_log(folder / "train_log.jsonl", state)
+        vocab.save_model_folder(model, tokenizer, folder / "model")
+        metrics = {
+            "best_step": state.best_step,
+            "steps": state.step,
+            "valid_recall@10": state.best_value,
+            "validation_users": len(users),
+        }
+        artifacts.write_json(folder / "metrics.json", metrics)
+    return stage.folder
+
+
+def _validation_sample(
+    data: common.Prepared, limit: int, seed: int
+) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
+    users, histories, targets = data.histories.questions("valid")
+    chosen = np.arange(len(users))
+    if len(users) > limit:
+        chosen = np.sort(np.random.default_rng(seed).choice(len(users), limit, replace=False))
+    return users[chosen], [histories[i] for i in chosen], [targets[i] for i in chosen]

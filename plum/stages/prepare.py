@@ -1,0 +1,165 @@
+"""Stage data: a source -> checked tables and a split."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import save_file
+
+from plum import artifacts
+from plum.config import (
+    AmazonReviewsSource,
+    AmazonSequencesSource,
+    DataConfig,
+    LogsSource,
+    MovieLensSource,
+    RunConfig,
+    SplitConfig,
+    SyntheticSource,
+)
+from plum.data import amazon, fetch, logs, movielens, splits, synthetic
+from plum.data.tables import RawTables
+from plum.errors import PlumError
+
+logger = logging.getLogger(__name__)
+
+
+def data_home() -> Path:
+    """Where data sets lie: the environment variable ``PLUM_DATA_HOME``, else ``data/``."""
+    return Path(os.environ.get("PLUM_DATA_HOME", "data"))
+
+
+def run(config: RunConfig, force: bool = False) -> Path:
+    """Write interactions, items, users and the split; skip if up to date.
+
+    ``interactions.parquet`` and ``split.parquet`` have the same rows in the same order: by user, then time.
+    """
+    stage = artifacts.StageRun(
+        config.workdir,
+        artifacts.DATA,
+        config.data.model_dump(mode="json"),
+        config.seed,
+        [],
+        source_files(config.data),
+    )
+    if stage.is_complete() and not force:
+        logger.info("data: up to date")
+        return stage.folder
+    tables = load(config.data)
+    ordered, ties = splits.order_interactions(tables.interactions, config.data.split.ties, config.seed)
+    if config.data.split.k_core_users or config.data.split.k_core_items:
+        ordered = splits.k_core(ordered, config.data.split.k_core_users, config.data.split.k_core_items)
+    split, valid_from = _split(ordered, config.data.split, tables)
+    items = _items(tables, ordered, split, valid_from, config.data)
+    report = splits.report_split(split)
+    with stage.writing(force) as folder:
+        artifacts.write_table(folder / "interactions.parquet", ordered)
+        artifacts.write_table(folder / "items.parquet", items)
+        artifacts.write_table(folder / "split.parquet", split)
+        if tables.users is not None:
+            artifacts.write_table(folder / "users.parquet", tables.users)
+        if tables.truth is not None and len(items) == len(tables.items):
+            truth = {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in tables.truth.items()}
+            save_file(truth, str(folder / "truth.safetensors"))
+        summary = {
+            "source": config.data.source.model_dump(mode="json"),
+            "synthetic": isinstance(config.data.source, SyntheticSource),
+            "items": len(items),
+            "split": asdict(report),
+            "ties": asdict(ties),
+            "unusable_rows": [asdict(problem) for problem in tables.problems],
+        }
+        artifacts.write_json(folder / "summary.json", summary)
+    logger.info(
+        "data: %s users, %s items, %s interactions (%s train, %s valid, %s test), %.1f%% tied in time",
+        *(f"{n:,}" for n in (report.users, len(items), report.interactions, report.train, report.valid, report.test)),
+        100 * ties.share,
+    )
+    return stage.folder
+
+
+def load(config: DataConfig) -> RawTables:
+    """Read the configured source.
+
+    Raises:
+        PlumError: if it can't be found or read, or too many of its rows are unusable.
+    """
+    source, bad = config.source, config.max_bad_share
+    if isinstance(source, SyntheticSource):
+        return synthetic.generate(source.n_users, source.n_items, source.seed)
+    if isinstance(source, MovieLensSource):
+        path = fetch.locate(source.release, data_home())
+        return movielens.load_movielens(path, source.release, max_bad_share=bad)
+    if isinstance(source, AmazonSequencesSource):
+        return amazon.load_amazon_sequences(fetch.locate("amazon-2014", data_home()), source.name, max_bad_share=bad)
+    if isinstance(source, AmazonReviewsSource):
+        return amazon.load_amazon_reviews(source.reviews, source.metadata, max_bad_share=bad)
+    return logs.load_logs(
+        source.interactions,
+        source.items,
+        source.users,
+        source.columns,
+        source.item_columns,
+        topic_separator=source.topic_separator,
+        timestamp_unit=source.timestamp_unit,
+        encoding=source.encoding,
+        max_bad_share=bad,
+    )
+
+
+def source_files(config: DataConfig) -> list[Path]:
+    """The files that the source is read from, those that are there."""
+    source = config.source
+    if isinstance(source, MovieLensSource):
+        path = fetch.locate(source.release, data_home())
+        return sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+    if isinstance(source, AmazonSequencesSource):
+        return sorted(fetch.locate("amazon-2014", data_home()).glob(f"{source.name}*"))
+    if isinstance(source, AmazonReviewsSource):
+        return [path for path in (source.reviews, source.metadata) if path and path.is_file()]
+    if isinstance(source, LogsSource):
+        return [path for path in (source.interactions, source.items, source.users) if path and path.is_file()]
+    return []
+
+
+def _split(ordered: pd.DataFrame, config: SplitConfig, tables: RawTables) -> tuple[pd.DataFrame, int | None]:
+    """The split, and the time from which on nothing may be learnt (None under leave-one-out)."""
+    if config.protocol == "leave-one-out":
+        return splits.leave_one_out(ordered), None
+    if tables.timestamps_are_positions:
+        raise PlumError(
+            "the temporal protocol needs times, but this source gives only the order of each user's interactions",
+            None,
+            "use --set data.split.protocol=leave-one-out",
+        )
+    valid_from, test_from = splits.temporal_cutoffs(ordered["timestamp"], config.valid_share, config.test_share)
+    return splits.temporal(ordered, valid_from, test_from), valid_from
+
+
+def _items(
+    tables: RawTables, ordered: pd.DataFrame, split: pd.DataFrame, valid_from: int | None, config: DataConfig
+) -> pd.DataFrame:
+    """The catalogue: after k-core the items that are left, else all; tags that leak nothing join the description."""
+    items = tables.items
+    if config.split.k_core_users or config.split.k_core_items:
+        items = items[items["item_id"].isin(ordered["item_id"].unique())].reset_index(drop=True)
+    if tables.tags is None or not config.tags_as_text:
+        return items
+    tags = tables.tags
+    if valid_from is not None:
+        tags = tags[tags["timestamp"] < valid_from]
+    held_out = split.loc[split["part"] != "train", ["user_id", "item_id"]].drop_duplicates()
+    marked = tags.merge(held_out, on=["user_id", "item_id"], how="left", indicator=True)
+    kept = marked[marked["_merge"] == "left_only"].assign(tag=lambda t: t["tag"].str.lower().str.strip())
+    text = kept.drop_duplicates(["item_id", "tag"]).groupby("item_id", sort=True)["tag"].agg("; ".join)
+    described = items["item_id"].map(text)
+    joined = items["description"].str.cat(described, sep=" ").where(
+        items["description"].notna() & described.notna(), items["description"].fillna(described)
+    )
+    return items.assign(description=joined.astype(object).where(joined.notna(), None))

@@ -1,0 +1,276 @@
+"""The one training loop of the package: Semantic-ID tokenizer, language model and dense baseline all use it.
+
+A checkpoint holds weights, optimizer state, the random generators' states and the log so far, as safetensors and JSON.
+A run killed at any instant and started again ends in the same weights and the same log as an undisturbed one: the
+batches of an epoch are a function of the seed and the epoch alone, and nothing that depends on the clock is recorded.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors.torch import load_file, load_model, save_file, save_model
+from torch import Tensor, nn
+
+from plum import runtime
+from plum.errors import PlumError
+
+logger = logging.getLogger(__name__)
+Batch = TypeVar("Batch")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to optimise: AdamW, linear warm-up, then a constant rate or a cosine down to a tenth.
+
+    Attributes:
+        epochs: passes over the batches.
+        steps_per_epoch: optimizer steps in one pass.
+        learning_rate: peak rate.
+        warmup_share: share of all steps that warms up.
+        schedule: ``"constant"`` or ``"cosine"``.
+        checkpoint_steps: steps between checkpoints.
+        patience: validations without improvement before stopping, or None.
+    """
+
+    epochs: int
+    steps_per_epoch: int
+    learning_rate: float
+    weight_decay: float = 0.01
+    warmup_share: float = 0.05
+    schedule: str = "cosine"
+    max_grad_norm: float = 1.0
+    checkpoint_steps: int = 200
+    patience: int | None = None
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole training."""
+        return self.epochs * self.steps_per_epoch
+
+    def rate(self, step: int) -> float:
+        """Learning rate of step ``step``, counted from 0."""
+        warmup = max(1, round(self.warmup_share * self.total_steps))
+        if step < warmup:
+            return self.learning_rate * (step + 1) / warmup
+        if self.schedule == "constant":
+            return self.learning_rate
+        done = (step - warmup) / max(1, self.total_steps - warmup)
+        return self.learning_rate * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+@dataclass
+class Progress:
+    """Where a training stands; everything a checkpoint needs beside tensors."""
+
+    step: int = 0
+    best_step: int | None = None
+    best_value: float = -math.inf
+    stale: int = 0
+    stopped: bool = False
+    log: list[dict[str, Any]] = field(default_factory=list)
+
+
+def fit(
+    model: nn.Module,
+    recipe: Recipe,
+    batches: Callable[[int], Iterable[Batch]],
+    loss: Callable[[Batch], dict[str, Tensor]],
+    *,
+    checkpoint: Path,
+    name: str,
+    validate: Callable[[], dict[str, float]] | None = None,
+    monitor: str | None = None,
+    after_epoch: Callable[[int], None] | None = None,
+    log_every: int = 10,
+) -> Progress:
+    """Train ``model`` in place; with ``validate``, leave it with the weights of its best validation.
+
+    Args:
+        model: what to train, on its device.
+        recipe: how to optimise.
+        batches: the batches of an epoch, a function of the epoch alone.
+        loss: the losses of a batch; ``"loss"`` is minimised, the others are logged.
+        checkpoint: folder for checkpoints; an earlier one there is resumed.
+        name: what the progress bar and the log say.
+        validate: metrics after each epoch, larger is better for ``monitor``.
+        monitor: the metric that picks the best weights.
+        after_epoch: called with the epoch's number before validation (dead-code reset, for example).
+        log_every: steps between log entries.
+
+    Returns:
+        The final state; ``log`` holds the training curve.
+
+    Raises:
+        PlumError: if the loss is not finite.
+    """
+    optimizer = torch.optim.AdamW(_groups(model, recipe.weight_decay), lr=recipe.learning_rate, fused=True)
+    state = _resume(checkpoint, model, optimizer) if checkpoint.exists() else Progress()
+    if validate and not monitor:
+        raise ValueError("validate needs the name of the metric to monitor")
+    with runtime.progress() as bar:
+        task = bar.add_task(name, total=recipe.total_steps, completed=state.step)
+        while state.step < recipe.total_steps and not state.stopped:
+            epoch, skip = divmod(state.step, recipe.steps_per_epoch)
+            for number, batch in enumerate(batches(epoch)):
+                if number < skip:
+                    continue
+                _step(model, optimizer, recipe, loss, batch, state, log_every, name)
+                bar.update(task, completed=state.step)
+                if state.step % recipe.checkpoint_steps == 0 and state.step % recipe.steps_per_epoch:
+                    _save(checkpoint, model, optimizer, state)
+            _check_epoch(state, recipe, epoch, name)
+            if after_epoch:
+                after_epoch(epoch)
+            if validate:
+                _validate(model, state, recipe, epoch, validate, str(monitor), checkpoint, name)
+            if validate or epoch + 1 == recipe.epochs or _every(epoch, recipe):
+                _save(checkpoint, model, optimizer, state)
+    if validate:
+        load_model(model, checkpoint / _best_name(state))
+    return state
+
+
+def write_log(path: Path, state: Progress) -> None:
+    """Write the training curve, one JSON object a line."""
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in state.log), encoding="utf-8")
+
+
+def _every(epoch: int, recipe: Recipe) -> bool:
+    """Whether an epoch's end is due for a checkpoint: at least ``checkpoint_steps`` since the last one."""
+    before, after = epoch * recipe.steps_per_epoch, (epoch + 1) * recipe.steps_per_epoch
+    return before // recipe.checkpoint_steps != after // recipe.checkpoint_steps
+
+
+def _check_epoch(state: Progress, recipe: Recipe, epoch: int, name: str) -> None:
+    if state.step != (epoch + 1) * recipe.steps_per_epoch:
+        raise RuntimeError(f"{name}: an epoch gave {state.step} steps, not {(epoch + 1) * recipe.steps_per_epoch}")
+
+
+def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Decay matrices, not biases, norms or other vectors."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+def _step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    recipe: Recipe,
+    loss: Callable[[Batch], dict[str, Tensor]],
+    batch: Batch,
+    state: Progress,
+    log_every: int,
+    name: str,
+) -> None:
+    model.train()
+    rate = recipe.rate(state.step)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    losses = loss(batch)
+    optimizer.zero_grad(set_to_none=True)
+    losses["loss"].backward()
+    norm = nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
+    if not torch.isfinite(norm):
+        raise PlumError(
+            f"{name}: the loss or its gradient is not finite at step {state.step}",
+            f"loss {losses['loss'].item()}, gradient norm {norm.item()}",
+            "lower the learning rate, and look for extreme values in the features",
+        )
+    optimizer.step()
+    if state.step % log_every == 0:
+        values = {key: round(value.item(), 6) for key, value in losses.items()}
+        state.log.append({"step": state.step, "epoch": state.step // recipe.steps_per_epoch, "lr": rate, **values})
+    state.step += 1
+
+
+def _validate(
+    model: nn.Module,
+    state: Progress,
+    recipe: Recipe,
+    epoch: int,
+    validate: Callable[[], dict[str, float]],
+    monitor: str,
+    checkpoint: Path,
+    name: str,
+) -> None:
+    model.eval()
+    with torch.no_grad():
+        metrics = validate()
+    state.log.append({"step": state.step, "epoch": epoch, **{key: round(value, 6) for key, value in metrics.items()}})
+    logger.info("%s: epoch %d, %s", name, epoch + 1, ", ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
+    if metrics[monitor] > state.best_value:
+        state.best_step, state.best_value, state.stale = state.step, metrics[monitor], 0
+        checkpoint.mkdir(parents=True, exist_ok=True)
+        _save_model(model, checkpoint / _best_name(state))
+        return
+    state.stale += 1
+    if recipe.patience is not None and state.stale >= recipe.patience:
+        state.stopped = True
+        logger.info("%s: no better %s in %d validations; stopping", name, monitor, state.stale)
+
+
+def _best_name(state: Progress) -> str:
+    return f"best-{state.best_step}.safetensors"
+
+
+def _save_model(model: nn.Module, path: Path) -> None:
+    partial = path.with_name(path.name + ".partial")
+    save_model(model, str(partial))  # knows tied weights
+    partial.replace(path)
+
+
+def _save(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: Progress) -> None:
+    """Write a checkpoint beside the last one, then make it the one that counts by one rename of ``state.json``."""
+    folder = checkpoint / f"step-{state.step}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    save_model(model, str(folder / "model.safetensors"))
+    tensors = {
+        f"{index}.{key}": value.contiguous()
+        for index, entry in optimizer.state_dict()["state"].items()
+        for key, value in entry.items()
+    }
+    tensors["rng.cpu"] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        tensors["rng.cuda"] = torch.cuda.get_rng_state()
+    save_file(tensors, str(folder / "optimizer.safetensors"))
+    partial = checkpoint / "state.json.partial"
+    partial.write_text(json.dumps(state.__dict__), encoding="utf-8")
+    partial.replace(checkpoint / "state.json")
+    for old in checkpoint.iterdir():
+        if old.name.startswith("step-") and old != folder:
+            shutil.rmtree(old)
+        elif old.name.startswith("best-") and old.name != _best_name(state):
+            old.unlink()
+
+
+def _resume(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+    if not (checkpoint / "state.json").exists():
+        shutil.rmtree(checkpoint)  # killed before the first checkpoint was whole
+        return Progress()
+    values = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
+    state = Progress(**values)
+    folder = checkpoint / f"step-{state.step}"
+    load_model(model, folder / "model.safetensors")
+    tensors = load_file(folder / "optimizer.safetensors")
+    torch.set_rng_state(tensors.pop("rng.cpu"))
+    if (cuda := tensors.pop("rng.cuda", None)) is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(cuda)
+    entries: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, _, part = key.partition(".")
+        entries.setdefault(int(index), {})[part] = value
+    optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})
+    return state

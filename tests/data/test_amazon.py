@@ -1,0 +1,174 @@
+"""Amazon data: prepared sequences, and raw reviews of three years."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plum.data.amazon import SEQUENCE_COUNTS, load_amazon_reviews, load_amazon_sequences
+from plum.errors import PlumError
+
+
+def write_lines(path: Path, records: list[Any]) -> Path:
+    text = "".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in records)
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    return path
+
+
+def test_sequences(tmp_path: Path) -> None:
+    (tmp_path / "Games.txt").write_text("1 10 2 10\n2 2\n")
+    (tmp_path / "Games_item2attributes.json").write_text('{"2": [12, 3], "30": []}')
+    tables = load_amazon_sequences(tmp_path, "Games")
+    assert tables.interactions[["user_id", "item_id", "timestamp"]].values.tolist() == [
+        ["1", "10", 0], ["1", "2", 1], ["1", "10", 2], ["2", "2", 0],
+    ]  # fmt: skip
+    assert tables.interactions["rating"].isna().all()
+    assert tables.interactions["reward"].tolist() == [1.0] * 4
+    assert tables.timestamps_are_positions
+    assert tables.items["item_id"].tolist() == ["2", "10", "30"]
+    assert tables.items["topics"].tolist() == [["attr_12", "attr_3"], None, None]
+    assert tables.items["title"].tolist() == [None, None, None]
+
+
+def test_sequences_in_data_home_without_attributes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "amazon-2014").mkdir()
+    (tmp_path / "amazon-2014" / "Beauty.txt").write_text("1 1 2\n")
+    with caplog.at_level(logging.WARNING):
+        tables = load_amazon_sequences(tmp_path, "Beauty")
+    assert "Beauty_item2attributes.json is not there" in caplog.text
+    assert "22,363" in caplog.text  # counts that differ from the published ones are told
+    assert tables.items["topics"].tolist() == [None, None]
+
+
+def test_sequences_report_bad_lines(tmp_path: Path) -> None:
+    (tmp_path / "X.txt").write_text("1 1 2\n\n2\n1 5\n3 4\n")
+    tables = load_amazon_sequences(tmp_path, "X", max_bad_share=0.6)
+    assert [(p.file, p.reason, p.count, p.example) for p in tables.problems] == [
+        ("X.txt", "no item after the user", 1, "line 3: '2'"),
+        ("X.txt", "a second line of the user", 1, "line 4: '1 5'"),
+    ]
+    assert len(tables.interactions) == 3
+    with pytest.raises(PlumError, match=r"2 of 4 rows can't be used(.|\n)*line 3"):
+        load_amazon_sequences(tmp_path, "X")
+
+
+def test_sequences_absent_empty_or_wrong(tmp_path: Path) -> None:
+    (tmp_path / "Beauty.txt").write_text("1 1\n")
+    with pytest.raises(PlumError, match=r"Beaty\.txt does not exist(.|\n)*did you mean Beauty\.txt"):
+        load_amazon_sequences(tmp_path, "Beaty")
+    (tmp_path / "Empty.txt").write_text("\n")
+    with pytest.raises(PlumError, match=r"Empty\.txt is empty"):
+        load_amazon_sequences(tmp_path, "Empty")
+    (tmp_path / "Beauty_item2attributes.json").write_text("[1")
+    with pytest.raises(PlumError, match=r"Beauty_item2attributes\.json is not a JSON object"):
+        load_amazon_sequences(tmp_path, "Beauty")
+
+
+REVIEWS_2014 = [
+    {"reviewerID": "A1", "asin": "B01", "overall": 5.0, "unixReviewTime": 1369699200, "helpful": [0, 0]},
+    {"reviewerID": "A2", "asin": "B02", "overall": 3.0, "unixReviewTime": 1369699201, "reviewText": "x"},
+]
+
+
+def test_reviews_2014_with_python_literals(tmp_path: Path) -> None:
+    meta = [
+        "{'asin': 'B01', 'title': \"It's &amp; that\", 'categories': [['Beauty', 'Skin'], ['Beauty', 'Face']], "
+        "'brand': 'Acme', 'description': 'Soft.\\n  Nice.'}",
+        "{'asin': 'B99', 'title': 'never reviewed'}",
+    ]
+    tables = load_amazon_reviews(
+        write_lines(tmp_path / "r.json.gz", REVIEWS_2014), write_lines(tmp_path / "m.json.gz", meta)
+    )
+    assert tables.interactions.values.tolist() == [["A1", "B01", 1369699200, 5.0, 1.0], ["A2", "B02", 1369699201, 3, 1]]
+    assert tables.items.values.tolist() == [
+        ["B01", "It's & that", ["Beauty", "Skin", "Face"], "Acme", "Soft. Nice."],
+        ["B02", None, None, None, None],
+    ]
+    everything = load_amazon_reviews(tmp_path / "r.json.gz", tmp_path / "m.json.gz", keep_unreviewed=True)
+    assert everything.items["item_id"].tolist() == ["B01", "B02", "B99"]
+
+
+def test_reviews_2018(tmp_path: Path) -> None:
+    meta = [
+        {"asin": "B01", "title": "A", "category": ["Beauty", "Hair"], "brand": "Acme", "description": ["One.", "Two."]},
+        {"asin": "B01", "title": "second line of the same product"},
+        {"asin": "B02", "title": "<script>var x = new Date().getTime()</script>", "category": [], "description": []},
+    ]
+    tables = load_amazon_reviews(write_lines(tmp_path / "r.json", REVIEWS_2014), write_lines(tmp_path / "m.json", meta))
+    assert tables.items.values.tolist() == [
+        ["B01", "A", ["Beauty", "Hair"], "Acme", "One. Two."],
+        ["B02", None, None, None, None],
+    ]
+
+
+def test_reviews_2023(tmp_path: Path) -> None:
+    reviews = [
+        {"user_id": "U", "asin": "X", "parent_asin": "P", "rating": 4.0, "timestamp": 1588687728923, "title": "good"},
+        {"user_id": "U", "asin": "X", "parent_asin": "P", "rating": 4.0, "timestamp": 1588687728923, "title": "good"},
+    ]
+    meta = [{"parent_asin": "P", "title": "Spray", "categories": ["Hair"], "store": "Herbivore", "description": ["d"]}]
+    tables = load_amazon_reviews(write_lines(tmp_path / "r.jsonl", reviews), write_lines(tmp_path / "m.jsonl", meta))
+    assert tables.interactions.values.tolist() == [["U", "P", 1588687728, 4.0, 1.0]]
+    assert tables.items.values.tolist() == [["P", "Spray", ["Hair"], "Herbivore", "d"]]
+    assert [(p.reason, p.count) for p in tables.problems] == [("exact repetition of an earlier row", 1)]
+
+
+def test_reviews_without_metadata(tmp_path: Path) -> None:
+    tables = load_amazon_reviews(write_lines(tmp_path / "r.json", REVIEWS_2014))
+    assert tables.items["item_id"].tolist() == ["B01", "B02"]
+    assert tables.items["title"].isna().all()
+
+
+def test_reviews_in_unknown_layout(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "r.json", [{"user": 1, "item": 2}])
+    with pytest.raises(PlumError, match=r"r\.json is in no known layout(.|\n)*keys of line 1: user, item(.|\n)*logs"):
+        load_amazon_reviews(path)
+
+
+def test_reviews_report_bad_lines(tmp_path: Path) -> None:
+    bad = [*REVIEWS_2014, '{"reviewerID": "A1", "asin', {"reviewerID": "A3", "asin": "B01", "overall": 1.0}, "3"]
+    path = write_lines(tmp_path / "r.json", bad)
+    tables = load_amazon_reviews(path, max_bad_share=0.9)
+    assert [(p.reason, p.example) for p in tables.problems] == [
+        ("the line is not a complete JSON object", 'line 3: \'{"reviewerID": "A1", "asin\''),
+        ("the line is not a JSON object", "line 5: '3'"),
+        ("timestamp is missing", "line 4: None"),
+    ]
+    with pytest.raises(PlumError, match="3 of 5 rows can't be used"):
+        load_amazon_reviews(path)
+
+
+def test_metadata_reports_bad_lines(tmp_path: Path) -> None:
+    reviews = write_lines(tmp_path / "r.json", REVIEWS_2014)
+    meta = write_lines(tmp_path / "m.json", ["{'asin': __import__('os')}", {"title": "no id"}, {"asin": "B01"}])
+    tables = load_amazon_reviews(reviews, meta, max_bad_share=0.9)
+    assert [(p.file, p.reason) for p in tables.problems] == [
+        ("m.json", "the line is not a complete JSON object"),
+        ("m.json", "no asin or parent_asin"),
+    ]
+    with pytest.raises(PlumError, match=r"m\.json: 1 rows, no asin or parent_asin"):
+        load_amazon_reviews(reviews, meta)
+
+
+def test_truncated_gz(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "r.json.gz", REVIEWS_2014 * 50)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(PlumError, match=r"r\.json\.gz is damaged or was cut short(.|\n)*again"):
+        load_amazon_reviews(path)
+
+
+@pytest.mark.parametrize("name", sorted(SEQUENCE_COUNTS))
+def test_real_sequences(name: str) -> None:
+    home = os.environ.get("PLUM_DATA_HOME")
+    if not home or not (Path(home) / "amazon-2014" / f"{name}.txt").is_file():
+        pytest.skip("not at hand")
+    tables = load_amazon_sequences(Path(home), name)
+    log = tables.interactions
+    assert (log["user_id"].nunique(), log["item_id"].nunique(), len(log)) == SEQUENCE_COUNTS[name]
+    assert tables.items["topics"].notna().all()

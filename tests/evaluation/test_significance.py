@@ -1,0 +1,139 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from plum.evaluation import significance
+from plum.evaluation.significance import (
+    bootstrap_interval,
+    bootstrap_intervals,
+    paired_difference,
+    sign_flip_p_values,
+)
+
+
+@pytest.fixture
+def values():
+    return np.random.default_rng(5).random(200) ** 2
+
+
+def test_interval_agrees_with_scipy(values):
+    low, high = bootstrap_interval(values, 4000, seed=0)
+    theirs = stats.bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=1).confidence_interval
+    assert low == pytest.approx(theirs.low, abs=0.004)
+    assert high == pytest.approx(theirs.high, abs=0.004)
+
+
+def test_interval_covers_the_truth_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    ends = [bootstrap_interval(rng.binomial(1, 0.3, 80), 300, seed, level=0.9) for seed in range(200)]
+    covered = np.mean([low <= 0.3 <= high for low, high in ends])
+    assert 0.83 <= covered <= 0.96
+
+
+def test_two_users_by_hand():
+    # Means of two draws from {0, 1} are 0, 1/2, 1 with chances 1/4, 1/2, 1/4: the central 40% are all 1/2.
+    assert bootstrap_interval(np.array([0.0, 1.0]), 2000, seed=0, level=0.4) == (0.5, 0.5)
+    assert bootstrap_interval(np.array([0.0, 1.0]), 2000, seed=0) == (0.0, 1.0)
+
+
+def test_a_constant_has_no_width():
+    assert bootstrap_interval(np.full(30, 0.25), 100, seed=3) == (0.25, 0.25)
+
+
+def test_same_seed_same_figures_and_seed_zero_is_a_seed(values):
+    assert bootstrap_interval(values, 200, seed=0) == bootstrap_interval(values, 200, seed=0)
+    assert bootstrap_interval(values, 200, seed=0) != bootstrap_interval(values, 200, seed=1)
+
+
+def test_columns_are_resampled_together(values):
+    both = bootstrap_intervals(np.stack([values, 1 - values], axis=1), 500, seed=2)
+    assert both[0] == pytest.approx(bootstrap_interval(values, 500, seed=2))
+    assert both[1] == pytest.approx(1 - both[0][::-1])
+
+
+def test_small_blocks_give_a_fair_interval_too(values, monkeypatch):
+    whole = bootstrap_interval(values, 3000, seed=0)
+    monkeypatch.setattr(significance, "_BLOCK_ENTRIES", 1000)  # five resamples at a time
+    assert bootstrap_interval(values, 3000, seed=0) == pytest.approx(whole, abs=0.004)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.floats(-5, 5), min_size=1, max_size=30), st.integers(0, 1000))
+def test_an_interval_lies_within_the_values(numbers, seed):
+    low, high = bootstrap_interval(np.array(numbers), 50, seed)
+    assert min(numbers) - 1e-9 <= low <= high <= max(numbers) + 1e-9
+
+
+def test_p_value_agrees_with_all_sign_patterns():
+    differences = np.array([0.5, 1.0, -0.25, 0.75, 2.0, 0.0, 1.5, -0.5])
+    observed = abs(differences.sum())
+    sums = [abs(np.dot(signs, differences)) for signs in itertools.product((-1, 1), repeat=8)]
+    exact = np.mean([total >= observed - 1e-12 for total in sums])
+    assert sign_flip_p_values(differences[:, None], 20000, seed=0)[0] == pytest.approx(exact, abs=0.01)
+
+
+def test_p_value_agrees_with_scipy(values):
+    other = values + np.random.default_rng(6).normal(0.02, 0.2, 200)
+    theirs = stats.permutation_test(
+        (values, other),
+        lambda x, y, axis: np.mean(x - y, axis=axis),
+        permutation_type="samples",
+        n_resamples=4000,
+        rng=0,
+    ).pvalue
+    assert paired_difference(values, other, 4000)["p_value"] == pytest.approx(theirs, abs=0.03)
+
+
+def test_p_value_is_uniform_where_there_is_no_difference():
+    draws = np.random.default_rng(0).normal(size=(60, 400))
+    below = np.mean(sign_flip_p_values(draws, 500, seed=1) <= 0.1)
+    assert 0.05 <= below <= 0.16
+
+
+def test_p_value_is_never_zero_and_one_where_nothing_differs():
+    clear = paired_difference(np.ones(100), np.zeros(100), 99, seed=0)
+    assert clear["p_value"] == pytest.approx(1 / 100)
+    assert clear["difference"] == 1.0
+    assert clear["ci95"] == [1.0, 1.0]
+    same = paired_difference(np.ones(10), np.ones(10), 99, seed=0)
+    assert same == {"difference": 0.0, "ci95": [0.0, 0.0], "p_value": 1.0}
+
+
+def test_rounding_does_not_break_ties():
+    # All sign patterns of one user are ties with the observed one; 0.1 + 0.2 style rounding must not undo that.
+    differences = np.array([[0.1 + 0.2 - 0.3 + 0.7]])
+    assert sign_flip_p_values(differences, 500, seed=0)[0] == 1.0
+
+
+def test_swapping_sides_mirrors_the_difference():
+    a, b = np.random.default_rng(1).random((2, 50))
+    there, back = paired_difference(a, b, 400, seed=7), paired_difference(b, a, 400, seed=7)
+    assert there["difference"] == pytest.approx(-back["difference"])
+    assert there["ci95"] == pytest.approx([-back["ci95"][1], -back["ci95"][0]])
+    assert there["p_value"] == back["p_value"]
+
+
+def test_pairing_sees_what_separate_intervals_hide():
+    users = np.random.default_rng(2).random(300)
+    result = paired_difference(users + 0.01, users, 500)
+    assert result["ci95"][0] > 0
+    assert result["p_value"] < 0.01
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: bootstrap_interval(np.zeros(0), 10), "at least one user"),
+        (lambda: bootstrap_interval(np.array([np.nan]), 10), "NaN"),
+        (lambda: bootstrap_interval(np.ones(2), 0), "n_resamples"),
+        (lambda: bootstrap_interval(np.ones(2), 10, level=1.0), "level"),
+        (lambda: paired_difference(np.ones(2), np.ones(3)), "same users"),
+    ],
+)
+def test_bad_arguments_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -64,6 +64,14 @@ DENSE_MODEL = "dense/dense.safetensors"
 EVAL_METRICS = "eval/metrics.json"
 RECOMMENDATIONS = "eval/recommendations.parquet"
 
+EXAMPLES = "eval/examples.json"
+REPORT = "eval/report.html"
+
+CHECKPOINT = "checkpoint"
+FINGERPRINT = "fingerprint.json"
+SCAFFOLD = (CHECKPOINT, FINGERPRINT)
+"""What the hidden folder holds beside the stage's files; gone once it is in its place."""
+
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "pandas", "scikit-learn", "faiss-cpu")
 
 
@@ -123,6 +131,8 @@ def _finite(value: Any) -> Any:
         return {str(key): _finite(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(entry) for entry in value]
+    if isinstance(value, np.ndarray):
+        return _finite(value.tolist())
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not np.isfinite(value):
@@ -142,7 +152,8 @@ class StageRun:
         sources: files from outside the run that it reads; recorded by name.
 
     Raises:
-        PlumError: if an input is missing, or inputs were made from different versions of the same file.
+        PlumError: if an input or source is missing, inputs were made from different versions of the same file, or the
+            stage's folder holds files that no stage wrote.
     """
 
     def __init__(
@@ -159,24 +170,32 @@ class StageRun:
         self.folder = workdir / stage
         self.partial = workdir / f".{stage}.partial"
         self._retired = workdir / f".{stage}.retired"
-        _restore(self.folder, self.partial, self._retired)
-        hashes = _input_hashes(workdir, stage, inputs)
-        hashes.update({f"source/{path.name}": sha256(path) for path in sources})
+        if (self.partial / "manifest.json").exists() or self._retired.exists():
+            with _lock(workdir):
+                _restore(self.folder, self.partial, self._retired)
+        _refuse_foreign(self.folder)
+        hashes = _input_hashes(workdir, stage, inputs) | _source_hashes(stage, sources)
         self.manifest = Manifest(stage, dict(config), seed, _versions(), hashes)
 
     @property
     def checkpoint(self) -> Path:
         """Where the stage's training keeps its checkpoint while the stage is not complete."""
-        return self.partial / "checkpoint"
+        return self.partial / CHECKPOINT
 
     def is_complete(self) -> bool:
         """Whether the folder was made with this configuration, seed and inputs, and its files are as it left them."""
         if not (self.folder / "manifest.json").exists():
             return False
-        there = read_manifest(self.folder)
+        try:
+            there = read_manifest(self.folder)
+        except PlumError as error:
+            logger.warning("%s; making %s/ again", error.what, self.stage)
+            return False
         if there.fingerprint() != self.manifest.fingerprint():
             return False
-        changed = [n for n, h in there.outputs.items() if not (self.folder / n).is_file() or sha256(self.folder / n) != h]
+        changed = [
+            n for n, h in there.outputs.items() if not (self.folder / n).is_file() or sha256(self.folder / n) != h
+        ]
         if changed:
             logger.warning("%s/: %s changed since the stage wrote it; making it again", self.stage, ", ".join(changed))
         return not changed
@@ -193,15 +212,13 @@ class StageRun:
         with _lock(self.workdir):
             self._open_partial(force)
             yield self.partial
-            shutil.rmtree(self.checkpoint, ignore_errors=True)
-            (self.partial / "fingerprint.json").unlink()
             manifest = Manifest(
                 **{
                     **self.manifest.__dict__,
                     "outputs": {
                         str(path.relative_to(self.partial)): sha256(path)
                         for path in sorted(self.partial.rglob("*"))
-                        if path.is_file()
+                        if path.is_file() and path.relative_to(self.partial).parts[0] not in SCAFFOLD
                     },
                     "started": started.isoformat(timespec="seconds"),
                     "duration_s": round(time.monotonic() - clock, 3),
@@ -212,14 +229,18 @@ class StageRun:
             _put_in_place(self.folder, self.partial, self._retired)
 
     def _open_partial(self, force: bool) -> None:
-        mark = self.partial / "fingerprint.json"
+        """Keep an interrupted run's checkpoint if it is of the same work, and nothing else."""
+        mark = self.partial / FINGERPRINT
         if self.partial.exists() and (
             force or not mark.exists() or read_json(mark) != json.loads(json.dumps(self.manifest.fingerprint()))
         ):
             shutil.rmtree(self.partial)
+        self.partial.mkdir(parents=True, exist_ok=True)
+        for path in self.partial.iterdir():
+            if path.name not in SCAFFOLD:
+                _remove(path)
         if self.checkpoint.exists():
             logger.info("%s: going on from the checkpoint of an interrupted run", self.stage)
-        self.partial.mkdir(parents=True, exist_ok=True)
         write_json(mark, self.manifest.fingerprint())
 
 
@@ -246,6 +267,8 @@ def _restore(folder: Path, partial: Path, retired: Path) -> None:
 
 
 def _put_in_place(folder: Path, partial: Path, retired: Path) -> None:
+    for name in SCAFFOLD:
+        _remove(partial / name)
     if folder.exists():
         shutil.rmtree(retired, ignore_errors=True)
         folder.replace(retired)
@@ -253,10 +276,31 @@ def _put_in_place(folder: Path, partial: Path, retired: Path) -> None:
     shutil.rmtree(retired, ignore_errors=True)
 
 
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Never replace a folder that no stage wrote: with ``--workdir .`` it could be a collection of data sets."""
+    if folder.exists() and not (folder.is_dir() and ((folder / "manifest.json").exists() or not any(folder.iterdir()))):
+        raise PlumError(
+            f"{folder} is no folder of a plum run, and would be replaced",
+            "no manifest.json in it",
+            "give another --workdir",
+        )
+
+
 @contextmanager
 def _lock(workdir: Path) -> Iterator[None]:
-    workdir.mkdir(parents=True, exist_ok=True)
-    with (workdir / ".lock").open("w") as file:
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        opened = (workdir / ".lock").open("w")
+    except OSError as error:
+        raise PlumError(f"can't write to {workdir}", str(error), "give another --workdir") from None
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -313,10 +357,36 @@ def _input_hashes(workdir: Path, stage: str, inputs: Sequence[str]) -> dict[str,
     return hashes
 
 
+def _source_hashes(stage: str, sources: Sequence[Path]) -> dict[str, str]:
+    """Hashes of files from outside the run, by name, so that they may move; by path where two have the same name."""
+    names = [path.name for path in sources]
+    hashes = {}
+    for path in sources:
+        if not path.is_file():
+            raise PlumError(f"{stage} needs {path}, which is not there", None, "mend the path in the configuration")
+        hashes[f"source/{path.name if names.count(path.name) == 1 else path}"] = sha256(path)
+    return hashes
+
+
 def has(workdir: Path, name: str) -> bool:
     """Whether a completed run holds a file of this name (``"data/truth.safetensors"``)."""
     folder, _, rest = name.partition("/")
     return (workdir / folder / "manifest.json").exists() and rest in read_manifest(workdir / folder).outputs
+
+
+def config_path(workdir: Path) -> Path:
+    """Where a run keeps its whole configuration, defaults and settings included."""
+    return workdir / "config.yaml"
+
+
+def write_config(workdir: Path, values: Mapping[str, Any]) -> None:
+    """Record the configuration of a run, as YAML that ``plum run --config`` takes."""
+    import yaml
+
+    workdir.mkdir(parents=True, exist_ok=True)
+    partial = workdir / ".config.yaml.partial"
+    partial.write_text(yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    partial.replace(config_path(workdir))
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -339,3 +409,10 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a Parquet file, zstd-compressed, without an index."""
     path.parent.mkdir(parents=True, exist_ok=True)
     table.to_parquet(path, index=False, compression="zstd")
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Read a training log, one JSON object a line; empty where a stage has none."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

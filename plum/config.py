@@ -5,21 +5,23 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from plum.errors import PlumError
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
 
 
 class Section(BaseModel):
     """A part of the configuration: unknown keys are mistakes, values are checked, nothing changes afterwards."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class MovieLensSource(Section):
@@ -40,17 +42,17 @@ class AmazonReviewsSource(Section):
     """Raw Amazon review and metadata JSONL(.gz) of 2014, 2018 or 2023."""
 
     kind: Literal["amazon-reviews"]
-    reviews: Path
-    metadata: Path | None = None
+    reviews: UserPath
+    metadata: UserPath | None = None
 
 
 class LogsSource(Section):
     """Your own logs: CSV, TSV, Parquet or JSONL with a mapping from our column names to yours."""
 
     kind: Literal["logs"]
-    interactions: Path
-    items: Path | None = None
-    users: Path | None = None
+    interactions: UserPath
+    items: UserPath | None = None
+    users: UserPath | None = None
     columns: dict[str, str] = {}
     item_columns: dict[str, str] = {}
     topic_separator: str = "|"
@@ -64,13 +66,16 @@ class SyntheticSource(Section):
     kind: Literal["synthetic"]
     n_users: Count = 2000
     n_items: Count = 300
-    seed: int = 0
+    seed: Seed = 0
 
 
 Source = Annotated[
     MovieLensSource | AmazonSequencesSource | AmazonReviewsSource | LogsSource | SyntheticSource,
     Field(discriminator="kind"),
 ]
+SOURCES: dict[str, type[Section]] = {
+    get_args(section.model_fields["kind"].annotation)[0]: section for section in get_args(get_args(Source)[0])
+}
 
 
 class SplitConfig(Section):
@@ -102,13 +107,25 @@ class ModalityConfig(Section):
     """One content embedding of every item."""
 
     encoder: Literal["tfidf", "topics", "sentence-transformers", "file"] = "tfidf"
-    fields: list[Literal["title", "topics", "creator", "description"]] = ["title", "creator", "description"]
+    fields: Annotated[list[Literal["title", "topics", "creator", "description"]], Field(min_length=1)] = [
+        "title",
+        "creator",
+        "description",
+    ]
     dimensions: Count = 64
     """Width after SVD, for tfidf."""
     model: str | None = None
     """sentence-transformers: a hub id, a local folder, or ``package:NAME`` for a model that a Python package ships."""
-    path: Path | None = None
+    path: UserPath | None = None
     """file: a float32 .npy of shape (N, D), rows in the order of items.parquet."""
+
+    @model_validator(mode="after")
+    def _encoder_has_its_source(self) -> ModalityConfig:
+        if self.encoder == "sentence-transformers" and not self.model:
+            raise ValueError("encoder sentence-transformers needs `model`")
+        if self.encoder == "file" and not self.path:
+            raise ValueError("encoder file needs `path`, a .npy file")
+        return self
 
 
 class FeaturesConfig(Section):
@@ -140,11 +157,11 @@ class TrainingConfig(Section):
 class TokenizeConfig(TrainingConfig):
     """Items -> Semantic IDs by an RQ-VAE (PLUM section 2.1; TIGER section 3.1)."""
 
-    epochs: Count = 500
+    epochs: Count = 100
     batch_size: Count = 256
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     method: Literal["rqvae", "rqkmeans"] = "rqvae"
-    codebook_sizes: list[Annotated[int, Field(ge=2)]] | None = None
+    codebook_sizes: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1)] | None = None
     """Codes per level; by default chosen from the catalogue size (see ``plum.sid.table.default_sizes``)."""
     latent_dim: Count = 32
     hidden_dim: Count = 128
@@ -174,8 +191,8 @@ class ScratchModelConfig(Section):
 
     @model_validator(mode="after")
     def _heads_divide(self) -> ScratchModelConfig:
-        if self.hidden_size % self.heads:
-            raise ValueError(f"hidden_size {self.hidden_size} can't be divided by heads {self.heads}")
+        if self.hidden_size % (2 * self.heads):  # rotary positions turn pairs of dimensions
+            raise ValueError(f"hidden_size {self.hidden_size} is no multiple of twice the heads, {2 * self.heads}")
         return self
 
 
@@ -225,12 +242,18 @@ class DenseConfig(TrainingConfig):
     max_history: Count = 50
     patience: Count = 10
 
+    @model_validator(mode="after")
+    def _heads_divide(self) -> DenseConfig:
+        if self.hidden_size % self.heads:
+            raise ValueError(f"hidden_size {self.hidden_size} is no multiple of heads {self.heads}")
+        return self
+
 
 class EvalConfig(Section):
     """Which retrievers are compared, and how."""
 
     dense: DenseConfig = DenseConfig()
-    cutoffs: list[Count] = [1, 5, 10, 50]
+    cutoffs: Annotated[list[Count], Field(min_length=1)] = [1, 5, 10, 50]
     beams: Count = 50
     filter_seen: bool = True
     """Headline: items of the user's history are never recommended; the other way is reported beside it."""
@@ -253,8 +276,8 @@ class RunConfig(Section):
     """A whole pipeline."""
 
     title: str = "plum"
-    workdir: Path
-    seed: int = 0
+    workdir: UserPath
+    seed: Seed = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     data: DataConfig
     features: FeaturesConfig = FeaturesConfig()
@@ -303,17 +326,30 @@ def validate(values: Mapping[str, Any], where: str) -> RunConfig:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # a SafeLoader
     except FileNotFoundError:
         here = sorted(str(p) for p in Path("pipelines").glob("*.yaml"))
         raise PlumError(
             f"no configuration at {path}", f"pipelines here: {', '.join(here) or 'none'}", "give --config FILE"
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise PlumError(f"{path} can't be read as YAML", str(error), "mend the file") from None
     if not isinstance(values, dict):
-        raise PlumError(f"{path} holds no configuration", f"{type(values).__name__}", "write `key: value` lines")
+        found = "nothing" if values is None else f"a {type(values).__name__}"
+        raise PlumError(f"{path} holds no configuration", found, "write `key: value` lines")
     return values
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key given twice is an error: the first of the two would be lost in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} is given twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def _apply(values: dict[str, Any], setting: str) -> None:
@@ -327,7 +363,9 @@ def _apply(values: dict[str, Any], setting: str) -> None:
     node = values
     *parents, last = key.split(".")
     for parent in parents:
-        child = node.setdefault(parent, {})
+        if node.get(parent) is None:
+            node[parent] = {}
+        child = node[parent]
         if not isinstance(child, dict):
             raise PlumError(f"--set {key}: {parent} is a value, not a section", repr(child), "shorten the key")
         node = child
@@ -335,38 +373,35 @@ def _apply(values: dict[str, Any], setting: str) -> None:
 
 
 def _mistake(entry: Any) -> str:
-    # The discriminator's value ("movielens") stands in pydantic's path of a union; users don't write it as a key.
-    kinds = {"movielens", "amazon-sequences", "amazon-reviews", "logs", "synthetic"}
+    # pydantic's path names the variant of a union ("movielens") after its key; users don't write it.
     path = [str(part) for part in entry["loc"]]
-    shown = ".".join(p for i, p in enumerate(path) if not (p in kinds and i > 0 and path[i - 1] == "source"))
+    shown = ".".join(path[:2] + path[3:] if path[:2] == ["data", "source"] else path)
     if entry["type"] == "extra_forbidden":
-        known = _keys_beside(path)
-        near = difflib.get_close_matches(path[-1], known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(known))}"
-        return f"{shown}: unknown key; {hint}"
+        return f"{shown}: unknown key; {_nearest(path[-1], list(_section_of(path).model_fields))}"
     if entry["type"] == "missing":
         return f"{shown}: missing"
+    if entry["type"] == "union_tag_not_found":
+        return f"{shown}.kind: missing; known here: {', '.join(sorted(SOURCES))}"
+    if entry["type"] == "union_tag_invalid":
+        kind = str(entry["ctx"]["tag"])
+        return f"{shown}.kind: there is no source {kind!r}; {_nearest(kind, list(SOURCES))}"
     message = entry["msg"].removeprefix("Value error, ")
     given = entry["input"]
     return f"{shown or 'configuration'}: {message}" + ("" if isinstance(given, dict) else f" (given: {given!r})")
 
 
-def _keys_beside(path: list[str]) -> list[str]:
-    sources = {
-        "movielens": MovieLensSource,
-        "amazon-sequences": AmazonSequencesSource,
-        "amazon-reviews": AmazonReviewsSource,
-        "logs": LogsSource,
-        "synthetic": SyntheticSource,
-    }
+def _nearest(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(known))}"
+
+
+def _section_of(path: list[str]) -> type[Section]:
+    """The section that the last key of pydantic's path stands in."""
+    if path[:2] == ["data", "source"]:
+        return SOURCES[path[2]]
+    if path[:2] == ["features", "modalities"] and len(path) > 3:
+        return ModalityConfig
     section: Any = RunConfig
     for part in path[:-1]:
-        if part in sources:
-            section = sources[part]
-        elif section is FeaturesConfig and part == "modalities":
-            section = dict
-        elif section is dict:
-            section = ModalityConfig
-        elif part != "source":
-            section = section.model_fields[part].annotation
-    return list(section.model_fields)
+        section = section.model_fields[part].annotation
+    return section

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import resource
 import sys
@@ -14,6 +15,7 @@ from plum.errors import PlumError
 
 if TYPE_CHECKING:
     import torch
+    from rich.console import Console
     from rich.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -38,25 +40,32 @@ def pick_device(choice: str) -> torch.device:
     """Turn ``auto``, ``cpu``, ``cuda`` or ``mps`` into a device.
 
     Raises:
-        PlumError: if the device asked for is not there.
+        PlumError: if the device asked for is unknown or not there.
     """
     import torch
 
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if choice == "auto":
         choice = next(name for name, there in available.items() if there)
-    if not available[choice]:
+    if not available.get(choice):
         there = ", ".join(name for name, is_there in available.items() if is_there)
         raise PlumError(f"device {choice} is not available", f"available: {there}", "give --device auto")
     return torch.device(choice)
 
 
+@functools.cache
+def _console() -> Console:
+    """Standard error, one console for log and progress bars, so that messages appear above a running bar."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
 def setup_logging(verbose: bool = False) -> None:
     """Log the package's messages to standard error; libraries only when something is wrong."""
-    from rich.console import Console
     from rich.logging import RichHandler
 
-    handler = RichHandler(console=Console(stderr=True), show_path=False, show_level=False, omit_repeated_times=False)
+    handler = RichHandler(console=_console(), show_path=False, show_level=False, omit_repeated_times=False)
     handler.setFormatter(logging.Formatter("%(message)s", datefmt="%H:%M:%S"))
     package = logging.getLogger("plum")
     package.handlers = [handler]
@@ -67,12 +76,11 @@ def setup_logging(verbose: bool = False) -> None:
 @contextmanager
 def progress(quiet: bool | None = None) -> Iterator[Progress]:
     """A rich progress bar on standard error, silent when that is not a terminal."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     hidden = not sys.stderr.isatty() if quiet is None else quiet
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=hidden) as bar:
+    with Progress(*columns, console=_console(), transient=True, disable=hidden) as bar:
         yield bar
 
 

@@ -110,8 +110,12 @@ def fit(
         The final state; ``log`` holds the training curve.
 
     Raises:
-        PlumError: if the loss is not finite.
+        PlumError: if there is nothing to train on, or the loss or the monitored metric is not a finite number.
     """
+    if not recipe.total_steps:
+        raise PlumError(
+            f"{name}: there is nothing to train on", "no batch", "look at the training part with `plum data describe`"
+        )
     optimizer = torch.optim.AdamW(_groups(model, recipe.weight_decay), lr=recipe.learning_rate, fused=True)
     state = _resume(checkpoint, model, optimizer) if checkpoint.exists() else Progress()
     if validate and not monitor:
@@ -182,7 +186,7 @@ def _step(
     optimizer.zero_grad(set_to_none=True)
     losses["loss"].backward()
     norm = nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
-    if not torch.isfinite(norm):
+    if not torch.isfinite(norm + losses["loss"].detach()):  # one wait for the device, not two
         raise PlumError(
             f"{name}: the loss or its gradient is not finite at step {state.step}",
             f"loss {losses['loss'].item()}, gradient norm {norm.item()}",
@@ -210,6 +214,12 @@ def _validate(
         metrics = validate()
     state.log.append({"step": state.step, "epoch": epoch, **{key: round(value, 6) for key, value in metrics.items()}})
     logger.info("%s: epoch %d, %s", name, epoch + 1, ", ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
+    if not math.isfinite(metrics[monitor]):
+        raise PlumError(
+            f"{name}: {monitor} on the validation part is {metrics[monitor]}",
+            None,
+            "see with `plum data describe` that the split has validation users with a history",
+        )
     if metrics[monitor] > state.best_value:
         state.best_step, state.best_value, state.stale = state.step, metrics[monitor], 0
         checkpoint.mkdir(parents=True, exist_ok=True)

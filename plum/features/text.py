@@ -17,23 +17,25 @@ def tfidf_vectors(texts: Sequence[str], dimensions: int, seed: int) -> np.ndarra
 
     Args:
         texts: N texts; an empty one becomes the zero vector.
-        dimensions: D; fewer if the vocabulary is smaller.
+        dimensions: D; fewer if there are fewer words or items.
         seed: of the randomised SVD.
 
     Returns:
         (N, D) float32.
 
     Raises:
-        PlumError: if no text holds a word.
+        PlumError: if no word occurs in two texts.
     """
     try:
         # A word must occur in two items: one that occurs once can't relate items to each other.
         weights = TfidfVectorizer(sublinear_tf=True, min_df=2, token_pattern=r"(?u)\b\w+\b").fit_transform(texts)
     except ValueError as error:
         raise PlumError(
-            "the items' text holds no word that two items share", str(error), "choose other features.modalities.*.fields"
+            "the items' text holds no word that two items share",
+            str(error),
+            "choose other features.modalities.*.fields",
         ) from None
-    return reduce(weights, dimensions, seed)
+    return _narrow(weights, dimensions, seed)
 
 
 def topic_vectors(topics: Sequence[Sequence[str]], dimensions: int, seed: int) -> np.ndarray:
@@ -51,10 +53,10 @@ def topic_vectors(topics: Sequence[Sequence[str]], dimensions: int, seed: int) -
     if not any(len(names) for names in topics):
         raise PlumError("no item has topics", None, "drop the topics modality from features.modalities")
     vectorizer = TfidfVectorizer(analyzer=list)
-    return reduce(vectorizer.fit_transform(topics), dimensions, seed)
+    return _narrow(vectorizer.fit_transform(topics), dimensions, seed)
 
 
-def reduce(weights: spmatrix, dimensions: int, seed: int) -> np.ndarray:
+def _narrow(weights: spmatrix, dimensions: int, seed: int) -> np.ndarray:
     """(N, D) float32 of a sparse matrix: as it is if it has at most D columns, else its truncated SVD."""
     if weights.shape[1] <= dimensions:
         return np.asarray(weights.todense(), dtype=np.float32)

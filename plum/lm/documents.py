@@ -6,10 +6,13 @@ Source: PLUM section 2.2. Each Semantic ID stands in a document as its tokens (`
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from transformers import PreTrainedTokenizerBase
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 HISTORY_PREFIX = "wh ="
 """Opens every watch history, in pre-training, fine-tuning and retrieval alike (PLUM section 2.2)."""
@@ -18,9 +21,7 @@ HISTORY_PREFIX = "wh ="
 def history_windows(histories: Sequence[np.ndarray], max_history: int) -> list[np.ndarray]:
     """Cut histories into windows of at most ``max_history`` items that do not overlap, in order."""
     return [
-        history[start : start + max_history]
-        for history in histories
-        for start in range(0, len(history), max_history)
+        history[start : start + max_history] for history in histories for start in range(0, len(history), max_history)
     ]
 
 
@@ -28,7 +29,7 @@ def item_documents(items: pd.DataFrame, sids: Sequence[str]) -> list[str]:
     """One sentence per known fact about each item, with its Semantic ID in text form.
 
     Args:
-        items: ``title``, ``topics``, ``creator``, ``description``; missing values give no sentence.
+        items: ``title``, ``topics``, ``creator``, ``description``; missing values and blank text give no sentence.
         sids: the Semantic ID of each row as token strings.
 
     Example: ``Item <|sid_0_3|><|sid_1_9|> has title: Heat (1995)``.
@@ -37,15 +38,21 @@ def item_documents(items: pd.DataFrame, sids: Sequence[str]) -> list[str]:
     for sid, title, topics, creator, description in zip(
         sids, items["title"], items["topics"], items["creator"], items["description"], strict=True
     ):
-        if isinstance(title, str):
+        if _is_text(title):
             documents.append(f"Item {sid} has title: {title}")
-        if topics is not None and len(topics):
-            documents.append(f"The topics in item {sid} are: {', '.join(topics)}")
-        if isinstance(creator, str):
+        named = [topic for topic in topics if _is_text(topic)] if isinstance(topics, list | tuple | np.ndarray) else []
+        if named:
+            documents.append(f"The topics in item {sid} are: {', '.join(named)}")
+        if _is_text(creator):
             documents.append(f"Item {sid} was made by: {creator}")
-        if isinstance(description, str):
+        if _is_text(description):
             documents.append(f"Item {sid} is described as: {description}")
     return documents
+
+
+def _is_text(value: object) -> bool:
+    """Whether a cell holds text; a missing one is None or NaN."""
+    return isinstance(value, str) and bool(value.strip())
 
 
 def history_prefix(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:

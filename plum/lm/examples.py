@@ -1,7 +1,7 @@
-"""Fine-tuning examples: a history in which every item but the first is a target, and batches of them.
+"""Fine-tuning examples: windows of a history in which every item is a target, and batches of them.
 
 Source: PLUM section 2.3. All positions of a sequence are targets: one example per target would cost several times the
-compute for the same signal.
+compute for the same signal. A history's first item is one too: from it the model learns what to give a new user.
 """
 
 from __future__ import annotations
@@ -80,9 +80,11 @@ def batches(
         item_tokens: (N, L) token ids of each item's Semantic ID.
         prefix: token ids before the first item.
         batch_size: B.
-        history_dropout: chance that an item is left out of its window, as context and as target.
+        history_dropout: chance that an item is left out of its window, as context and as target. A window that would
+            keep no target is left whole.
         pad: token id for padding.
-        seed: with ``epoch`` decides order and dropout.
+        seed: decides order and dropout, together with ``epoch``.
+        epoch: number of the pass.
     """
     rng = np.random.default_rng([seed, epoch])
     lengths = np.array([len(window.items) for window in cut]) + rng.uniform(0, 8, len(cut))

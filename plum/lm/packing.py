@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -29,14 +30,15 @@ def pack(documents: Sequence[np.ndarray], block_length: int, end: int, rng: np.r
 
 
 class Mixture:
-    """Batches of blocks from two corpora, so many rows of each, reshuffled whenever a corpus is used up.
+    """Batches of blocks from two corpora in a fixed proportion, reshuffled whenever a corpus is used up.
 
     Args:
         behaviour: token ids of behaviour documents.
         metadata: token ids of metadata documents; may be empty.
         block_length: T.
         batch_size: B, blocks per step.
-        behaviour_share: share of a batch's blocks that come from behaviour (PLUM section 2.2: half).
+        behaviour_share: share of the blocks that come from behaviour (PLUM section 2.2: half). Where it doesn't divide
+            a batch, batches differ by one row so that the epoch keeps the share.
         end: token id after each document.
         seed: decides every order. Batch k of epoch e depends on nothing else.
     """
@@ -53,26 +55,31 @@ class Mixture:
     ) -> None:
         if not behaviour:
             raise PlumError("there are no behaviour documents", "no user has a training interaction", "check data/")
-        self._corpora = [corpus for corpus in (behaviour, metadata) if corpus]
+        if not 0 < behaviour_share <= 1:
+            raise ValueError(f"behaviour_share must be above 0 and at most 1, found {behaviour_share}")
+        self._behaviour, self._metadata = behaviour, metadata
         self._length, self._end, self._seed = block_length, end, seed
-        first = max(1, min(batch_size - 1, round(batch_size * behaviour_share))) if batch_size > 1 else 1
-        self._rows = [first, batch_size - first] if metadata else [batch_size]
+        self._batch_size = batch_size
+        self._behaviour_rows = batch_size * (behaviour_share if metadata else 1.0)  # per step, on average
         tokens = sum(len(document) + 1 for document in behaviour)
-        self.steps_per_epoch = max(1, -(-tokens // (block_length * first)))
+        self.steps_per_epoch = math.ceil(-(-tokens // block_length) / self._behaviour_rows - 1e-9)
 
-    def batches(self, epoch: int):  # noqa: ANN201
+    def batches(self, epoch: int) -> Iterator[np.ndarray]:
         """Yield ``steps_per_epoch`` arrays (B, T) int64; one epoch passes once over the behaviour corpus."""
-        streams = [self._blocks(number, epoch, rows) for number, rows in enumerate(self._rows)]
+        # Behaviour blocks used up before each step; whole numbers of a running total keep the share exact.
+        steps = np.arange(self.steps_per_epoch + 1)
+        used = np.floor(steps * self._behaviour_rows + 1e-9).astype(np.int64)
+        other = steps * self._batch_size - used
+        behaviour = self._blocks(0, self._behaviour, epoch, int(used[-1]))
+        metadata = self._blocks(1, self._metadata, epoch, int(other[-1]))
         for step in range(self.steps_per_epoch):
-            parts = [
-                stream[step * rows : (step + 1) * rows] for stream, rows in zip(streams, self._rows, strict=True) if rows
-            ]
-            yield np.concatenate(parts)
+            yield np.concatenate([behaviour[used[step] : used[step + 1]], metadata[other[step] : other[step + 1]]])
 
-    def _blocks(self, number: int, epoch: int, rows: int) -> np.ndarray:
-        """The blocks of one corpus for a whole epoch, packed anew as often as it takes."""
+    def _blocks(self, number: int, corpus: Sequence[np.ndarray], epoch: int, needed: int) -> np.ndarray:
+        """The first ``needed`` blocks of one corpus in an epoch, packed anew as often as it takes."""
         rng = np.random.default_rng([self._seed, number, epoch])
-        needed, passes = rows * self.steps_per_epoch, []
-        while sum(len(blocks) for blocks in passes) < needed:
-            passes.append(pack(self._corpora[number], self._length, self._end, rng))
+        passes, there = [np.zeros((0, self._length), dtype=np.int64)], 0
+        while there < needed:
+            passes.append(pack(corpus, self._length, self._end, rng))
+            there += len(passes[-1])
         return np.concatenate(passes)[:needed]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from plum.lm.examples import IGNORED, Batch, pad_rows
-from plum.lm.logits import token_logits
+from plum.lm.logits import check_length, max_positions, token_logits
 from plum.training import Progress, Recipe, fit
 
 
@@ -21,10 +22,15 @@ def next_token_loss(model: PreTrainedModel, batch: Batch) -> Tensor:
 
     Padding stands on the right, so causal attention never sees it and needs no mask. The vocabulary's logits are
     computed at labelled positions only: they are the largest tensor of a small model's step.
+
+    Raises:
+        PlumError: if the sequences are longer than the model takes.
     """
+    check_length(model, batch.tokens.shape[1])
     device = next(model.parameters()).device
     tokens, labels = batch.tokens.to(device), batch.labels.to(device)
-    hidden = model.base_model(input_ids=tokens, use_cache=False).last_hidden_state[:, :-1]
+    base: Any = model.base_model
+    hidden = base(input_ids=tokens, use_cache=False).last_hidden_state[:, :-1]
     targets = labels[:, 1:]
     counted = targets != IGNORED
     return F.cross_entropy(token_logits(model, hidden[counted]), targets[counted])
@@ -52,11 +58,15 @@ def train(
 
 @torch.no_grad()
 def mean_loss(model: PreTrainedModel, documents: Sequence[np.ndarray], batch_size: int, pad: int) -> float:
-    """Mean cross-entropy in nats per token over documents of token ids; NaN if there are none."""
+    """Mean cross-entropy in nats per token over documents of token ids; NaN if there are none.
+
+    Of a document longer than the model takes, the first tokens count.
+    """
     was_training = model.training
     model.eval()
     total, tokens = 0.0, 0
-    ordered = sorted(documents, key=len)
+    limit = max_positions(model)
+    ordered = sorted((ids[:limit] for ids in documents), key=len)
     for start in range(0, len(ordered), batch_size):
         batch = pad_rows([(ids, ids) for ids in ordered[start : start + batch_size]], pad)
         counted = int((batch.labels[:, 1:] != IGNORED).sum())

@@ -1,4 +1,4 @@
-"""Tokenizer and embeddings: a small language model from scratch, or a pre-trained one extended by Semantic-ID tokens."""
+"""Tokenizer and embeddings: a small language model from scratch, or a pre-trained one, with Semantic-ID tokens."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -57,9 +60,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTok
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BOS, eos_token=EOS, pad_token=PAD)
 
 
-def scratch_model(
-    shape: ScratchShape, tokenizer: PreTrainedTokenizerBase, context_length: int
-) -> LlamaForCausalLM:
+def scratch_model(shape: ScratchShape, tokenizer: PreTrainedTokenizerBase, context_length: int) -> LlamaForCausalLM:
     """A Llama-type model with random weights and tied embeddings for a tokenizer's whole vocabulary."""
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -81,20 +82,30 @@ def load_pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
     """Load a decoder-only model and its tokenizer from a local folder or the hub, in float32.
 
     Raises:
-        PlumError: if there is none, or it is not a causal language model.
+        PlumError: if there is none, it is not a causal language model, or part of it is missing.
     """
+    what = f"cpt.base: no decoder-only language model could be loaded from {name!r}"
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        loaded: Any = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
+    except Exception as error:  # damaged files raise whatever their reader raises
+        lines = str(error).strip().splitlines()
         raise PlumError(
-            f"cpt.base: no decoder-only language model could be loaded from {name!r}",
-            first,
+            what,
+            f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__,
             "give a folder with config.json, weights and tokenizer, a hub id that this machine can reach, or scratch",
-        ) from None
+        ) from error
+    model, report = loaded
+    if missing := sorted(report["missing_keys"]):
+        raise PlumError(
+            what,
+            f"{len(missing)} of its weights are missing, the first is {missing[0]}",
+            "give a complete checkpoint of a causal language model: missing weights would be random",
+        )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token_id is None:
+        raise PlumError(what, "its tokenizer has neither a padding nor an end token", "give it one of them")
     return model, tokenizer
 
 
@@ -109,27 +120,33 @@ def extend_embeddings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     New rows are drawn around the mean of the old ones with a tenth of their spread: inside the region the model knows,
     yet all different. Rows that padding left in the matrix are overwritten too, since they were never trained.
     """
-    before = min(model.get_input_embeddings().weight.shape[0], len(tokenizer))
+    n_rows = len(_matrix(model.get_input_embeddings()))
+    before = min(n_rows, len(tokenizer))
     new_ids = torch.from_numpy(flat_token_ids(tokenizer, sizes))
     known = torch.ones(before, dtype=torch.bool)
     known[new_ids[new_ids < before]] = False
-    if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
-        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    matrices = [model.get_input_embeddings().weight]
-    output = model.get_output_embeddings().weight
+    needed = max(len(tokenizer), int(new_ids.max()) + 1)
+    if needed > n_rows:
+        model.resize_token_embeddings(needed, mean_resizing=False)
+    matrices = [_matrix(model.get_input_embeddings())]
+    output = _matrix(model.get_output_embeddings())
     if output is not matrices[0]:
         matrices.append(output)
     with torch.no_grad():
         for matrix in matrices:
-            old = matrix[:before][known]
-            noise = torch.randn(len(new_ids), matrix.shape[1], dtype=matrix.dtype)
-            matrix[new_ids] = old.mean(0) + 0.1 * old.std(0) * noise
+            old = matrix[:before][known.to(matrix.device)]
+            noise = torch.randn(len(new_ids), matrix.shape[1], dtype=matrix.dtype).to(matrix.device)
+            matrix[new_ids.to(matrix.device)] = old.mean(0) + 0.1 * old.std(0) * noise
 
 
-def flat_token_ids(tokenizer: PreTrainedTokenizerBase, sizes: Sequence[int]):  # noqa: ANN201
+def _matrix(layer: nn.Module | None) -> Tensor:
+    """The weight (V, D) of an embedding or an output head."""
+    holder: Any = layer
+    return holder.weight
+
+
+def flat_token_ids(tokenizer: PreTrainedTokenizerBase, sizes: Sequence[int]) -> np.ndarray:
     """Token ids of all codes, level by level, as one int64 array."""
-    import numpy as np
-
     return np.concatenate(codec_of(tokenizer, sizes).token_ids)
 
 
@@ -154,9 +171,7 @@ def load_model_folder(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenize
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), AutoTokenizer.from_pretrained(folder)
 
 
-def save_model_folder(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path
-) -> None:
+def save_model_folder(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Save a model (safetensors) and its tokenizer as one Hugging Face folder."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

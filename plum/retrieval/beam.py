@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from plum.lm.logits import token_logits
+from plum.errors import PlumError
+from plum.lm.logits import check_length, token_logits
 from plum.sid.codec import Codec
 from plum.sid.trie import Trie
 
@@ -85,7 +87,11 @@ def beam_search(
 
     Returns:
         leaves (B, K) int64, best first, -1 where fewer are valid; scores (B, K) float32, -inf there.
+
+    Raises:
+        PlumError: if prompt and Semantic ID are longer together than the model takes.
     """
+    check_length(model, max(len(prompt) for prompt in prompts) + len(trie.child_code))
     state = prefill(model, prompts)
     counts = _running_counts(allowed) if allowed is not None else None
     n_prompts, device = len(prompts), state.lengths.device
@@ -101,7 +107,8 @@ def beam_search(
             codes = trie.child_code[level][nodes.clamp(min=0)]
             lineage = _extend_lineage(lineage, parents)
             hidden = _next_hidden(model, state, trie.token_ids[level][codes], lineage, level)
-    return nodes, scores
+    missing = (0, n_beams - nodes.shape[1])
+    return torch.nn.functional.pad(nodes, missing, value=-1), torch.nn.functional.pad(scores, missing, value=-torch.inf)
 
 
 @torch.no_grad()
@@ -112,8 +119,11 @@ def prefill(model: PreTrainedModel, prompts: Sequence[np.ndarray]) -> Prompts:
     tokens = np.zeros((len(prompts), width), dtype=np.int64)
     for row, prompt in enumerate(prompts):
         tokens[row, : len(prompt)] = prompt
-    cache = DynamicCache(config=model.config)
-    out = model.base_model(
+    # Told of the configuration, the cache would drop what sliding-window layers see no more; with padding on the right
+    # that is the wrong part, so it keeps everything and the masks know the window.
+    cache = DynamicCache()
+    base: Any = model.base_model
+    out = base(
         input_ids=torch.from_numpy(tokens).to(model.device), past_key_values=cache, use_cache=True
     ).last_hidden_state
     last = out[torch.arange(len(prompts), device=out.device), lengths - 1]
@@ -145,13 +155,13 @@ def _grow(
         counts: (B, leaves + 1) from ``_running_counts``, or None.
 
     Returns:
-        parents (B, K') place of each child's beam, nodes (B, K') and scores (B, K'), K' <= ``n_beams``.
+        parents (B, K') place of each child's beam, nodes (B, K') and scores (B, K'), 1 <= K' <= ``n_beams``.
     """
     start, code = trie.child_start[level], trie.child_code[level]
     alive = nodes >= 0
     first = start[nodes.clamp(min=0)]
     fan_out = torch.where(alive, start[nodes.clamp(min=0) + 1] - first, 0)
-    places = torch.arange(int(fan_out.max()), device=nodes.device)
+    places = torch.arange(max(1, int(fan_out.max())), device=nodes.device)  # 1: there is a place to be empty
     legal = places < fan_out[..., None]  # (B, K, F)
     children = torch.where(legal, first[..., None] + places, 0)
     if counts is not None:
@@ -187,15 +197,71 @@ def _extend_lineage(lineage: Tensor, parents: Tensor) -> Tensor:
 
 def _next_hidden(model: PreTrainedModel, state: Prompts, tokens: Tensor, lineage: Tensor, level: int) -> Tensor:
     """Hidden states (B, K, D) of one new token (B, K) per beam."""
-    in_prompt = torch.arange(state.width, device=tokens.device) < state.lengths[:, None]
-    visible = torch.cat([in_prompt[:, None].expand(-1, tokens.shape[1], -1), lineage], dim=2)
-    lowest = torch.finfo(model.dtype).min
-    mask = torch.zeros(visible.shape, dtype=model.dtype, device=tokens.device).masked_fill(~visible, lowest)
     positions = (state.lengths[:, None] + level).expand(-1, tokens.shape[1])
-    return model.base_model(
+    base: Any = model.base_model
+    return base(
         input_ids=tokens,
         past_key_values=state.cache,
-        attention_mask=mask[:, None],
+        attention_mask=_masks(model, state, positions, lineage),
         position_ids=positions,
         use_cache=True,
     ).last_hidden_state
+
+
+def _masks(model: PreTrainedModel, state: Prompts, positions: Tensor, lineage: Tensor) -> Tensor | dict[str, Tensor]:
+    """Additive attention masks (B, 1, K, T + S) of the beams' new tokens, by kind of layer if there are several.
+
+    A sliding window hides the prompt's older tokens; it is wider than a Semantic ID, so never an ancestor.
+    """
+    places = torch.arange(state.width, device=positions.device)
+    distance = positions[..., None] - places  # (B, K, T)
+    in_prompt = (places < state.lengths[:, None])[:, None].expand_as(distance)
+    config = model.config.get_text_config()
+    window: Any = getattr(config, "sliding_window", None)
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention" if window is None else "sliding_attention"])
+    masks = {}
+    for kind in kinds:
+        seen = in_prompt & (distance < window) if kind == "sliding_attention" else in_prompt
+        hidden = ~torch.cat([seen, lineage], dim=2)
+        mask = torch.zeros(hidden.shape, dtype=model.dtype, device=positions.device)
+        masks[kind] = mask.masked_fill(hidden, torch.finfo(model.dtype).min)[:, None]
+    return masks if len(masks) > 1 else masks.popitem()[1]
+
+
+@torch.no_grad()
+def check_tree_attention(model: PreTrainedModel) -> None:
+    """Make sure that beams side by side give what each gives alone, by growing a few and recomputing them.
+
+    Raises:
+        PlumError: for an architecture without a plain attention cache, or one that ignores a mask of ours.
+    """
+    was_training = model.training
+    model.eval()
+    n_tokens = model.config.get_text_config().vocab_size
+    prompts = [np.array([1, 2]) % n_tokens, np.array([3, 4, 5, 6, 7]) % n_tokens]
+    grown = torch.tensor([[8, 9], [10, 11]], device=model.device) % n_tokens  # (steps, beams)
+    parents = torch.tensor([[1, 0]] * 2, device=model.device)
+    base: Any = model.base_model
+    try:
+        state = prefill(model, prompts)
+        lineage = torch.eye(2, dtype=torch.bool, device=model.device).expand(2, -1, -1)
+        _next_hidden(model, state, grown[[0, 0]], lineage, 0)
+        found = _next_hidden(model, state, grown[[1, 1]], _extend_lineage(lineage, parents), 1)
+        alone = [
+            [*prompt.tolist(), int(grown[0, parent]), int(last)]
+            for prompt in prompts
+            for parent, last in zip(parents[0], grown[1], strict=True)
+        ]
+        rows = [base(input_ids=torch.tensor([ids], device=model.device), use_cache=False) for ids in alone]
+        expected = torch.stack([row.last_hidden_state[0, -1] for row in rows]).reshape(found.shape)
+        difference = float((found - expected).abs().max() / expected.abs().max())
+        reason = f"hidden states differ by {difference:.2g} of their size"
+    except Exception as error:  # an architecture of another kind raises whatever it raises
+        difference, reason = float("inf"), f"{type(error).__name__}: {error}"
+    model.train(was_training)
+    if not difference < (1e-3 if model.dtype == torch.float32 else 5e-2):
+        raise PlumError(
+            f"beams cannot be decoded side by side with {type(model).__name__}",
+            reason.splitlines()[0],
+            "use a decoder-only model with an attention cache (Llama, Qwen, Gemma, GPT-2, Mistral ...)",
+        )

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from plum.lm.examples import IGNORED, Window
 from plum.retrieval.index import exact_search
-from plum.retrieval.interface import Recommendations
+from plum.retrieval.interface import NO_ITEM, Recommendations
 
 
 class DenseBatch(NamedTuple):
@@ -38,13 +38,16 @@ class SASRec(nn.Module):
         n_items: N.
         max_history: T, items of history.
         hidden_size: D.
+        layers: transformer layers.
+        heads: attention heads.
+        dropout: of embeddings, attention and feed-forward layers.
     """
 
     def __init__(
         self, n_items: int, max_history: int, hidden_size: int, layers: int, heads: int, dropout: float
     ) -> None:
         super().__init__()
-        self.max_history = max_history
+        self.max_history, self.heads = max_history, heads
         self.items = nn.Embedding(n_items + 1, hidden_size, padding_idx=0)
         self.positions = nn.Embedding(max_history, hidden_size)
         self.dropout = nn.Dropout(dropout)
@@ -64,8 +67,7 @@ class SASRec(nn.Module):
         future = torch.ones(width, width, dtype=torch.bool, device=items.device).triu(1)
         # Padding may attend to itself, else its rows would be all -inf.
         blocked = future | ((items == 0)[:, None] & ~torch.eye(width, dtype=torch.bool, device=items.device))
-        n_heads = self.encoder.layers[0].self_attn.num_heads
-        return self.encoder(hidden, mask=blocked.repeat_interleave(n_heads, dim=0))
+        return self.encoder(hidden, mask=blocked.repeat_interleave(self.heads, dim=0))
 
     def item_vectors(self) -> Tensor:
         """Embeddings (N, D) of the catalogue."""
@@ -84,7 +86,15 @@ def dense_loss(model: SASRec, batch: DenseBatch) -> Tensor:
 def dense_batches(
     windows: Sequence[Window], max_history: int, batch_size: int, seed: int, epoch: int
 ) -> Iterator[DenseBatch]:
-    """Batches of one epoch in random order; ``windows`` must come from histories cut to ``max_history`` + 1 items."""
+    """Batches of one epoch in random order.
+
+    Args:
+        windows: of 2 up to ``max_history`` + 1 items.
+        max_history: T, items of input.
+        batch_size: B.
+        seed: decides the order, together with ``epoch``.
+        epoch: number of the pass.
+    """
     order = np.random.default_rng([seed, epoch]).permutation(len(windows))
     for start in range(0, len(order), batch_size):
         chosen = [windows[i] for i in order[start : start + batch_size]]
@@ -108,11 +118,15 @@ class Dense:
         self._model = model
         self._batch_size = batch_size
 
-    def recommend(
-        self, histories: Sequence[np.ndarray], k: int, seen: Sequence[np.ndarray] | None
-    ) -> Recommendations:
-        """The K items nearest to each history's vector; see ``plum.retrieval.interface.Retriever``."""
-        return exact_search(self._model.item_vectors().detach().cpu().numpy(), self.vectors(histories), k, seen)
+    def recommend(self, histories: Sequence[np.ndarray], k: int, seen: Sequence[np.ndarray] | None) -> Recommendations:
+        """The K items nearest to each history's vector; see ``plum.retrieval.interface.Retriever``.
+
+        An empty history gives an empty list: there is nothing to rank by.
+        """
+        found = exact_search(self._model.item_vectors().detach().cpu().numpy(), self.vectors(histories), k, seen)
+        empty = np.array([len(history) == 0 for history in histories], dtype=bool)
+        found.items[empty], found.scores[empty] = NO_ITEM, -np.inf
+        return found
 
     @torch.no_grad()
     def vectors(self, histories: Sequence[np.ndarray]) -> np.ndarray:

@@ -9,8 +9,8 @@ import torch
 from transformers import PreTrainedModel
 
 from plum import runtime
-from plum.retrieval.beam import DeviceTrie, beam_search
-from plum.retrieval.interface import Recommendations
+from plum.retrieval.beam import DeviceTrie, beam_search, check_tree_attention
+from plum.retrieval.interface import NO_ITEM, Recommendations, flatten
 from plum.sid.codec import Codec
 from plum.sid.table import SidTable, bucket_rank
 from plum.sid.trie import Trie
@@ -29,6 +29,10 @@ class Generative:
             first, then by catalogue row.
         n_beams: beams per user; at least the K asked of ``recommend`` counts.
         batch_size: users decoded together.
+
+    Raises:
+        PlumError: for a model whose beams cannot be decoded side by side.
+        ValueError: if ``max_history`` is below 1.
     """
 
     name = "plum"
@@ -44,6 +48,9 @@ class Generative:
         n_beams: int = 50,
         batch_size: int = 32,
     ) -> None:
+        if max_history < 1:
+            raise ValueError(f"max_history must be at least 1, found {max_history}")
+        check_tree_attention(model)
         self._model = model
         self._item_tokens = codec.encode(table.codes)
         self._prefix = prefix
@@ -53,13 +60,13 @@ class Generative:
         self._host_trie = Trie.build(table.codes, bucket_rank(table.codes, popularity))
         self._trie = DeviceTrie.put(self._host_trie, codec, model.device)
 
-    def recommend(
-        self, histories: Sequence[np.ndarray], k: int, seen: Sequence[np.ndarray] | None
-    ) -> Recommendations:
+    def recommend(self, histories: Sequence[np.ndarray], k: int, seen: Sequence[np.ndarray] | None) -> Recommendations:
         """The K items whose Semantic IDs the model finds likeliest; see ``plum.retrieval.interface.Retriever``."""
+        if seen is not None and len(seen) != len(histories):
+            raise ValueError(f"seen has {len(seen)} entries for {len(histories)} users")
         was_training = self._model.training
         self._model.eval()
-        items = np.full((len(histories), k), -1, dtype=np.int64)
+        items = np.full((len(histories), k), NO_ITEM, dtype=np.int64)
         scores = np.full((len(histories), k), -np.inf, dtype=np.float32)
         # Users with histories of like length together: less padding.
         order = np.argsort([len(history) for history in histories], kind="stable")
@@ -86,8 +93,7 @@ class Generative:
         k = items.shape[1]
         allowed_items = np.ones((len(rows), len(self._item_tokens)), dtype=bool)
         if seen is not None:
-            for place, row in enumerate(rows):
-                allowed_items[place, seen[row]] = False
+            allowed_items[flatten([seen[row] for row in rows], allowed_items.shape[1])] = False
         allowed = torch.from_numpy(self._allowed_leaves(allowed_items)).to(self._model.device)
         prompts = [self.prompt(histories[row]) for row in rows]
         leaves, leaf_scores = beam_search(self._model, prompts, self._trie, max(k, self._n_beams), allowed)
@@ -103,9 +109,7 @@ class Generative:
         ordered = allowed_items[:, self._host_trie.leaf_items]
         return np.logical_or.reduceat(ordered, self._host_trie.leaf_items_start[:-1], axis=1)
 
-    def _items_of(
-        self, leaves: np.ndarray, scores: np.ndarray, allowed: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _items_of(self, leaves: np.ndarray, scores: np.ndarray, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Allowed items of the leaves, best leaf first, and their scores."""
         trie = self._host_trie
         valid = leaves >= 0

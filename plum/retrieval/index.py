@@ -1,4 +1,8 @@
-"""Nearest-neighbour search with faiss, the only module that imports it (faiss and torch can crash by import order)."""
+"""Nearest-neighbour search by inner product, exact and with one rule for ties.
+
+A block of queries is one matrix product. (A flat faiss index computes the same and leaves open which of several items
+with equal scores make the list.)
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from plum.retrieval.interface import Recommendations
+from plum.retrieval.interface import Recommendations, top_k
+
+_BLOCK_ENTRIES = 1 << 24  # scores of one block of queries: 64 MiB of float32
 
 
-def exact_search(
-    items: np.ndarray, queries: np.ndarray, k: int, seen: Sequence[np.ndarray] | None
-) -> Recommendations:
+def exact_search(items: np.ndarray, queries: np.ndarray, k: int, seen: Sequence[np.ndarray] | None) -> Recommendations:
     """The K items of largest inner product for each query.
 
     Args:
@@ -23,21 +27,11 @@ def exact_search(
     Returns:
         Items by falling score, ties by catalogue row; lists are shorter where fewer items are left.
     """
-    import faiss
-
-    index = faiss.IndexFlatIP(items.shape[1])
-    index.add(np.ascontiguousarray(items, dtype=np.float32))
-    # Ask for so many that K are left when the seen ones are taken out.
-    most_seen = max((len(rows) for rows in seen), default=0) if seen is not None else 0
-    depth = min(len(items), k + most_seen)
-    found_scores, found = index.search(np.ascontiguousarray(queries, dtype=np.float32), depth)
-    result = np.full((len(queries), k), -1, dtype=np.int64)
-    scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
-    for row in range(len(queries)):
-        kept = found[row] >= 0
-        if seen is not None:
-            kept &= ~np.isin(found[row], seen[row])
-        rows, values = found[row][kept], found_scores[row][kept]
-        order = np.lexsort((rows, -values))[:k]
-        result[row, : len(order)], scores[row, : len(order)] = rows[order], values[order]
-    return Recommendations(result, scores)
+    block = max(1, _BLOCK_ENTRIES // max(1, len(items)))
+    parts = [
+        top_k(queries[start : start + block] @ items.T, k, None if seen is None else seen[start : start + block])
+        for start in range(0, max(1, len(queries)), block)
+    ]
+    return Recommendations(
+        np.concatenate([part.items for part in parts]), np.concatenate([part.scores for part in parts])
+    )

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,13 +14,23 @@ from torch import Tensor
 
 from plum.errors import PlumError
 from plum.sid.kmeans import residual_kmeans
-from plum.sid.rqvae import RQVAE, contrastive_loss, quantization_loss, reconstruction_loss
+from plum.sid.rqvae import (
+    RQVAE,
+    contrastive_loss,
+    quantization_loss,
+    reconstruction_loss,
+    squared_distances,
+    straight_through,
+)
 from plum.training import Progress, Recipe, fit
 
 logger = logging.getLogger(__name__)
 
 RESET_UNTIL = 0.9
 """Dead codes are reset in the first nine tenths of the training, so that the codebooks settle."""
+
+BLOCK = 8192
+"""Items encoded or quantised at once where the whole catalogue is."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +57,14 @@ def standardise(features: np.ndarray, name: str) -> np.ndarray:
             f"{bad.sum():,} rows, the first is row {int(bad.argmax())}",
             "mend the vectors",
         )
-    centred = features - features.mean(0)
-    scale = np.sqrt((centred**2).mean())
-    if scale < 1e-8:
+    if (features == features[0]).all():
         raise PlumError(
             f"modality {name!r} tells no items apart: all {len(features):,} rows are the same",
             None,
             "drop it from features.modalities, or give items text or topics",
         )
-    return (centred / scale).astype(np.float32)
+    centred = features - features.mean(0, dtype=np.float64)  # float64: single precision overflows and loses the mean
+    return (centred / np.sqrt((centred**2).mean())).astype(np.float32)
 
 
 def train_rqvae(
@@ -75,20 +85,21 @@ def train_rqvae(
         pairs: (P, 2) rows of co-occurring items; may be empty, then the contrastive term is left out.
         recipe: how to optimise; ``steps_per_epoch`` must be ``batches_per_epoch(N, batch_size)``.
         weights: of the loss.
-        batch_size: items per step.
-        seed: decides batches, k-means and masks.
+        batch_size: items per step; with pairs, as many items again that stand in pairs.
+        seed: decides batches and the first codebooks. Masks and dead-code resets draw from torch's generator (see
+            ``plum.runtime.seed_everything``).
         checkpoint: folder to resume from.
     """
     n_items = len(modalities[0])
     if not (checkpoint / "state.json").exists():
         _start_codebooks(model, modalities, seed)
 
-    def batches(epoch: int) -> Iterator[np.ndarray]:
+    def batches(epoch: int) -> Iterator[ItemBatch]:
         rng = np.random.default_rng([seed, epoch])
         yield from _item_batches(n_items, pairs if weights.contrastive else pairs[:0], batch_size, rng)
 
-    def loss(rows: np.ndarray) -> dict[str, Tensor]:
-        return _losses(model, [x[rows] for x in modalities], torch.from_numpy(rows), weights, len(pairs) > 0)
+    def loss(batch: ItemBatch) -> dict[str, Tensor]:
+        return _losses(model, modalities, batch, weights)
 
     def reset(epoch: int) -> None:
         if epoch + 1 < RESET_UNTIL * recipe.epochs:
@@ -103,23 +114,34 @@ def batches_per_epoch(n_items: int, batch_size: int) -> int:
 
 
 @torch.no_grad()
-def assign_codes(model: RQVAE, modalities: Sequence[Tensor], block: int = 8192) -> tuple[np.ndarray, float]:
+def assign_codes(model: RQVAE, modalities: Sequence[Tensor], block: int = BLOCK) -> tuple[np.ndarray, float]:
     """Codes (N, L) int64 of all items, and the mean squared reconstruction error per dimension, all levels used."""
     model.eval()
     codes, error = [], 0.0
-    n_items, n_levels = len(modalities[0]), len(model.codebooks)
+    n_items = len(modalities[0])
     for start in range(0, n_items, block):
         part = [x[start : start + block] for x in modalities]
         quantized = model.quantize(model.encode(part))
-        everything = torch.full((len(part[0]),), n_levels, device=part[0].device)
-        loss = reconstruction_loss(model, part, quantized, everything)
+        loss = reconstruction_loss(model, part, quantized)
         error += loss.item() * len(part[0]) / len(modalities)
         codes.append(quantized.codes.cpu().numpy())
     return np.concatenate(codes), error / n_items
 
 
-def _item_batches(n_items: int, pairs: np.ndarray, batch_size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Rows of a step: half of them items in random order, half co-occurring pairs; without pairs, items alone.
+class ItemBatch(NamedTuple):
+    """The items of one step.
+
+    Attributes:
+        rows: (B,) int64 catalogue rows; of the first ``n_paired``, rows 2i and 2i + 1 are a co-occurring pair.
+        n_paired: even.
+    """
+
+    rows: np.ndarray
+    n_paired: int
+
+
+def _item_batches(n_items: int, pairs: np.ndarray, batch_size: int, rng: np.random.Generator) -> Iterator[ItemBatch]:
+    """Batches of an epoch: half of the rows co-occurring pairs, half items in random order; without pairs, items alone.
 
     Pairs are drawn by their count, so popular items come often; the uniform half sees to it that every item counts.
     """
@@ -127,37 +149,35 @@ def _item_batches(n_items: int, pairs: np.ndarray, batch_size: int, rng: np.rand
     size = min(batch_size, n_items)
     for step in range(batches_per_epoch(n_items, batch_size)):
         rows = order[step * size : (step + 1) * size]
+        drawn = np.zeros(0, dtype=np.int64)
         if len(pairs):
-            drawn = pairs[rng.integers(0, len(pairs), size // 2)].reshape(-1)
-            rows = np.concatenate([drawn, rows])
-        yield rows
+            drawn = pairs[rng.integers(0, len(pairs), max(1, size // 2))].reshape(-1)
+        yield ItemBatch(np.concatenate([drawn, rows]), len(drawn))
 
 
-def _losses(
-    model: RQVAE, modalities: list[Tensor], rows: Tensor, weights: LossWeights, paired: bool
-) -> dict[str, Tensor]:
-    latents = model.encode(modalities)
-    quantized = model.quantize(latents)
+def _losses(model: RQVAE, modalities: Sequence[Tensor], batch: ItemBatch, weights: LossWeights) -> dict[str, Tensor]:
+    rows = torch.from_numpy(batch.rows).to(modalities[0].device)
+    contents = [x[rows] for x in modalities]
+    quantized = model.quantize(model.encode(contents))
     n_rows, n_levels = quantized.codes.shape
-    levels = torch.full((n_rows,), n_levels, device=latents.device)
+    levels = None
     if weights.progressive_masking:
-        levels = torch.randint(1, n_levels + 1, (1,)).to(latents.device).expand(n_rows)
+        levels = torch.randint(1, n_levels + 1, (1,)).to(rows.device).expand(n_rows)
     losses = {
-        "reconstruction": reconstruction_loss(model, modalities, quantized, levels),
+        "reconstruction": reconstruction_loss(model, contents, quantized, levels),
         "quantization": quantization_loss(quantized, weights.beta),
     }
     total = losses["reconstruction"] + losses["quantization"]
-    if paired and weights.contrastive:
-        approximation = latents + (quantized.codewords.sum(1) - latents).detach()
-        n_paired = 2 * (n_rows // 4)
-        losses["contrastive"] = contrastive_loss(model.contrast(approximation[:n_paired]), rows[:n_paired].to(latents.device))
+    if batch.n_paired:
+        projections = model.contrast(straight_through(quantized)[: batch.n_paired])
+        losses["contrastive"] = contrastive_loss(projections, rows[: batch.n_paired])
         total = total + weights.contrastive * losses["contrastive"]
     return {"loss": total, **losses}
 
 
 @torch.no_grad()
 def _start_codebooks(model: RQVAE, modalities: Sequence[Tensor], seed: int) -> None:
-    latents = model.encode(modalities).cpu().numpy()
+    latents = _encode_all(model, modalities).cpu().numpy()
     sizes = [len(book) for book in model.codebooks]
     for book, centres in zip(model.codebooks, residual_kmeans(latents, sizes, seed)[0], strict=True):
         book.copy_(torch.from_numpy(centres))
@@ -166,10 +186,23 @@ def _start_codebooks(model: RQVAE, modalities: Sequence[Tensor], seed: int) -> N
 @torch.no_grad()
 def _reset_dead_codes(model: RQVAE, modalities: Sequence[Tensor]) -> None:
     """Move codes that no item has onto residuals of random items."""
-    for level, codebook in enumerate(model.codebooks):
-        # Quantised anew for each level: a reset level changes the residuals of the next.
-        quantized = model.quantize(model.encode(modalities))
-        dead = (torch.bincount(quantized.codes[:, level], minlength=len(codebook)) == 0).nonzero().reshape(-1)
+    residual = _encode_all(model, modalities)
+    for codebook in model.codebooks:
+        codes = _nearest(residual, codebook)
+        dead = (torch.bincount(codes, minlength=len(codebook)) == 0).nonzero().reshape(-1)
         if len(dead):
-            chosen = torch.randint(0, len(quantized.codes), (len(dead),)).to(dead.device)
-            codebook[dead] = quantized.residuals[chosen, level]
+            chosen = torch.randint(0, len(residual), (len(dead),)).to(dead.device)
+            codebook[dead] = residual[chosen]
+            codes = _nearest(residual, codebook)
+        residual = residual - codebook[codes]
+
+
+def _encode_all(model: RQVAE, modalities: Sequence[Tensor]) -> Tensor:
+    """Latents (N, D) of the catalogue, in blocks so that memory stays small."""
+    starts = range(0, len(modalities[0]), BLOCK)
+    return torch.cat([model.encode([x[start : start + BLOCK] for x in modalities]) for start in starts])
+
+
+def _nearest(vectors: Tensor, codebook: Tensor) -> Tensor:
+    """Index (N,) of the nearest codeword of each vector (N, D), in blocks so that memory stays small."""
+    return torch.cat([squared_distances(part, codebook).argmin(dim=1) for part in vectors.split(BLOCK)])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
 
 
 def residual_kmeans(
@@ -44,15 +45,16 @@ def nearest_codes(vectors: np.ndarray, codebook: np.ndarray, block: int = 8192) 
     return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
 
-def _centres(
-    residual: np.ndarray, size: int, seed: int, rng: np.random.Generator, max_points: int
-) -> np.ndarray:
+def _centres(residual: np.ndarray, size: int, seed: int, rng: np.random.Generator, max_points: int) -> np.ndarray:
     points = residual
     if len(points) > max_points:
         points = points[np.sort(rng.choice(len(points), max_points, replace=False))]
     distinct = np.unique(points, axis=0)
     if len(distinct) > size:
-        fitted = KMeans(size, n_init=1, max_iter=50, random_state=seed).fit(points)
+        # With three or more threads scikit-learn adds up partial sums in the order in which threads finish: the same
+        # seed would give other codebooks.
+        with threadpool_limits(1, user_api="openmp"):
+            fitted = KMeans(size, n_init=1, max_iter=50, random_state=seed).fit(points)
         return fitted.cluster_centers_.astype(np.float32)
     spread = residual.std() + 1e-6
     spare = rng.normal(residual.mean(0), spread, (size - len(distinct), residual.shape[1]))

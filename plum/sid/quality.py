@@ -54,7 +54,7 @@ def refuse_collapse(levels: Sequence[dict[str, Any]], n_items: int, min_usage: f
     poor = [
         f"level {number}: {level['usage']:.1%} of {level['size']} codes, perplexity {level['perplexity']:.1f}"
         for number, level in enumerate(levels)
-        if level["usage"] * level["size"] < min_usage * min(level["size"], n_items)
+        if round(level["usage"] * level["size"]) < min_usage * min(level["size"], n_items)
     ]
     if poor:
         raise PlumError(

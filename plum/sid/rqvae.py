@@ -77,20 +77,27 @@ def squared_distances(vectors: Tensor, codebook: Tensor) -> Tensor:
     return (codebook * codebook).sum(1) - 2 * vectors @ codebook.T
 
 
-def reconstruction_loss(model: RQVAE, modalities: Sequence[Tensor], quantized: Quantized, levels: Tensor) -> Tensor:
-    """Sum over modalities of the squared error, mean over the batch, from the first ``levels`` (B,) codewords.
+def straight_through(quantized: Quantized, levels: Tensor | None = None) -> Tensor:
+    """Sum of the codewords (B, D), of all levels or of the first ``levels`` (B,); its gradient goes to the latents."""
+    codewords = quantized.codewords
+    if levels is not None:
+        kept = torch.arange(codewords.shape[1], device=levels.device) < levels[:, None]
+        codewords = codewords * kept.unsqueeze(-1)
+    latents = quantized.residuals[:, 0]
+    return latents + (codewords.sum(1) - latents).detach()
+
+
+def reconstruction_loss(
+    model: RQVAE, modalities: Sequence[Tensor], quantized: Quantized, levels: Tensor | None = None
+) -> Tensor:
+    """Mean squared error of each modality, summed over modalities, from all or the first ``levels`` (B,) codewords.
 
     With ``levels`` drawn uniformly from 1..L this is PLUM's progressive masking. Gradients pass straight through the
     quantiser to the encoder.
     """
-    n_levels = quantized.codes.shape[1]
-    kept = (torch.arange(n_levels, device=levels.device) < levels[:, None]).unsqueeze(-1)
-    latents = quantized.residuals[:, 0]
-    approximation = (quantized.codewords * kept).sum(1)
-    straight_through = latents + (approximation - latents).detach()
     # PLUM sums squared errors over dimensions; the mean keeps the terms' balance independent of the width.
-    errors = [F.mse_loss(out, x) for out, x in zip(model.decode(straight_through), modalities, strict=True)]
-    return torch.stack(errors).sum()
+    decoded = model.decode(straight_through(quantized, levels))
+    return torch.stack([F.mse_loss(out, x) for out, x in zip(decoded, modalities, strict=True)]).sum()
 
 
 def quantization_loss(quantized: Quantized, beta: float) -> Tensor:
@@ -109,7 +116,7 @@ def contrastive_loss(projections: Tensor, items: Tensor) -> Tensor:
 
     Args:
         projections: (B, D) with B even; rows 2i and 2i + 1 are a positive pair.
-        items: (B,) which item each row is. The item itself or its partner, drawn once more in the batch, is no negative.
+        items: (B,) which item each row is. The item itself or its partner, drawn again in the batch, is no negative.
 
     Returns:
         Mean over the B items of ``-log(exp(s(i, i+)) / sum_{j != i} exp(s(i, j)))`` with dot products s of unit vectors

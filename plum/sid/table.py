@@ -32,10 +32,12 @@ class SidTable:
                 f"codes of shape {self.codes.shape}, {len(self.sizes)} sizes",
                 "make the Semantic IDs again with plum tokenize --force",
             )
-        if self.codes.size and (self.codes.min() < 0 or (self.codes.max(0) >= np.array(self.sizes)).any()):
+        outside = ((self.codes < 0) | (self.codes >= np.array(self.sizes))).any(axis=1)
+        if outside.any():
+            row = int(outside.argmax())
             raise PlumError(
-                "a Semantic ID has a code outside its codebook",
-                f"codes {self.codes.min()}..{self.codes.max(0).tolist()}, codebook sizes {list(self.sizes)}",
+                f"{outside.sum():,} Semantic IDs have a code outside its codebook",
+                f"row {row} has {self.codes[row].tolist()}, codebook sizes {list(self.sizes)}",
                 "make the Semantic IDs again with plum tokenize --force",
             )
 
@@ -51,14 +53,14 @@ class SidTable:
 
 
 def default_sizes(n_items: int) -> list[int]:
-    """Three levels, each half the size of the one before (PLUM section 2.1), the first about a sixth of the catalogue.
+    """Three levels, each half the size of the one before (PLUM section 2.1), the first at most a sixth of the catalogue.
 
     PLUM's 2048 codes serve billions of videos. In a catalogue of thousands, codebooks that large would give nearly
     every item codes of its own and nothing would be shared; the first level is a power of two between 16 and 2048.
 
     Example: 600 items -> [64, 32, 16]; 1,682 -> [256, 128, 64]; 9,742 -> [1024, 512, 256].
     """
-    first = int(2 ** np.clip(round(np.log2(max(n_items, 1) / 6)), 4, 11))
+    first = int(2 ** np.clip(np.floor(np.log2(max(n_items, 1) / 6)), 4, 11))
     return [first, max(4, first // 2), max(4, first // 4)]
 
 

@@ -1,7 +1,8 @@
 """The valid Semantic IDs as a trie in flat arrays, so that decoding can look up the legal children of many beams.
 
-Source: STATIC (Su et al., arXiv 2602.22647). SIDs are kept sorted, so the leaves below a node are one range; a set of
-allowed items becomes, per user, a running count over the leaves, and a child is legal if its range holds an allowed one.
+Source: STATIC (Su et al., arXiv 2602.22647). SIDs are kept sorted, so the leaves below a node are one range; a set
+of allowed items becomes, per user, a running count over the leaves, and a child is legal if its range holds an allowed
+one.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class Trie:
         child_code: L arrays: the code of each node of depth d + 1.
         leaf_start: L arrays (nodes of depth d + 1, + 1): the leaves below node n of depth d + 1.
         leaf_items_start: (leaves + 1,) and
-        leaf_items: (N,) catalogue rows of each leaf, in the order given to ``build``.
+        leaf_items: (N,) catalogue rows, leaf by leaf, in the order of ``rank`` within a leaf.
 
     Example: SIDs [[0, 1], [0, 2], [3, 1]] give child_code [[0, 3], [1, 2, 1]], child_start [[0, 2], [0, 2, 3]] and
     leaf_start [[0, 2, 3], [0, 1, 2, 3]].

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from plum import artifacts
 from plum.config import TrainingConfig
 from plum.data.histories import Histories
 from plum.errors import PlumError
+from plum.evaluation.metrics import per_user_metrics
+from plum.retrieval.interface import Retriever
 from plum.sid.table import SidTable
 from plum.training import Recipe
 
@@ -71,3 +74,12 @@ def recipe(config: TrainingConfig, steps_per_epoch: int, patience: int | None = 
         checkpoint_steps=config.checkpoint_steps,
         patience=patience,
     )
+
+
+def validation_metrics(
+    retriever: Retriever, histories: Sequence[np.ndarray], targets: Sequence[np.ndarray]
+) -> dict[str, float]:
+    """Recall@10 and NDCG@10 with seen items filtered, by which every trained retriever picks its best weights."""
+    found = retriever.recommend(histories, 10, histories)
+    per_user = per_user_metrics(found.items, targets, [10])
+    return {name: float(per_user[name].mean()) for name in ("recall@10", "ndcg@10")}

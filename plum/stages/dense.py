@@ -10,7 +10,6 @@ from safetensors.torch import save_file
 
 from plum import artifacts, training
 from plum.config import DenseConfig, RunConfig
-from plum.evaluation.metrics import per_user_metrics
 from plum.lm.examples import windows
 from plum.retrieval.dense import Dense, DenseBatch, SASRec, dense_batches, dense_loss
 from plum.runtime import pick_device, seed_everything
@@ -42,8 +41,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
         return dense_batches(cut, settings.max_history, settings.batch_size, config.seed, epoch)
 
     def validate() -> dict[str, float]:
-        found = Dense(model).recommend(histories, 10, histories)
-        return {key: float(values.mean()) for key, values in per_user_metrics(found.items, targets, [10]).items()}
+        return common.validation_metrics(Dense(model), histories, targets)
 
     recipe = common.recipe(settings, -(-len(cut) // settings.batch_size), settings.patience)
     with stage.writing(force) as folder:

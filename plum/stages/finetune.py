@@ -10,7 +10,6 @@ import numpy as np
 
 from plum import artifacts, training
 from plum.config import RunConfig
-from plum.evaluation.metrics import per_user_metrics
 from plum.lm import documents, examples, vocab
 from plum.lm.examples import Batch
 from plum.lm.train import train
@@ -61,8 +60,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
         retriever = Generative(
             model, table, codec, prefix, settings.max_history, data.popularity, settings.validation_beams
         )
-        found = retriever.recommend(histories, 10, histories)
-        return {key: float(values.mean()) for key, values in per_user_metrics(found.items, targets, [10]).items()}
+        return common.validation_metrics(retriever, histories, targets)
 
     recipe = common.recipe(settings, examples.n_batches(cut, settings.batch_size), settings.patience)
     with stage.writing(force) as folder:

@@ -1,0 +1,45 @@
+# Every target does its own set-up: a fresh clone needs Python 3.10-3.13 and a package registry, nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo movielens test test-slow smoke lint format clean
+
+demo: $(STAMP)  ## the whole pipeline on synthetic data
+	$(BIN)/plum run --config pipelines/synthetic.yaml
+
+movielens: $(STAMP)  ## the whole pipeline on MovieLens latest-small, fetched or taken from PLUM_DATA_HOME
+	$(BIN)/plum data fetch ml-latest-small
+	$(BIN)/plum run --config pipelines/ml-latest-small.yaml
+
+test: $(STAMP)  ## fast tests, offline
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(STAMP)  ## what takes longer: real runs, kill and resume, repeatability
+	$(BIN)/python -m pytest -m slow
+
+smoke: $(STAMP)  ## the full pipeline on MovieLens 100K with a short budget, its outputs checked
+	$(BIN)/plum data fetch ml-100k
+	$(BIN)/plum run --config pipelines/smoke.yaml --force
+	$(BIN)/python -m tests.check_run runs/smoke
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## remove the environment, caches and runs; data stay
+	rm -rf $(VENV) runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --require-virtualenv: never install into the system's Python by mistake.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; ok = (3, 10) <= sys.version_info < (3, 14); sys.exit(0 if ok else "plum needs Python 3.10 to 3.13, found %d.%d; give PYTHON=python3.11" % sys.version_info[:2])'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-virtualenv -c constraints.txt -e ".[dev]"
+	touch $(STAMP)

@@ -1,0 +1,5 @@
+"""``python -m plum`` is the command ``plum``."""
+
+from plum.cli import main
+
+main()

@@ -1,0 +1,316 @@
+"""The command line. Heavy modules are imported inside the commands, so that ``plum --help`` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from plum.errors import PlumError
+
+if TYPE_CHECKING:
+    from plum.config import RunConfig
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Generative retrieval with Semantic IDs: interaction logs in, an LLM that recommends valid items out.\n\n"
+    "Example: `plum run --config pipelines/synthetic.yaml`",
+)
+data_app = typer.Typer(no_args_is_help=True, help="Get, check and split data.\n\nExample: `plum data fetch ml-100k`")
+app.add_typer(data_app, name="data")
+
+Config = Annotated[
+    Path | None, typer.Option("--config", "-c", help="A pipeline's YAML; by default the run folder's own.")
+]
+Workdir = Annotated[Path | None, typer.Option("--workdir", "-w", help="The run folder, by default runs/<pipeline>.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", "-s", help="One configuration value, `stage.key=value`; repeatable.")
+]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of everything random; 0 is a seed.")]
+Force = Annotated[bool, typer.Option("--force", help="Do the work again even if nothing changed.")]
+
+
+def main() -> None:
+    """Run the command line; a ``PlumError`` becomes one clean message and exit code 2."""
+    try:
+        app()
+    except PlumError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("Stopped. The same command goes on from the last checkpoint.", file=sys.stderr)
+        sys.exit(130)
+
+
+@app.callback(invoke_without_command=True)
+def _options(version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False) -> None:
+    if version:
+        import plum
+
+        print(f"plum {plum.__version__}")
+        raise typer.Exit
+
+
+@data_app.command("fetch")
+def data_fetch(
+    name: Annotated[str, typer.Argument(help="ml-100k, ml-latest-small, ml-latest, ml-1m, ml-10m, ml-20m, ...")],
+) -> None:
+    """Download a data set from its official source, verified, into the data home.
+
+    The data home is the environment variable PLUM_DATA_HOME, else `data/`.
+
+    Example: `plum data fetch ml-100k`
+    """
+    from plum.data.fetch import fetch
+    from plum.runtime import setup_logging
+    from plum.stages.prepare import data_home
+
+    setup_logging()
+    print(fetch(name, data_home()))
+
+
+@data_app.command("prepare")
+def data_prepare(
+    config: Config = None,
+    workdir: Workdir = None,
+    settings: Settings = None,
+    device: Device = None,
+    seed: Seed = None,
+    force: Force = False,
+) -> None:
+    """Read the source, check it, split it, and write the run's `data/`.
+
+    Example: `plum data prepare --config pipelines/ml-100k.yaml`
+    """
+    loaded = _load(config, workdir, settings, device, seed)
+    from plum.stages import prepare
+
+    print(prepare.run(loaded, force))
+
+
+@data_app.command("describe")
+def data_describe(
+    config: Config = None,
+    workdir: Workdir = None,
+    settings: Settings = None,
+    device: Device = None,
+    seed: Seed = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Print counts, density, time range, ties, nulls and percentiles of a source, before anything is trained.
+
+    Example: `plum data describe --config pipelines/ml-100k.yaml`
+    """
+    loaded = _load(config, workdir, settings, device, seed, record=False)
+    from plum.data.describe import describe, render
+    from plum.stages.prepare import load
+
+    description = describe(load(loaded.data))
+    if json:
+        _print_json(description)
+    else:
+        _console().print(render(description))
+
+
+@app.command()
+def tokenize(
+    config: Config = None,
+    workdir: Workdir = None,
+    settings: Settings = None,
+    device: Device = None,
+    seed: Seed = None,
+    force: Force = False,
+) -> None:
+    """Items -> vectors -> Semantic IDs: writes the run's `features/` and `tokenize/`.
+
+    Example: `plum tokenize --config pipelines/ml-100k.yaml --set tokenize.epochs=100`
+    """
+    loaded = _load(config, workdir, settings, device, seed)
+    from plum.stages import pipeline
+
+    print(pipeline.run_tokenize(loaded, force))
+
+
+@app.command()
+def cpt(
+    config: Config = None,
+    workdir: Workdir = None,
+    settings: Settings = None,
+    device: Device = None,
+    seed: Seed = None,
+    force: Force = False,
+) -> None:
+    """Continued pre-training on behaviour and item text: writes the run's `cpt/`.
+
+    Example: `plum cpt --config pipelines/ml-100k.yaml --set cpt.base=path/to/a/hugging-face-model`
+    """
+    loaded = _load(config, workdir, settings, device, seed)
+    from plum.stages import cpt as stage
+
+    print(stage.run(loaded, force))
+
+
+@app.command()
+def finetune(
+    config: Config = None,
+    workdir: Workdir = None,
+    settings: Settings = None,
+    device: Device = None,
+    seed: Seed = None,
+    force: Force = False,
+) -> None:
+    """Fine-tuning for generative retrieval: writes the run's `finetune/`.
+
+    Example: `plum finetune --config pipelines/ml-100k.yaml --set finetune.epochs=10`
+    """
+    loaded = _load(config, workdir, settings, device, seed)
+    from plum.stages import finetune as stage
+
+    print(stage.run(loaded, force))
+
+
+@app.command("eval")
+def evaluate(
+    config: Config = None,
+    workdir: Workdir = None,
+    settings: Settings = None,
+    device: Device = None,
+    seed: Seed = None,
+    force: Force = False,
+) -> None:
+    """Train the dense baseline and compare all retrievers: writes the run's `dense/` and `eval/`.
+
+    Example: `plum eval --config pipelines/ml-100k.yaml`
+    """
+    loaded = _load(config, workdir, settings, device, seed)
+    from plum.stages import pipeline
+
+    pipeline.run_eval(loaded, force)
+    _show_results(loaded)
+
+
+@app.command()
+def run(
+    config: Config = None,
+    workdir: Workdir = None,
+    settings: Settings = None,
+    device: Device = None,
+    seed: Seed = None,
+    force: Force = False,
+) -> None:
+    """All stages, skipping those whose inputs and configuration have not changed.
+
+    Example: `plum run --config pipelines/ml-100k.yaml --workdir runs/first --seed 1`
+    """
+    loaded = _load(config, workdir, settings, device, seed)
+    from plum.stages import pipeline
+
+    pipeline.run_all(loaded, force)
+    _show_results(loaded)
+
+
+@app.command()
+def recommend(
+    config: Config = None,
+    workdir: Workdir = None,
+    settings: Settings = None,
+    device: Device = None,
+    seed: Seed = None,
+    user: Annotated[str | None, typer.Option(help="A user id of the logs.")] = None,
+    history: Annotated[
+        list[str] | None, typer.Option(help="An item id or title, oldest first; repeat the option.")
+    ] = None,
+    k: Annotated[int, typer.Option("--k", min=1, help="How many items.")] = 10,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """The top K items for a user, or for a history given by ids or titles; items of the history are left out.
+
+    Example: `plum recommend --workdir runs/ml-100k --history "Toy Story (1995)" --history "Fargo (1996)" --k 5`
+    """
+    if (user is None) == (not history):
+        raise PlumError("give either --user or --history", None, "see `plum recommend --help` for an example")
+    loaded = _load(config, workdir, settings, device, seed, record=False)
+    from plum.stages import recommend as stage
+
+    if user is not None:
+        past, found = stage.for_user(loaded, user, k)
+    else:
+        past, found = stage.for_history(loaded, history or [], k)
+    if json:
+        _print_json({"history": past, "recommendations": [item.__dict__ for item in found]})
+        return
+    from rich.table import Table
+
+    table = Table("", "item", "title", "score", title=f"after {', '.join(past[-3:])}", title_justify="left")
+    for item in found:
+        table.add_row(str(item.rank), item.item_id, item.title or "", f"{item.score:.3f}")
+    _console().print(table)
+
+
+def _load(
+    config: Path | None,
+    workdir: Path | None,
+    settings: list[str] | None,
+    device: str | None,
+    seed: int | None,
+    record: bool = True,
+) -> RunConfig:
+    """The configuration of a command; a run folder's own if no file is given."""
+    from plum.config import load_config
+    from plum.runtime import setup_logging
+
+    if config is None and workdir is None and not settings:
+        raise PlumError("no pipeline given", None, "give --config FILE, for example pipelines/synthetic.yaml")
+    if config is None and workdir is not None and (workdir / "config.yaml").exists():
+        config = workdir / "config.yaml"
+    loaded = load_config(config, settings or (), workdir=workdir, device=device, seed=seed)
+    setup_logging()
+    if record:
+        from plum import artifacts
+
+        artifacts.write_config(loaded.workdir, loaded.model_dump(mode="json"))
+    return loaded
+
+
+def _show_results(config: RunConfig) -> None:
+    """The comparison, example users and where the report lies."""
+    from rich.table import Table
+
+    from plum import artifacts
+    from plum.evaluation.report import console_table
+
+    console = _console()
+    metrics = artifacts.read_json(config.workdir / artifacts.EVAL_METRICS)
+    synthetic = artifacts.read_json(config.workdir / artifacts.DATA_SUMMARY)["synthetic"]
+    console.print(console_table({**metrics, "title": config.title, "synthetic": synthetic}))
+    examples = artifacts.read_json(config.workdir / artifacts.EXAMPLES)
+    if examples:
+        table = Table("history, newest last", "plum recommends (✓ what came next)", show_lines=True)
+        table.title, table.title_justify = "Example users", "left"
+        for example in examples:
+            found = [f"{'✓' if item['hit'] else ' '} {item['title']}" for item in example["recommendations"]["plum"]]
+            table.add_row("\n".join(example["history"]), "\n".join(found))
+        console.print(table)
+    console.print(f"Report: {config.workdir / artifacts.REPORT}", soft_wrap=True)
+
+
+def _console():  # type: ignore[no-untyped-def]
+    from rich.console import Console
+
+    return Console()
+
+
+def _print_json(value: object) -> None:
+    import json
+
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+import numpy as np
+import pytest
+import torch
+
+from plum.lm.examples import IGNORED, Window, windows
+from plum.retrieval.dense import Dense, DenseBatch, SASRec, dense_batches, dense_loss
+
+
+def model_of(n_items=12, max_history=6, dropout=0.0, layers=2):
+    torch.manual_seed(0)
+    model = SASRec(n_items, max_history, hidden_size=16, layers=layers, heads=2, dropout=dropout)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(std=0.3)
+    return model
+
+
+def batch_of(cut, max_history=4):
+    (batch,) = dense_batches(cut, max_history, batch_size=8, seed=0, epoch=0)
+    return {tuple(row): target for row, target in zip(batch.items.tolist(), batch.targets.tolist(), strict=True)}
+
+
+@torch.no_grad()
+def test_a_later_item_changes_nothing_before_it():
+    model = model_of().eval()
+    before, after = torch.tensor([[3, 5, 7, 2, 9, 1]]), torch.tensor([[3, 5, 7, 8, 4, 6]])
+    one, other = model(before), model(after)
+    assert torch.equal(one[:, :3], other[:, :3])
+    assert not torch.allclose(one[:, 3:], other[:, 3:])
+
+
+@torch.no_grad()
+def test_padding_on_the_left_changes_nothing():
+    model = model_of().eval()
+    alone = model(torch.tensor([[4, 9]]))
+    batched = model(torch.tensor([[0, 0, 0, 4, 9], [1, 2, 3, 5, 6]]))
+    torch.testing.assert_close(batched[:1, 3:], alone)
+    assert torch.isfinite(batched).all()
+
+
+def test_every_position_has_the_next_item_as_target():
+    got = batch_of([Window(np.array([0, 4, 2]), 0), Window(np.array([7, 8]), 0)])
+    assert got == {(1, 5): [4, 2], (0, 8): [IGNORED, 8]}
+
+
+def test_items_of_the_context_are_no_targets():
+    # Items 5 and 6 are context: the window teaches 7 (from 5, 6) and 8 (from 5, 6, 7).
+    got = batch_of([Window(np.array([5, 6, 7, 8]), 2)])
+    assert got == {(6, 7, 8): [IGNORED, 7, 8]}
+    # One item of context can't have been a target here anyway.
+    assert batch_of([Window(np.array([5, 6, 7]), 1)]) == batch_of([Window(np.array([5, 6, 7]), 0)])
+
+
+@pytest.mark.parametrize("max_history", [1, 2, 3, 5, 8])
+def test_every_item_but_a_users_first_is_a_target_exactly_once(max_history):
+    histories = [np.arange(start, start + length) for start, length in [(0, 1), (10, 2), (20, 9), (40, 30)]]
+    cut = [window for window in windows(histories, max_history + 1) if len(window.items) > 1]
+    targets = []
+    for batch in dense_batches(cut, max_history, batch_size=3, seed=1, epoch=2):
+        assert batch.items.shape[1] <= max_history
+        targets += batch.targets[batch.targets != IGNORED].tolist()
+    assert sorted(targets) == [11, *range(21, 29), *range(41, 70)]
+
+
+def test_an_epoch_is_a_function_of_seed_and_number():
+    cut = [Window(np.array([i, i + 1]), 0) for i in range(20)]
+
+    def order(seed, epoch):
+        return [row for batch in dense_batches(cut, 4, 3, seed, epoch) for row in batch.targets[:, 0].tolist()]
+
+    assert order(0, 1) == order(0, 1)
+    assert order(0, 1) != order(0, 2)
+    assert order(0, 1) != order(1, 1)
+
+
+@torch.no_grad()
+def test_the_loss_is_the_full_softmax_over_the_catalogue():
+    model = model_of(n_items=5).eval()
+    items, targets = torch.tensor([[0, 2, 3], [1, 4, 5]]), torch.tensor([[IGNORED, IGNORED, 4], [3, IGNORED, 0]])
+    hidden, expected = model(items), []
+    for row, place in [(0, 2), (1, 0), (1, 2)]:
+        scores = [float(hidden[row, place] @ model.items.weight[item + 1]) for item in range(5)]
+        expected.append(np.log(np.exp(scores).sum()) - scores[int(targets[row, place])])
+    assert dense_loss(model, DenseBatch(items, targets)).item() == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+def test_it_learns_a_deterministic_pattern():
+    """Each item is followed by the next one of a cycle, so the last item of a history tells the answer."""
+    n_items, model = 12, model_of(layers=1)
+    cut = [Window((np.arange(5) + start) % n_items, 0) for start in range(n_items)]
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for epoch in range(80):
+        for batch in dense_batches(cut, 6, 12, 0, epoch):
+            optimizer.zero_grad()
+            dense_loss(model, batch).backward()
+            optimizer.step()
+    histories = [(np.arange(3) + start) % n_items for start in range(n_items)]
+    found = Dense(model).recommend(histories, 1, None)
+    assert found.items[:, 0].tolist() == [(start + 3) % n_items for start in range(n_items)]
+
+
+def test_vectors_depend_on_the_last_items_alone_and_not_on_batch_mates():
+    model = model_of(dropout=0.5).train()
+    histories = [np.array([3]), np.arange(11), np.array([2, 4, 6]), np.arange(5, 11)]
+    together = Dense(model, batch_size=3).vectors(histories)
+    assert model.training
+    for row, history in enumerate(histories):
+        np.testing.assert_allclose(Dense(model).vectors([history])[0], together[row], atol=1e-5)
+    np.testing.assert_allclose(together[1], together[3], atol=1e-5)  # 5..10 are the last six of 0..10
+
+
+def test_lists_leave_out_what_was_seen_and_are_empty_without_a_history():
+    dense = Dense(model_of())
+    histories = [np.array([1, 2]), np.zeros(0, dtype=np.int64)]
+    found = dense.recommend(histories, 12, [np.array([1, 2, 5]), np.zeros(0, dtype=np.int64)])
+    assert set(found.items[0].tolist()) == (set(range(12)) - {1, 2, 5}) | {-1}
+    assert (found.items[1] == -1).all()
+    scores = dense.vectors(histories)[0] @ dense._model.item_vectors().detach().numpy().T
+    assert found.items[0, 0] == max(set(range(12)) - {1, 2, 5}, key=lambda row: scores[row])
+    assert dense.recommend([], 3, None).items.shape == (0, 3)

@@ -1,0 +1,70 @@
+"""The table item <-> Semantic ID and its disambiguation code."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plum.errors import PlumError
+from plum.sid.table import SidTable, add_suffix, bucket_rank, default_sizes
+
+
+@st.composite
+def catalogues(draw):
+    n = draw(st.integers(1, 25))
+    codes = draw(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1)), min_size=n, max_size=n))
+    popularity = draw(st.lists(st.integers(0, 3), min_size=n, max_size=n))
+    return np.array(codes, dtype=np.int64), np.array(popularity, dtype=np.int64)
+
+
+def test_the_docstring_example_of_add_suffix():
+    table = add_suffix(np.array([[3, 1], [3, 1], [0, 2]]), [4, 3], np.array([5, 9, 1]))
+    assert table.codes.tolist() == [[3, 1, 1], [3, 1, 0], [0, 2, 0]]
+    assert table.sizes == (4, 3, 2)
+    assert (table.n_items, table.n_levels) == (3, 3)
+
+
+@given(catalogues())
+def test_a_suffix_makes_every_sid_unique_and_keeps_the_codes(catalogue):
+    codes, popularity = catalogue
+    table = add_suffix(codes, [3, 2], popularity)
+    assert len({tuple(c) for c in table.codes.tolist()}) == len(codes)
+    assert np.array_equal(table.codes[:, :2], codes)
+    assert table.sizes[-1] == table.codes[:, -1].max() + 1
+
+
+@given(catalogues())
+def test_bucket_rank_is_most_popular_first_then_catalogue_order(catalogue):
+    codes, popularity = catalogue
+    expected = np.zeros(len(codes), dtype=np.int64)
+    for sid in {tuple(c) for c in codes.tolist()}:
+        members = [row for row, c in enumerate(codes.tolist()) if tuple(c) == sid]
+        for place, row in enumerate(sorted(members, key=lambda row: (-popularity[row], row))):
+            expected[row] = place
+    assert np.array_equal(bucket_rank(codes, popularity), expected)
+
+
+def test_an_empty_catalogue_has_no_ranks():
+    assert bucket_rank(np.zeros((0, 2), dtype=np.int64), np.zeros(0, dtype=np.int64)).shape == (0,)
+
+
+@pytest.mark.parametrize("codes", [[[0, 1], [0, 2]], [[-1, 0]], [[3, 0]]])
+def test_a_code_outside_its_codebook_is_named(codes):
+    with pytest.raises(PlumError, match=r"outside its codebook\n.*row \d has"):
+        SidTable(np.array(codes), (3, 2))
+
+
+@pytest.mark.parametrize("codes", [np.zeros((2, 3), dtype=int), np.zeros(2, dtype=int)])
+def test_codes_of_another_width_are_refused(codes):
+    with pytest.raises(PlumError, match="don't belong together"):
+        SidTable(codes, (3, 2))
+
+
+def test_default_sizes():
+    assert default_sizes(600) == [64, 32, 16]
+    assert default_sizes(1682) == [256, 128, 64]
+    assert default_sizes(9742) == [1024, 512, 256]
+    assert default_sizes(1) == [16, 8, 4]
+    assert default_sizes(10**9) == [2048, 1024, 512]

@@ -39,10 +39,13 @@ Force = Annotated[bool, typer.Option("--force", help="Do the work again even if 
 def main() -> None:
     """Run the command line; a ``PlumError`` becomes one clean message and exit code 2."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
     except PlumError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:  # no space left, no permission: a PlumError where more can be said
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(PlumError.exit_code)
     except KeyboardInterrupt:
         print("Stopped. The same command goes on from the last checkpoint.", file=sys.stderr)
         sys.exit(130)

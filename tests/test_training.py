@@ -200,9 +200,7 @@ def test_an_epoch_of_another_length_than_promised_is_an_error(tmp_path):
 
 def test_validation_without_a_metric_to_monitor_is_refused(tmp_path):
     with pytest.raises(ValueError, match="monitor"):
-        fit(
-            nn.Linear(1, 1), recipe(), lambda e: [], lambda b: {}, checkpoint=tmp_path / "c", name="x", validate=dict
-        )
+        fit(nn.Linear(1, 1), recipe(), lambda e: [], lambda b: {}, checkpoint=tmp_path / "c", name="x", validate=dict)
 
 
 def test_the_log_holds_every_second_step_and_every_validation(tmp_path):

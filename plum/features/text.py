@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from scipy.sparse import spmatrix
@@ -63,7 +63,7 @@ def _narrow(weights: spmatrix, dimensions: int, seed: int) -> np.ndarray:
     return TruncatedSVD(dimensions, random_state=seed).fit_transform(weights).astype(np.float32)
 
 
-def join_fields(columns: Sequence[Sequence[object]]) -> list[str]:
+def join_fields(columns: Sequence[Iterable[object]]) -> list[str]:
     """One text per item from several columns, lists joined by blanks, missing values left out."""
     return [" ".join(part for part in map(_words, values) if part) for values in zip(*columns, strict=True)]
 

@@ -53,7 +53,7 @@ class SidTable:
 
 
 def default_sizes(n_items: int) -> list[int]:
-    """Three levels, each half the size of the one before (PLUM section 2.1), the first at most a sixth of the catalogue.
+    """Three levels, each half the size of the one before (PLUM section 2.1), the first at most a sixth of the items.
 
     PLUM's 2048 codes serve billions of videos. In a catalogue of thousands, codebooks that large would give nearly
     every item codes of its own and nothing would be shared; the first level is a power of two between 16 and 2048.

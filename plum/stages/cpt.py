@@ -22,19 +22,19 @@ from plum.sid.table import SidTable
 from plum.stages import common
 
 logger = logging.getLogger(__name__)
+SCRATCH = "scratch"
 
 
 def run(config: RunConfig, force: bool = False) -> Path:
     """Write ``cpt/model``, ``train_log.jsonl`` and ``metrics.json``; skip if up to date."""
     settings = config.cpt
-    base = Path(settings.base)
     stage = artifacts.StageRun(
         config.workdir,
         artifacts.CPT,
         settings.model_dump(mode="json"),
         config.seed,
         [artifacts.ITEMS, artifacts.SPLIT, artifacts.SEMANTIC_IDS, artifacts.QUALITY],
-        sorted(path for path in base.iterdir() if path.is_file()) if base.is_dir() else [],
+        _base_files(settings.base),
     )
     if stage.is_complete() and not force:
         logger.info("cpt: up to date")
@@ -84,11 +84,19 @@ def run(config: RunConfig, force: bool = False) -> Path:
     return stage.folder
 
 
+def _base_files(base: str) -> list[Path]:
+    """The files of a local base model; none for a new model or one from the hub."""
+    folder = Path(base)
+    if base == SCRATCH or not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_file())
+
+
 def _base_model(
     settings: CptConfig, data: common.Prepared, table: SidTable
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model to train on, its vocabulary extended by the Semantic IDs' tokens."""
-    if settings.base == "scratch":
+    if settings.base == SCRATCH:
         texts = [documents.HISTORY_PREFIX, *documents.item_documents(data.items, [""] * len(data.items))]
         tokenizer: PreTrainedTokenizerBase = vocab.train_tokenizer(texts, settings.scratch.text_vocabulary)
         vocab.add_sid_tokens(tokenizer, table.sizes)

@@ -63,7 +63,7 @@ def _recommend(
     if k > len(data.items):
         raise PlumError(f"--k {k} is more than the catalogue holds", f"{len(data.items):,} items", "ask for fewer")
     found = build_plum(config, data).recommend([history], k, [history])
-    titles = data.items["title"].where(data.items["title"].notna(), None)
+    titles = [title if isinstance(title, str) else None for title in data.items["title"]]
     listed = [
         Recommended(rank, str(data.items["item_id"][item]), titles[item], float(score))
         for rank, (item, score) in enumerate(zip(found.items[0], found.scores[0], strict=True), start=1)
@@ -75,7 +75,7 @@ def _recommend(
 def _row_of(name: str, items: pd.DataFrame) -> int:
     rows = np.flatnonzero((items["item_id"] == name).to_numpy())
     if not len(rows):
-        rows = np.flatnonzero((items["title"].str.casefold() == name.casefold()).to_numpy(dtype=bool, na_value=False))
+        rows = np.flatnonzero([isinstance(t, str) and t.casefold() == name.casefold() for t in items["title"]])
     if len(rows) == 1:
         return int(rows[0])
     if len(rows) > 1:

@@ -3,7 +3,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plum.retrieval import index
 from plum.retrieval.index import exact_search
 
 
@@ -33,15 +32,11 @@ def test_it_is_brute_force_with_seen_items_and_ties(seed, with_seen):
         assert (found.scores[user, len(rows) :] == -np.inf).all()
 
 
-def test_blocks_of_queries_make_no_difference(monkeypatch):
-    rng = np.random.default_rng(0)
-    items, queries = rng.normal(size=(9, 3)).astype(np.float32), rng.normal(size=(7, 3)).astype(np.float32)
-    seen = [np.array([row]) for row in range(7)]
-    whole = exact_search(items, queries, 4, seen)
-    monkeypatch.setattr(index, "_BLOCK_ENTRIES", 18)  # two queries a block
-    split = exact_search(items, queries, 4, seen)
-    assert np.array_equal(whole.items, split.items)
-    np.testing.assert_allclose(whole.scores, split.scores, rtol=1e-5)
+def test_ties_at_the_border_of_what_faiss_returns_go_to_the_lower_rows():
+    items = np.ones((30, 2), np.float32)
+    items[20] = 2.0
+    found = exact_search(items, np.ones((1, 2), np.float32), 3, [np.array([0])])
+    assert found.items.tolist() == [[20, 1, 2]]
 
 
 def test_no_queries_give_no_lists():

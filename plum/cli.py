@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,6 +22,7 @@ app = typer.Typer(
     help="Generative retrieval with Semantic IDs: interaction logs in, an LLM that recommends valid items out.\n\n"
     "Example: `plum run --config pipelines/synthetic.yaml`",
 )
+INTERRUPTED = 130  # exit code after Ctrl-C
 data_app = typer.Typer(no_args_is_help=True, help="Get, check and split data.\n\nExample: `plum data fetch ml-100k`")
 app.add_typer(data_app, name="data")
 
@@ -39,16 +41,18 @@ Force = Annotated[bool, typer.Option("--force", help="Do the work again even if 
 def main() -> None:
     """Run the command line; a ``PlumError`` becomes one clean message and exit code 2."""
     try:
-        sys.exit(app(standalone_mode=False))
+        app()
     except PlumError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:  # no space left, no permission: a PlumError where more can be said
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(PlumError.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stop:  # typer turns the one into the other
+        if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:
+            raise
         print("Stopped. The same command goes on from the last checkpoint.", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 @app.callback(invoke_without_command=True)
@@ -272,12 +276,19 @@ def _load(
         raise PlumError("no pipeline given", None, "give --config FILE, for example pipelines/synthetic.yaml")
     if config is None and workdir is not None and (workdir / "config.yaml").exists():
         config = workdir / "config.yaml"
+    if config is None and not settings:
+        raise PlumError(f"no run in {workdir}", "no config.yaml there", "give --config FILE, or another --workdir")
     loaded = load_config(config, settings or (), workdir=workdir, device=device, seed=seed)
     setup_logging()
+    if not sys.stderr.isatty():  # transformers' progress bars, as ours, are for a terminal; read when it is imported
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     if record:
         from plum import artifacts
 
-        artifacts.write_config(loaded.workdir, loaded.model_dump(mode="json"))
+        try:
+            artifacts.write_config(loaded.workdir, loaded.model_dump(mode="json"))
+        except OSError as error:
+            raise PlumError(f"can't write to {loaded.workdir}", str(error), "give another --workdir") from None
     return loaded
 
 

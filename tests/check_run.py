@@ -61,6 +61,12 @@ def _check_lists(workdir: Path, items: pd.DataFrame, histories: Histories) -> st
     lists = pd.read_parquet(workdir / artifacts.RECOMMENDATIONS)
     assert lists["item_id"].isin(items["item_id"]).all(), "an item is recommended that is not in the catalogue"
     assert not lists.duplicated(["retriever", "user_id", "item_id"]).any(), "an item stands twice in a list"
+    in_turn = lists.groupby(["retriever", "user_id"]).cumcount() + 1
+    assert (lists["rank"] == in_turn).all(), "the ranks of a list are not 1, 2, ..."
+    rising = lists.groupby(["retriever", "user_id"])["score"].diff() > 0
+    assert not rising.any(), "a score rises along a list"
+    served = lists.groupby("retriever")["user_id"].nunique()
+    assert served.nunique() == 1, f"retrievers served different numbers of users: {served.to_dict()}"
     users, past, _ = histories.questions("test")
     seen = pd.DataFrame(
         {
@@ -91,4 +97,4 @@ def _check_metrics(workdir: Path) -> str:
 
 if __name__ == "__main__":
     for line in check(Path(sys.argv[1])):
-        print("ok:", line)
+        sys.stdout.write(f"ok: {line}\n")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from torch import nn
 
 from plum import artifacts
 from plum.config import TrainingConfig
@@ -15,6 +16,7 @@ from plum.data.histories import Histories
 from plum.errors import PlumError
 from plum.evaluation.metrics import per_user_metrics
 from plum.retrieval.interface import Retriever
+from plum.runtime import pick_device
 from plum.sid.table import SidTable
 from plum.training import Recipe
 
@@ -59,6 +61,11 @@ def read_sid_table(workdir: Path, items: pd.DataFrame) -> SidTable:
         )
     sizes = tuple(level["size"] for level in artifacts.read_json(workdir / artifacts.QUALITY)["levels"])
     return SidTable(table.drop(columns="item_id").to_numpy(dtype=np.int64), sizes)
+
+
+def move(model: nn.Module, device: str) -> None:
+    """Move a model to ``auto``, ``cpu``, ``cuda`` or ``mps``."""
+    model.to(pick_device(device))
 
 
 def recipe(config: TrainingConfig, steps_per_epoch: int, patience: int | None = None) -> Recipe:

@@ -17,7 +17,7 @@ from plum.lm.examples import Batch
 from plum.lm.logits import check_head
 from plum.lm.packing import Mixture
 from plum.lm.train import mean_loss, train
-from plum.runtime import pick_device, seed_everything
+from plum.runtime import seed_everything
 from plum.sid.table import SidTable
 from plum.stages import common
 
@@ -43,7 +43,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
     data = common.read_prepared(config.workdir)
     table = common.read_sid_table(config.workdir, data.items)
     model, tokenizer = _base_model(settings, data, table)
-    model.to(pick_device(config.device))
+    common.move(model, config.device)
     behaviour, metadata = _corpora(settings, data, table, tokenizer)
     mixture = Mixture(
         behaviour,

@@ -109,8 +109,9 @@ def build_plum(config: RunConfig, data: common.Prepared) -> Generative:
     """The fine-tuned language model as a retriever."""
     table = common.read_sid_table(config.workdir, data.items)
     model, tokenizer = vocab.load_model_folder(config.workdir / artifacts.FINETUNE_MODEL)
+    common.move(model, config.device)
     return Generative(
-        model.to(pick_device(config.device)),
+        model,
         table,
         vocab.codec_of(tokenizer, table.sizes),
         documents.history_prefix(tokenizer),
@@ -129,6 +130,7 @@ def score(
 ) -> dict[str, Any]:
     """The content of ``eval/metrics.json``."""
     settings = config.eval
+    split = artifacts.read_manifest(config.workdir / artifacts.DATA).config["split"]  # as it was, not as it is set now
     per_user = {name: per_user_metrics(found.items, asked.targets, settings.cutoffs) for name, found in lists.items()}
     means, intervals = summarise(per_user, n_resamples=settings.resamples, seed=config.seed)
     cutoffs = [10]
@@ -139,10 +141,10 @@ def score(
     rivals = [name for name in per_user if name != BayesOptimal.name]
     return {
         "protocol": {
-            "split": config.data.split.protocol,
+            "split": split["protocol"],
             "seen": "filtered" if settings.filter_seen else "kept",
             "candidates": len(data.items),
-            "ties in time": config.data.split.ties,
+            "ties in time": split["ties"],
             "beams": settings.beams,
             "seed": config.seed,
         },
@@ -164,7 +166,7 @@ def score(
 def examples(
     lists: dict[str, Recommendations], asked: Questions, data: common.Prepared, n: int, shown: int = 5
 ) -> list[dict[str, Any]]:
-    """``n`` users spread evenly over the test users, so that nobody picked them: history, target and lists in titles."""
+    """``n`` users spread evenly over the test users, so that nobody picked them; history, target, lists as titles."""
     titles = data.items["title"].fillna(data.items["item_id"]).to_numpy()
     places = np.linspace(0, len(asked.users) - 1, min(n, len(asked.users))).round().astype(int)
     return [

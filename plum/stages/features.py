@@ -21,9 +21,6 @@ logger = logging.getLogger(__name__)
 def run(config: RunConfig, force: bool = False) -> Path:
     """Write ``features/<modality>.npy`` (N, D) and ``features.json``; skip if up to date."""
     files = [m.path for m in config.features.modalities.values() if m.path]
-    for path in files:
-        if not path.is_file():
-            raise PlumError(f"features: there is no file {path}", None, "mend features.modalities.*.path")
     stage = artifacts.StageRun(
         config.workdir,
         artifacts.FEATURES,
@@ -40,7 +37,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
     summary = {}
     with stage.writing(force) as folder:
         for name, modality in config.features.modalities.items():
-            vectors = _vectors(name, modality, items, config)
+            vectors = _vectors(modality, items, config)
             np.save(folder / f"{name}.npy", vectors, allow_pickle=False)
             summary[name] = {"encoder": modality.encoder, "shape": list(vectors.shape)}
             logger.info("features: %s, %d items, %d dimensions", name, *vectors.shape)
@@ -48,31 +45,27 @@ def run(config: RunConfig, force: bool = False) -> Path:
     return stage.folder
 
 
-def _vectors(name: str, modality: ModalityConfig, items: pd.DataFrame, config: RunConfig) -> np.ndarray:
+def _vectors(modality: ModalityConfig, items: pd.DataFrame, config: RunConfig) -> np.ndarray:
     if modality.encoder == "topics":
         topics = [[] if value is None else list(value) for value in items["topics"]]
         return topic_vectors(topics, modality.dimensions, config.seed)
-    if modality.encoder == "file":
-        return _given(name, modality, len(items))
+    if modality.path and modality.encoder == "file":
+        return _given(modality.path, len(items))
     texts = join_fields([items[field] for field in modality.fields])
     if modality.encoder == "tfidf":
         return tfidf_vectors(texts, modality.dimensions, config.seed)
-    if modality.model is None:
-        raise PlumError(f"features.modalities.{name} needs a model", "encoder: sentence-transformers", "set model")
-    return sentence_vectors(texts, modality.model, pick_device(config.device).type)
+    return sentence_vectors(texts, str(modality.model), pick_device(config.device).type)
 
 
-def _given(name: str, modality: ModalityConfig, n_items: int) -> np.ndarray:
-    if modality.path is None:
-        raise PlumError(f"features.modalities.{name} needs a path", "encoder: file", "set path to a .npy file")
+def _given(path: Path, n_items: int) -> np.ndarray:
     try:
-        vectors = np.load(modality.path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise PlumError(f"{modality.path} is no .npy file of numbers", str(error), "save a float32 array") from None
+        vectors = np.load(path, allow_pickle=False).astype(np.float32)
+    except (OSError, EOFError, ValueError) as error:
+        raise PlumError(f"{path} is no .npy file of numbers", str(error), "save a float32 array") from None
     if vectors.ndim != 2 or len(vectors) != n_items:
         raise PlumError(
-            f"{modality.path} does not fit the catalogue",
+            f"{path} does not fit the catalogue",
             f"shape {vectors.shape}, {n_items:,} items",
             "give one row per item, in the order of data/items.parquet",
         )
-    return vectors.astype(np.float32)
+    return vectors

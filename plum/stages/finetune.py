@@ -14,14 +14,14 @@ from plum.lm import documents, examples, vocab
 from plum.lm.examples import Batch
 from plum.lm.train import train
 from plum.retrieval.generative import Generative
-from plum.runtime import pick_device, seed_everything
+from plum.runtime import seed_everything
 from plum.stages import common
 
 logger = logging.getLogger(__name__)
 
 
 def run(config: RunConfig, force: bool = False) -> Path:
-    """Write ``finetune/model`` (best validation Recall@10), ``train_log.jsonl``, ``metrics.json``; skip if up to date."""
+    """Write ``finetune/model`` (best validation Recall@10), the training log and ``metrics.json``; skip if up to date."""
     settings = config.finetune
     stage = artifacts.StageRun(
         config.workdir,
@@ -37,7 +37,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
     data = common.read_prepared(config.workdir)
     table = common.read_sid_table(config.workdir, data.items)
     model, tokenizer = vocab.load_model_folder(config.workdir / artifacts.CPT_MODEL)
-    model.to(pick_device(config.device))
+    common.move(model, config.device)
     codec = vocab.codec_of(tokenizer, table.sizes)
     prefix = documents.history_prefix(tokenizer)
     cut = examples.windows(data.histories.train, settings.max_history)

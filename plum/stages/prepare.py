@@ -24,6 +24,7 @@ from plum.config import (
     SyntheticSource,
 )
 from plum.data import amazon, fetch, logs, movielens, splits, synthetic
+from plum.data.histories import Histories
 from plum.data.tables import RawTables
 from plum.errors import PlumError
 
@@ -58,6 +59,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
     split, valid_from = _split(ordered, config.data.split, tables)
     items = _items(tables, ordered, split, valid_from, config.data)
     report = splits.report_split(split)
+    _check_questions(split, items)
     with stage.writing(force) as folder:
         artifacts.write_table(folder / "interactions.parquet", ordered)
         artifacts.write_table(folder / "items.parquet", items)
@@ -138,8 +140,22 @@ def _split(ordered: pd.DataFrame, config: SplitConfig, tables: RawTables) -> tup
             None,
             "use --set data.split.protocol=leave-one-out",
         )
-    valid_from, test_from = splits.temporal_cutoffs(ordered["timestamp"], config.valid_share, config.test_share)
+    valid_from, test_from = splits.temporal_cutoffs(
+        ordered["timestamp"].to_numpy(), config.valid_share, config.test_share
+    )
     return splits.temporal(ordered, valid_from, test_from), valid_from
+
+
+def _check_questions(split: pd.DataFrame, items: pd.DataFrame) -> None:
+    """Refuse a split that asks nothing, before anything is trained on it."""
+    histories = Histories.from_split(split, items["item_id"])
+    for part, name in (("valid", "validation"), ("test", "test")):
+        if not len(histories.questions(part)[0]):
+            raise PlumError(
+                f"no user of the {name} part has a history before it",
+                f"{(split['part'] == part).sum():,} interactions in the part, all of users who are new there",
+                "change data.split.valid_share and test_share, or use data.split.protocol=leave-one-out",
+            )
 
 
 def _items(
@@ -159,7 +175,9 @@ def _items(
     kept = marked[marked["_merge"] == "left_only"].assign(tag=lambda t: t["tag"].str.lower().str.strip())
     text = kept.drop_duplicates(["item_id", "tag"]).groupby("item_id", sort=True)["tag"].agg("; ".join)
     described = items["item_id"].map(text)
-    joined = items["description"].str.cat(described, sep=" ").where(
-        items["description"].notna() & described.notna(), items["description"].fillna(described)
+    joined = (
+        items["description"]
+        .str.cat(described, sep=" ")
+        .where(items["description"].notna() & described.notna(), items["description"].fillna(described))
     )
     return items.assign(description=joined.astype(object).where(joined.notna(), None))

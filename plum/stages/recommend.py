@@ -9,6 +9,7 @@ from difflib import get_close_matches
 import numpy as np
 import pandas as pd
 
+from plum import artifacts
 from plum.config import RunConfig
 from plum.errors import PlumError
 from plum.retrieval.interface import NO_ITEM
@@ -35,7 +36,7 @@ def for_user(config: RunConfig, user_id: str, k: int) -> tuple[list[str], list[R
     Raises:
         PlumError: for an unknown user.
     """
-    data = common.read_prepared(config.workdir)
+    data = _read(config)
     histories = data.histories
     place = np.flatnonzero(histories.user_ids == user_id)
     if not len(place):
@@ -52,9 +53,16 @@ def for_history(config: RunConfig, names: Sequence[str], k: int) -> tuple[list[s
     Raises:
         PlumError: if a name is no item id and no title, or a title of several items.
     """
-    data = common.read_prepared(config.workdir)
+    data = _read(config)
     history = np.array([_row_of(name, data.items) for name in names], dtype=np.int64)
     return _recommend(config, data, history, k)
+
+
+def _read(config: RunConfig) -> common.Prepared:
+    """The run's data, after checking that model, Semantic IDs and data are there and belong together."""
+    inputs = [artifacts.ITEMS, artifacts.SPLIT, artifacts.SEMANTIC_IDS, artifacts.QUALITY, artifacts.FINETUNE_MODEL]
+    artifacts.StageRun(config.workdir, "recommend", {}, config.seed, inputs)
+    return common.read_prepared(config.workdir)
 
 
 def _recommend(

@@ -43,9 +43,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
         return stage.folder
     seed_everything(config.seed)
     data = common.read_prepared(config.workdir)
-    vectors = [
-        standardise(np.load(config.workdir / name, allow_pickle=False), Path(name).stem) for name in names
-    ]
+    vectors = [standardise(np.load(config.workdir / name, allow_pickle=False), Path(name).stem) for name in names]
     sizes = config.tokenize.codebook_sizes or default_sizes(len(data.items))
     with stage.writing(force) as folder:
         fit = _rqkmeans if config.tokenize.method == "rqkmeans" else _rqvae

@@ -63,10 +63,15 @@ def _console() -> Console:
 
 def setup_logging(verbose: bool = False) -> None:
     """Log the package's messages to standard error; libraries only when something is wrong."""
-    from rich.logging import RichHandler
+    handler: logging.Handler
+    if sys.stderr.isatty():
+        from rich.logging import RichHandler
 
-    handler = RichHandler(console=_console(), show_path=False, show_level=False, omit_repeated_times=False)
-    handler.setFormatter(logging.Formatter("%(message)s", datefmt="%H:%M:%S"))
+        handler = RichHandler(console=_console(), show_path=False, show_level=False, omit_repeated_times=False)
+        handler.setFormatter(logging.Formatter("%(message)s", datefmt="%H:%M:%S"))
+    else:  # rich would wrap lines at 80 columns in a file
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     package = logging.getLogger("plum")
     package.handlers = [handler]
     package.setLevel(logging.DEBUG if verbose else logging.INFO)

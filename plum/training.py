@@ -136,6 +136,8 @@ def fit(
                 after_epoch(epoch)
             if validate:
                 _validate(model, state, recipe, epoch, validate, str(monitor), checkpoint, name)
+            elif (epoch + 1) % max(1, recipe.epochs // 5) == 0:
+                logger.info("%s: epoch %d of %d, loss %.4f", name, epoch + 1, recipe.epochs, state.log[-1]["loss"])
             if validate or epoch + 1 == recipe.epochs or _every(epoch, recipe):
                 _save(checkpoint, model, optimizer, state)
     if validate:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import sys
 import random
 
 import numpy as np
@@ -51,11 +52,24 @@ def test_progress_is_silent_where_there_is_no_terminal(capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_log_lines_in_a_file_are_not_wrapped(monkeypatch, capsys):
+    package = logging.getLogger("plum")
+    before = (package.handlers, package.level, package.propagate)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
+    try:
+        runtime.setup_logging()
+        package.info("word " * 40)
+    finally:
+        package.handlers, package.level, package.propagate = before
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_messages_go_to_standard_error_above_a_running_bar(monkeypatch):
     written = io.StringIO()
     package = logging.getLogger("plum")
     before = (package.handlers, package.level, package.propagate)
     monkeypatch.setattr(runtime._console(), "file", written, raising=False)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     try:
         runtime.setup_logging()
         with runtime.progress(quiet=False) as bar:

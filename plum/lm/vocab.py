@@ -20,9 +20,13 @@ from transformers import (
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import logging as hf_logging
 
 from plum.errors import PlumError
 from plum.sid.codec import Codec, sid_tokens
+
+# Its bars for loading and saving a file stand in the way of ours, and of logs.
+hf_logging.disable_progress_bar()
 
 logger = logging.getLogger(__name__)
 BOS, EOS, PAD = "<|bos|>", "<|eos|>", "<|pad|>"

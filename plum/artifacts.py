@@ -176,6 +176,9 @@ class StageRun:
         _refuse_foreign(self.folder)
         hashes = _input_hashes(workdir, stage, inputs) | _source_hashes(stage, sources)
         self.manifest = Manifest(stage, dict(config), seed, _versions(), hashes)
+        # A stage reads and computes before it opens its folder: time and memory count from here.
+        self._started, self._clock = datetime.now(timezone.utc), time.monotonic()
+        runtime.reset_peak_memory()
 
     @property
     def checkpoint(self) -> Path:
@@ -207,8 +210,6 @@ class StageRun:
         Args:
             force: start afresh, whatever an interrupted run left.
         """
-        started, clock = datetime.now(timezone.utc), time.monotonic()
-        runtime.reset_peak_memory()
         with _lock(self.workdir):
             self._open_partial(force)
             yield self.partial
@@ -220,8 +221,8 @@ class StageRun:
                         for path in sorted(self.partial.rglob("*"))
                         if path.is_file() and path.relative_to(self.partial).parts[0] not in SCAFFOLD
                     },
-                    "started": started.isoformat(timespec="seconds"),
-                    "duration_s": round(time.monotonic() - clock, 3),
+                    "started": self._started.isoformat(timespec="seconds"),
+                    "duration_s": round(time.monotonic() - self._clock, 3),
                     "peak_memory_mib": round(runtime.peak_memory_mib(), 1),
                 }
             )

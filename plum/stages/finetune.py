@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def run(config: RunConfig, force: bool = False) -> Path:
-    """Write ``finetune/model`` (best validation Recall@10), the training log and ``metrics.json``; skip if up to date."""
+    """Write ``finetune/model`` (best validation Recall@10), log and ``metrics.json``; skip if up to date."""
     settings = config.finetune
     stage = artifacts.StageRun(
         config.workdir,

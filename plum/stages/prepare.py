@@ -99,7 +99,8 @@ def load(config: DataConfig) -> RawTables:
         path = fetch.locate(source.release, data_home())
         return movielens.load_movielens(path, source.release, max_bad_share=bad)
     if isinstance(source, AmazonSequencesSource):
-        return amazon.load_amazon_sequences(fetch.locate("amazon-2014", data_home()), source.name, max_bad_share=bad)
+        folder = fetch.locate(f"amazon-2014/{source.name}", data_home())
+        return amazon.load_amazon_sequences(folder, source.name, max_bad_share=bad)
     if isinstance(source, AmazonReviewsSource):
         return amazon.load_amazon_reviews(source.reviews, source.metadata, max_bad_share=bad)
     return logs.load_logs(
@@ -122,7 +123,9 @@ def source_files(config: DataConfig) -> list[Path]:
         path = fetch.locate(source.release, data_home())
         return sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
     if isinstance(source, AmazonSequencesSource):
-        return sorted(fetch.locate("amazon-2014", data_home()).glob(f"{source.name}*"))
+        folder = fetch.locate(f"amazon-2014/{source.name}", data_home())
+        names = (f"{source.name}.txt", f"{source.name}_item2attributes.json")
+        return [folder / name for name in names if (folder / name).is_file()]
     if isinstance(source, AmazonReviewsSource):
         return [path for path in (source.reviews, source.metadata) if path and path.is_file()]
     if isinstance(source, LogsSource):

@@ -1,0 +1,81 @@
+"""When stages run, are skipped, and refuse."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+import tiny_run
+
+from plum.errors import PlumError
+from plum.stages import cpt, finetune, pipeline, recommend
+
+OTHER_SIDS = "tokenize.epochs=40"
+
+
+def test_a_second_run_does_nothing_and_says_so(run_copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = tiny_run.times(run_copy)
+    with caplog.at_level(logging.INFO):
+        pipeline.run_all(tiny_run.config_of(run_copy))
+    assert tiny_run.times(run_copy) == before
+    assert [record.message for record in caplog.records] == [f"{stage}: up to date" for stage in tiny_run.STAGES]
+
+
+def test_another_finetuning_leaves_the_stages_before_it_alone(run_copy: Path) -> None:
+    before = tiny_run.times(run_copy)
+    pipeline.run_all(tiny_run.config_of(run_copy, "finetune.epochs=1"))
+    assert tiny_run.rerun(before, tiny_run.times(run_copy)) == {"finetune", "eval"}
+
+
+def test_force_does_the_work_again_with_the_same_result(run_copy: Path) -> None:
+    semantic_ids = (run_copy / "tokenize/semantic_ids.parquet").read_bytes()
+    before = tiny_run.times(run_copy)
+    pipeline.run_tokenize(tiny_run.config_of(run_copy), force=True)
+    assert tiny_run.rerun(before, tiny_run.times(run_copy)) == {"features", "tokenize"}
+    assert (run_copy / "tokenize/semantic_ids.parquet").read_bytes() == semantic_ids
+
+
+def test_a_model_of_other_semantic_ids_is_refused_until_the_run_is_repaired(run_copy: Path) -> None:
+    changed = tiny_run.config_of(run_copy, OTHER_SIDS)
+    pipeline.run_tokenize(changed)
+    for refused in (finetune.run, pipeline.run_eval):
+        with pytest.raises(PlumError, match=r"tokenize/semantic_ids\.parquet") as error:
+            refused(changed)
+        assert "plum run" in str(error.value)
+    for ask in (lambda: recommend.for_user(changed, "u1", 3), lambda: recommend.for_history(changed, ["a"], 3)):
+        with pytest.raises(PlumError, match="made from another"):
+            ask()
+    before = tiny_run.times(run_copy)
+    pipeline.run_all(changed)
+    assert tiny_run.rerun(before, tiny_run.times(run_copy)) == {"cpt", "finetune", "eval"}
+
+
+def test_a_changed_file_is_made_again(run_copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+    table = run_copy / "tokenize/semantic_ids.parquet"
+    whole = table.read_bytes()
+    table.write_bytes(whole[:100])
+    before = tiny_run.times(run_copy)
+    pipeline.run_all(tiny_run.config_of(run_copy))
+    assert tiny_run.rerun(before, tiny_run.times(run_copy)) == {"tokenize"}
+    assert table.read_bytes() == whole
+    assert "semantic_ids.parquet changed since the stage wrote it" in caplog.text
+
+
+def test_metrics_name_the_protocol_of_the_data_not_of_the_settings(run_copy: Path) -> None:
+    from plum import artifacts
+
+    changed = tiny_run.config_of(run_copy, "data.split.protocol=temporal", "eval.resamples=100")
+    pipeline.run_eval(changed)
+    assert artifacts.read_json(run_copy / "eval/metrics.json")["protocol"]["split"] == "leave-one-out"
+
+
+def test_a_folder_called_scratch_is_no_base_model(
+    run_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "scratch" / "notes.txt").write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    before = tiny_run.times(run_copy)
+    cpt.run(tiny_run.config_of(run_copy))
+    assert tiny_run.times(run_copy) == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import pandas as pd
 from torch import nn
 
 from plum import artifacts
-from plum.config import TrainingConfig
+from plum.config import RunConfig, TrainingConfig
 from plum.data.histories import Histories
 from plum.errors import PlumError
 from plum.evaluation.metrics import per_user_metrics
@@ -19,6 +20,8 @@ from plum.retrieval.interface import Retriever
 from plum.runtime import pick_device
 from plum.sid.table import SidTable
 from plum.training import Recipe
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,25 @@ def read_prepared(workdir: Path) -> Prepared:
     items = artifacts.read_table(workdir / artifacts.ITEMS)
     split = artifacts.read_table(workdir / artifacts.SPLIT)
     return Prepared(items, Histories.from_split(split, items["item_id"]))
+
+
+def warn_outdated(config: RunConfig, *stages: str) -> None:
+    """Say which folders of the run were made with other settings than the present ones: a stage runs none before it."""
+    settings = {
+        artifacts.DATA: config.data,
+        artifacts.FEATURES: config.features,
+        artifacts.TOKENIZE: config.tokenize,
+        artifacts.CPT: config.cpt,
+        artifacts.FINETUNE: config.finetune,
+    }
+    for stage in stages:
+        manifest = artifacts.read_manifest(config.workdir / stage)
+        if manifest.config != settings[stage].model_dump(mode="json") or manifest.seed != config.seed:
+            logger.warning(
+                "%s/ was made with other settings than these, and is used as it is; `%s` or `plum run` make it again",
+                stage,
+                artifacts.COMMANDS[stage],
+            )
 
 
 def read_sid_table(workdir: Path, items: pd.DataFrame) -> SidTable:

@@ -36,6 +36,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
         [artifacts.ITEMS, artifacts.SPLIT, artifacts.SEMANTIC_IDS, artifacts.QUALITY],
         _base_files(settings.base),
     )
+    common.warn_outdated(config, artifacts.DATA, artifacts.TOKENIZE)
     if stage.is_complete() and not force:
         logger.info("cpt: up to date")
         return stage.folder

@@ -61,6 +61,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
     inputs = [*INPUTS, *([artifacts.TRUTH] if artifacts.has(workdir, artifacts.TRUTH) else [])]
     settings = config.eval.model_dump(mode="json") | {"max_history": config.finetune.max_history}
     stage = artifacts.StageRun(workdir, artifacts.EVAL, settings, config.seed, inputs)
+    common.warn_outdated(config, artifacts.DATA, artifacts.TOKENIZE, artifacts.FINETUNE)
     if stage.is_complete() and not force:
         logger.info("eval: up to date")
         return stage.folder

@@ -30,6 +30,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
         config.seed,
         [artifacts.ITEMS, artifacts.SPLIT, artifacts.SEMANTIC_IDS, artifacts.QUALITY, artifacts.CPT_MODEL],
     )
+    common.warn_outdated(config, artifacts.DATA, artifacts.TOKENIZE, artifacts.CPT)
     if stage.is_complete() and not force:
         logger.info("finetune: up to date")
         return stage.folder

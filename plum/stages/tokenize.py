@@ -38,6 +38,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
         config.seed,
         [artifacts.ITEMS, artifacts.SPLIT, *names],
     )
+    common.warn_outdated(config, artifacts.DATA)
     if stage.is_complete() and not force:
         logger.info("tokenize: up to date")
         return stage.folder

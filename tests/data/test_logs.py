@@ -134,7 +134,12 @@ def test_lists_of_topics_agree_with_text(tmp_path: Path) -> None:
         ("iso", "1997-12-04T17:55:49+02:00", 881250949),
         ("auto", "1997-12-04", 881193600),
         ("iso", "1890-01-01", -2524521600),
-        ("iso", "3000-01-01", 32503680000),
+        pytest.param(
+            "iso",
+            "3000-01-01",
+            32503680000,
+            marks=pytest.mark.skipif(int(pd.__version__.split(".")[0]) < 3, reason="pandas 2 ends in the year 2262"),
+        ),
     ],
 )
 def test_timestamp_units(tmp_path: Path, unit: str, value: str, seconds: int) -> None:

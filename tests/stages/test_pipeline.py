@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 from pathlib import Path
 
@@ -60,6 +61,22 @@ def test_a_changed_file_is_made_again(run_copy: Path, caplog: pytest.LogCaptureF
     assert tiny_run.rerun(before, tiny_run.times(run_copy)) == {"tokenize"}
     assert table.read_bytes() == whole
     assert "semantic_ids.parquet changed since the stage wrote it" in caplog.text
+
+
+def test_settings_that_a_stage_does_not_act_on_are_told(run_copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+    finetune.run(tiny_run.config_of(run_copy))
+    assert "other settings" not in caplog.text
+    finetune.run(tiny_run.config_of(run_copy, OTHER_SIDS))
+    assert "tokenize/ was made with other settings than these" in caplog.text
+    assert "`plum tokenize` or `plum run`" in caplog.text
+    assert "data/ was made" not in caplog.text
+
+
+def test_a_run_at_work_is_left_alone(run_copy: Path) -> None:
+    with (run_copy / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(PlumError, match="another plum process is working"):
+            finetune.run(tiny_run.config_of(run_copy, "finetune.epochs=1"))
 
 
 def test_metrics_name_the_protocol_of_the_data_not_of_the_settings(run_copy: Path) -> None:

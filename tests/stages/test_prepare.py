@@ -115,7 +115,7 @@ def test_the_temporal_protocol_is_refused_for_a_source_without_times(home: Path,
 def test_the_amazon_set_asked_for_is_the_one_looked_for(home: Path, tmp_path: Path) -> None:
     (home / "amazon-2014").mkdir(parents=True)
     (home / "amazon-2014/Beauty.txt").write_text("1 1 2 3\n")
-    with pytest.raises(PlumError, match="place Toys_and_Games.txt"):
+    with pytest.raises(PlumError, match=r"place Toys_and_Games\.txt"):
         prepare.run(run_config(tmp_path / "run", {"kind": "amazon-sequences", "name": "Toys_and_Games"}))
 
 

@@ -55,6 +55,7 @@ USERS = "data/users.parquet"
 SPLIT = "data/split.parquet"
 TRUTH = "data/truth.safetensors"
 DATA_SUMMARY = "data/summary.json"
+FEATURES_SUMMARY = "features/features.json"
 SEMANTIC_IDS = "tokenize/semantic_ids.parquet"
 QUALITY = "tokenize/quality.json"
 RQVAE = "tokenize/rqvae.safetensors"
@@ -67,6 +68,7 @@ RECOMMENDATIONS = "eval/recommendations.parquet"
 EXAMPLES = "eval/examples.json"
 REPORT = "eval/report.html"
 
+CONFIG_HEADER = "# Written by plum: the whole configuration of this run, defaults and settings included"
 CHECKPOINT = "checkpoint"
 FINGERPRINT = "fingerprint.json"
 SCAFFOLD = (CHECKPOINT, FINGERPRINT)
@@ -381,12 +383,24 @@ def config_path(workdir: Path) -> Path:
 
 
 def write_config(workdir: Path, values: Mapping[str, Any]) -> None:
-    """Record the configuration of a run, as YAML that ``plum run --config`` takes."""
+    """Record the configuration of a run, as YAML that ``plum run --config`` takes.
+
+    Raises:
+        PlumError: if a file of that name is there that plum did not write.
+    """
     import yaml
 
     workdir.mkdir(parents=True, exist_ok=True)
+    there = config_path(workdir)
+    if there.exists() and not there.read_bytes().startswith(CONFIG_HEADER.encode()):
+        raise PlumError(
+            f"{there} would be replaced, but plum did not write it",
+            None,
+            "rename it, or give another --workdir",
+        )
     partial = workdir / ".config.yaml.partial"
-    partial.write_text(yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    text = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
+    partial.write_text(CONFIG_HEADER + "\n" + text, encoding="utf-8")
     partial.replace(config_path(workdir))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -203,7 +204,7 @@ class CptConfig(TrainingConfig):
     """Passes over the behaviour corpus."""
     batch_size: Count = 32
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
-    base: str = "scratch"
+    base: Annotated[str, AfterValidator(os.path.expanduser)] = "scratch"
     """``scratch``, or a local folder or hub id of a decoder-only model."""
     scratch: ScratchModelConfig = ScratchModelConfig()
     context_length: Annotated[int, Field(ge=16)] = 256

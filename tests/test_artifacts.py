@@ -289,3 +289,13 @@ def test_tables_go_there_and_back(tmp_path):
     (tmp_path / "bad.parquet").write_text("no table")
     with pytest.raises(PlumError, match="can't be read"):
         read_table(tmp_path / "bad.parquet")
+
+
+def test_a_configuration_that_plum_did_not_write_is_never_replaced(tmp_path):
+    artifacts.write_config(tmp_path, {"seed": 0})
+    artifacts.write_config(tmp_path, {"seed": 1})  # its own may be
+    assert "seed: 1" in artifacts.config_path(tmp_path).read_text()
+    artifacts.config_path(tmp_path).write_text("mine: 1  # by hand\n")
+    with pytest.raises(PlumError, match="did not write"):
+        artifacts.write_config(tmp_path, {"seed": 2})
+    assert artifacts.config_path(tmp_path).read_text() == "mine: 1  # by hand\n"

@@ -17,6 +17,7 @@ from plum.lm.examples import Batch
 from plum.lm.logits import check_head
 from plum.lm.packing import Mixture
 from plum.lm.train import mean_loss, train
+from plum.retrieval.beam import check_tree_attention
 from plum.runtime import seed_everything
 from plum.sid.table import SidTable
 from plum.stages import common
@@ -112,6 +113,7 @@ def _base_model(
     vocab.add_sid_tokens(tokenizer, table.sizes)
     vocab.extend_embeddings(model, tokenizer, table.sizes)
     check_head(model)
+    check_tree_attention(model)
     return model, tokenizer
 
 

@@ -59,7 +59,10 @@ def run(config: RunConfig, force: bool = False) -> Path:
     """Write ``metrics.json``, ``recommendations.parquet``, ``report.html`` and ``report.md``; skip if up to date."""
     workdir = config.workdir
     inputs = [*INPUTS, *([artifacts.TRUTH] if artifacts.has(workdir, artifacts.TRUTH) else [])]
-    settings = config.eval.model_dump(mode="json") | {"max_history": config.finetune.max_history}
+    settings = config.eval.model_dump(mode="json") | {
+        "max_history": config.finetune.max_history,
+        "title": config.title,
+    }
     stage = artifacts.StageRun(workdir, artifacts.EVAL, settings, config.seed, inputs)
     common.warn_outdated(config, artifacts.DATA, artifacts.TOKENIZE, artifacts.FINETUNE)
     if stage.is_complete() and not force:

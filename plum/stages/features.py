@@ -37,12 +37,31 @@ def run(config: RunConfig, force: bool = False) -> Path:
     summary = {}
     with stage.writing(force) as folder:
         for name, modality in config.features.modalities.items():
+            if not _has_content(modality, items):
+                fields = ", ".join(modality.fields)
+                logger.warning("features: no item has %s; modality %s is left out", fields, name)
+                continue
             vectors = _vectors(modality, items, config)
             np.save(folder / f"{name}.npy", vectors, allow_pickle=False)
             summary[name] = {"encoder": modality.encoder, "shape": list(vectors.shape)}
             logger.info("features: %s, %d items, %d dimensions", name, *vectors.shape)
+        if not summary:
+            raise PlumError(
+                "the items have no content to make Semantic IDs of",
+                "no title, topics, creator or description",
+                "name an items file in data.source.items, or give vectors of your own: "
+                "features.modalities.NAME with encoder: file and path: VECTORS.npy",
+            )
         artifacts.write_json(folder / "features.json", {"modalities": summary})
     return stage.folder
+
+
+def _has_content(modality: ModalityConfig, items: pd.DataFrame) -> bool:
+    """Whether any item has any of the modality's fields; vectors from a file are content by themselves."""
+    if modality.encoder == "file":
+        return True
+    fields = ["topics"] if modality.encoder == "topics" else modality.fields
+    return any(text.strip() for text in join_fields([items[field] for field in fields]))
 
 
 def _vectors(modality: ModalityConfig, items: pd.DataFrame, config: RunConfig) -> np.ndarray:
@@ -59,7 +78,10 @@ def _vectors(modality: ModalityConfig, items: pd.DataFrame, config: RunConfig) -
 
 def _given(path: Path, n_items: int) -> np.ndarray:
     try:
-        vectors = np.load(path, allow_pickle=False).astype(np.float32)
+        vectors = np.load(path, allow_pickle=False)
+        if not isinstance(vectors, np.ndarray):
+            raise ValueError("it holds several arrays")
+        vectors = vectors.astype(np.float32)
     except (OSError, EOFError, ValueError) as error:
         raise PlumError(f"{path} is no .npy file of numbers", str(error), "save a float32 array") from None
     if vectors.ndim != 2 or len(vectors) != n_items:

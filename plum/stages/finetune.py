@@ -12,6 +12,7 @@ from plum import artifacts, training
 from plum.config import RunConfig
 from plum.lm import documents, examples, vocab
 from plum.lm.examples import Batch
+from plum.lm.logits import check_length
 from plum.lm.train import train
 from plum.retrieval.generative import Generative
 from plum.runtime import seed_everything
@@ -41,6 +42,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
     common.move(model, config.device)
     codec = vocab.codec_of(tokenizer, table.sizes)
     prefix = documents.history_prefix(tokenizer)
+    check_length(model, len(prefix) + settings.max_history * table.n_levels)
     cut = examples.windows(data.histories.train, settings.max_history)
 
     def batches(epoch: int) -> Iterator[Batch]:

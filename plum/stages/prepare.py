@@ -66,7 +66,8 @@ def run(config: RunConfig, force: bool = False) -> Path:
         artifacts.write_table(folder / "split.parquet", split)
         if tables.users is not None:
             artifacts.write_table(folder / "users.parquet", tables.users)
-        if tables.truth is not None and len(items) == len(tables.items):
+        # The optimum ranks the very next item over the whole catalogue: it is no bound for anything else.
+        if tables.truth is not None and valid_from is None and len(items) == len(tables.items):
             truth = {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in tables.truth.items()}
             save_file(truth, str(folder / "truth.safetensors"))
         summary = {

@@ -30,13 +30,15 @@ def run(config: RunConfig, force: bool = False) -> Path:
     Raises:
         PlumError: on unusable features or a collapsed codebook; nothing is written then.
     """
-    names = [f"features/{name}.npy" for name in config.features.modalities]
+    summary = config.workdir / artifacts.FEATURES_SUMMARY
+    made = artifacts.read_json(summary)["modalities"] if summary.exists() else []
+    names = [f"features/{name}.npy" for name in made]
     stage = artifacts.StageRun(
         config.workdir,
         artifacts.TOKENIZE,
         config.tokenize.model_dump(mode="json"),
         config.seed,
-        [artifacts.ITEMS, artifacts.SPLIT, *names],
+        [artifacts.ITEMS, artifacts.SPLIT, artifacts.FEATURES_SUMMARY, *names],
     )
     common.warn_outdated(config, artifacts.DATA)
     if stage.is_complete() and not force:

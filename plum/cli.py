@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,8 @@ from plum.errors import PlumError
 
 if TYPE_CHECKING:
     from plum.config import RunConfig
+
+    Action = Callable[[RunConfig, bool], None]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,7 +32,7 @@ app.add_typer(data_app, name="data")
 Config = Annotated[
     Path | None, typer.Option("--config", "-c", help="A pipeline's YAML; by default the run folder's own.")
 ]
-Workdir = Annotated[Path | None, typer.Option("--workdir", "-w", help="The run folder, by default runs/<pipeline>.")]
+Workdir = Annotated[Path | None, typer.Option("--workdir", "-w", help="The run folder, by default runs/PIPELINE.")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", "-s", help="One configuration value, `stage.key=value`; repeatable.")
 ]
@@ -64,6 +67,27 @@ def _options(version: Annotated[bool, typer.Option("--version", help="Show the v
         raise typer.Exit
 
 
+def _stage_command(group: typer.Typer, name: str) -> Callable[[Action], Action]:
+    """Make ``action(config, force)`` a command with the options that all stages share; its docstring is the help."""
+
+    def register(action: Action) -> Action:
+        def command(
+            config: Config = None,
+            workdir: Workdir = None,
+            settings: Settings = None,
+            device: Device = None,
+            seed: Seed = None,
+            force: Force = False,
+        ) -> None:
+            action(_load(config, workdir, settings, device, seed), force)
+
+        command.__doc__ = action.__doc__
+        group.command(name)(command)
+        return action
+
+    return register
+
+
 @data_app.command("fetch")
 def data_fetch(
     name: Annotated[str, typer.Argument(help="ml-100k, ml-latest-small, ml-latest, ml-1m, ml-10m, ml-20m, ...")],
@@ -82,23 +106,15 @@ def data_fetch(
     print(fetch(name, data_home()))
 
 
-@data_app.command("prepare")
-def data_prepare(
-    config: Config = None,
-    workdir: Workdir = None,
-    settings: Settings = None,
-    device: Device = None,
-    seed: Seed = None,
-    force: Force = False,
-) -> None:
+@_stage_command(data_app, "prepare")
+def data_prepare(config: RunConfig, force: bool) -> None:
     """Read the source, check it, split it, and write the run's `data/`.
 
     Example: `plum data prepare --config pipelines/ml-100k.yaml`
     """
-    loaded = _load(config, workdir, settings, device, seed)
     from plum.stages import prepare
 
-    print(prepare.run(loaded, force))
+    print(prepare.run(config, force))
 
 
 @data_app.command("describe")
@@ -125,101 +141,61 @@ def data_describe(
         _console().print(render(description))
 
 
-@app.command()
-def tokenize(
-    config: Config = None,
-    workdir: Workdir = None,
-    settings: Settings = None,
-    device: Device = None,
-    seed: Seed = None,
-    force: Force = False,
-) -> None:
+@_stage_command(app, "tokenize")
+def tokenize(config: RunConfig, force: bool) -> None:
     """Items -> vectors -> Semantic IDs: writes the run's `features/` and `tokenize/`.
 
     Example: `plum tokenize --config pipelines/ml-100k.yaml --set tokenize.epochs=100`
     """
-    loaded = _load(config, workdir, settings, device, seed)
     from plum.stages import pipeline
 
-    print(pipeline.run_tokenize(loaded, force))
+    print(pipeline.run_tokenize(config, force))
 
 
-@app.command()
-def cpt(
-    config: Config = None,
-    workdir: Workdir = None,
-    settings: Settings = None,
-    device: Device = None,
-    seed: Seed = None,
-    force: Force = False,
-) -> None:
+@_stage_command(app, "cpt")
+def cpt(config: RunConfig, force: bool) -> None:
     """Continued pre-training on behaviour and item text: writes the run's `cpt/`.
 
     Example: `plum cpt --config pipelines/ml-100k.yaml --set cpt.base=path/to/a/hugging-face-model`
     """
-    loaded = _load(config, workdir, settings, device, seed)
     from plum.stages import cpt as stage
 
-    print(stage.run(loaded, force))
+    print(stage.run(config, force))
 
 
-@app.command()
-def finetune(
-    config: Config = None,
-    workdir: Workdir = None,
-    settings: Settings = None,
-    device: Device = None,
-    seed: Seed = None,
-    force: Force = False,
-) -> None:
+@_stage_command(app, "finetune")
+def finetune(config: RunConfig, force: bool) -> None:
     """Fine-tuning for generative retrieval: writes the run's `finetune/`.
 
     Example: `plum finetune --config pipelines/ml-100k.yaml --set finetune.epochs=10`
     """
-    loaded = _load(config, workdir, settings, device, seed)
     from plum.stages import finetune as stage
 
-    print(stage.run(loaded, force))
+    print(stage.run(config, force))
 
 
-@app.command("eval")
-def evaluate(
-    config: Config = None,
-    workdir: Workdir = None,
-    settings: Settings = None,
-    device: Device = None,
-    seed: Seed = None,
-    force: Force = False,
-) -> None:
+@_stage_command(app, "eval")
+def evaluate(config: RunConfig, force: bool) -> None:
     """Train the dense baseline and compare all retrievers: writes the run's `dense/` and `eval/`.
 
     Example: `plum eval --config pipelines/ml-100k.yaml`
     """
-    loaded = _load(config, workdir, settings, device, seed)
     from plum.stages import pipeline
 
-    pipeline.run_eval(loaded, force)
-    _show_results(loaded)
+    pipeline.run_eval(config, force)
+    _show_results(config)
 
 
-@app.command()
-def run(
-    config: Config = None,
-    workdir: Workdir = None,
-    settings: Settings = None,
-    device: Device = None,
-    seed: Seed = None,
-    force: Force = False,
-) -> None:
+@_stage_command(app, "run")
+def run(config: RunConfig, force: bool) -> None:
     """All stages, skipping those whose inputs and configuration have not changed.
 
     Example: `plum run --config pipelines/ml-100k.yaml --workdir runs/first --seed 1`
     """
-    loaded = _load(config, workdir, settings, device, seed)
     from plum.stages import pipeline
 
-    pipeline.run_all(loaded, force)
-    _show_results(loaded)
+    pipeline.run_all(config, force)
+    _show_results(config)
 
 
 @app.command()

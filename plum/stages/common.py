@@ -12,7 +12,7 @@ import pandas as pd
 from torch import nn
 
 from plum import artifacts
-from plum.config import RunConfig, TrainingConfig
+from plum.config import EvalConfig, RunConfig, TrainingConfig
 from plum.data.histories import Histories
 from plum.errors import PlumError
 from plum.evaluation.metrics import per_user_metrics
@@ -106,9 +106,14 @@ def recipe(config: TrainingConfig, steps_per_epoch: int, patience: int | None = 
 
 
 def validation_metrics(
-    retriever: Retriever, histories: Sequence[np.ndarray], targets: Sequence[np.ndarray]
+    retriever: Retriever, histories: Sequence[np.ndarray], targets: Sequence[np.ndarray], filter_seen: bool
 ) -> dict[str, float]:
-    """Recall@10 and NDCG@10 with seen items filtered, by which every trained retriever picks its best weights."""
-    found = retriever.recommend(histories, 10, histories)
+    """Recall@10 and NDCG@10, by which every trained retriever picks its best weights, under the headline's rule."""
+    found = retriever.recommend(histories, 10, histories if filter_seen else None)
     per_user = per_user_metrics(found.items, targets, [10])
     return {name: float(per_user[name].mean()) for name in ("recall@10", "ndcg@10")}
+
+
+def selection(config: EvalConfig) -> dict[str, bool]:
+    """What the choice of the best weights depends on beside a stage's own configuration, where it is not the default."""
+    return {} if config.filter_seen else {"filter_seen": False}

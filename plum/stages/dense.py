@@ -24,7 +24,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
     stage = artifacts.StageRun(
         config.workdir,
         artifacts.DENSE,
-        settings.model_dump(mode="json"),
+        settings.model_dump(mode="json") | common.selection(config.eval),
         config.seed,
         [artifacts.ITEMS, artifacts.SPLIT],
     )
@@ -41,7 +41,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
         return dense_batches(cut, settings.max_history, settings.batch_size, config.seed, epoch)
 
     def validate() -> dict[str, float]:
-        return common.validation_metrics(Dense(model), histories, targets)
+        return common.validation_metrics(Dense(model), histories, targets, config.eval.filter_seen)
 
     recipe = common.recipe(settings, -(-len(cut) // settings.batch_size), settings.patience)
     with stage.writing(force) as folder:

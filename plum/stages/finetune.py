@@ -27,7 +27,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
     stage = artifacts.StageRun(
         config.workdir,
         artifacts.FINETUNE,
-        settings.model_dump(mode="json"),
+        settings.model_dump(mode="json") | common.selection(config.eval),
         config.seed,
         [artifacts.ITEMS, artifacts.SPLIT, artifacts.SEMANTIC_IDS, artifacts.QUALITY, artifacts.CPT_MODEL],
     )
@@ -42,8 +42,10 @@ def run(config: RunConfig, force: bool = False) -> Path:
     common.move(model, config.device)
     codec = vocab.codec_of(tokenizer, table.sizes)
     prefix = documents.history_prefix(tokenizer)
-    check_length(model, len(prefix) + settings.max_history * table.n_levels)
-    cut = examples.windows(data.histories.train, settings.max_history)
+    # One item more than the history, so that targets behind a full history are trained as they are asked for.
+    length = settings.max_history + 1
+    check_length(model, len(prefix) + length * table.n_levels)
+    cut = examples.windows(data.histories.train, length)
 
     def batches(epoch: int) -> Iterator[Batch]:
         return examples.batches(
@@ -63,7 +65,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
         retriever = Generative(
             model, table, codec, prefix, settings.max_history, data.popularity, settings.validation_beams
         )
-        return common.validation_metrics(retriever, histories, targets)
+        return common.validation_metrics(retriever, histories, targets, config.eval.filter_seen)
 
     recipe = common.recipe(settings, examples.n_batches(cut, settings.batch_size), settings.patience)
     with stage.writing(force) as folder:

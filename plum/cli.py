@@ -25,6 +25,7 @@ app = typer.Typer(
     help="Generative retrieval with Semantic IDs: interaction logs in, an LLM that recommends valid items out.\n\n"
     "Example: `plum run --config pipelines/synthetic.yaml`",
 )
+SYNTHETIC = "Synthetic data: made up by a program."
 INTERRUPTED = 130  # exit code after Ctrl-C
 data_app = typer.Typer(no_args_is_help=True, help="Get, check and split data.\n\nExample: `plum data fetch ml-100k`")
 app.add_typer(data_app, name="data")
@@ -137,8 +138,10 @@ def data_describe(
     description = describe(load(loaded.data))
     if json:
         _print_json(description)
-    else:
-        _console().print(render(description))
+        return
+    _console().print(render(description))
+    if loaded.data.source.kind == "synthetic":
+        _console().print(SYNTHETIC)
 
 
 @_stage_command(app, "tokenize")
@@ -234,6 +237,8 @@ def recommend(
     for item in found:
         table.add_row(str(item.rank), item.item_id, item.title or "", f"{item.score:.3f}")
     _console().print(table)
+    if loaded.data.source.kind == "synthetic":
+        _console().print(SYNTHETIC)
 
 
 def _load(

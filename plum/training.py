@@ -124,10 +124,11 @@ def fit(
         task = bar.add_task(name, total=recipe.total_steps, completed=state.step)
         while state.step < recipe.total_steps and not state.stopped:
             epoch, skip = divmod(state.step, recipe.steps_per_epoch)
+            last = torch.tensor(math.nan)
             for number, batch in enumerate(batches(epoch)):
                 if number < skip:
                     continue
-                _step(model, optimizer, recipe, loss, batch, state, log_every, name)
+                last = _step(model, optimizer, recipe, loss, batch, state, log_every, name)
                 bar.update(task, completed=state.step)
                 if state.step % recipe.checkpoint_steps == 0 and state.step % recipe.steps_per_epoch:
                     _save(checkpoint, model, optimizer, state)
@@ -137,7 +138,7 @@ def fit(
             if validate:
                 _validate(model, state, recipe, epoch, validate, str(monitor), checkpoint, name)
             elif (epoch + 1) % max(1, recipe.epochs // 5) == 0:
-                logger.info("%s: epoch %d of %d, loss %.4f", name, epoch + 1, recipe.epochs, state.log[-1]["loss"])
+                logger.info("%s: epoch %d of %d, loss %.4f", name, epoch + 1, recipe.epochs, float(last))
             if validate or epoch + 1 == recipe.epochs or _every(epoch, recipe):
                 _save(checkpoint, model, optimizer, state)
     if validate:
@@ -179,7 +180,7 @@ def _step(
     state: Progress,
     log_every: int,
     name: str,
-) -> None:
+) -> Tensor:
     model.train()
     rate = recipe.rate(state.step)
     for group in optimizer.param_groups:
@@ -199,6 +200,7 @@ def _step(
         values = {key: round(value.item(), 6) for key, value in losses.items()}
         state.log.append({"step": state.step, "epoch": state.step // recipe.steps_per_epoch, "lr": rate, **values})
     state.step += 1
+    return losses["loss"].detach()
 
 
 def _validate(

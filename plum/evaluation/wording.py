@@ -22,9 +22,8 @@ _ABOUT = {
     "effective_vocabulary": "fewest items that cover 95% of what is recommended",
     "coverage": "share of the catalogue that is recommended to anyone",
     "novelty": "mean rarity of what is recommended, in bits: each bit halves an item's share of training interactions",
-    "cold_users": "users with a target of fewer than 5 training interactions",
+    "cold_users": "users with a cold target, one of few training interactions (eval.cold_below, by default 5)",
     "cold_recall": "recall of such targets for these users",
-    "invalid_sid_rate": "share of unconstrained decodings that are no catalogue item; lower is better",
 }
 _PROTOCOL = {
     ("split", "leave-one-out"): "The last item of each user is the test target, the one before it the validation "

@@ -115,5 +115,5 @@ def validation_metrics(
 
 
 def selection(config: EvalConfig) -> dict[str, bool]:
-    """What the choice of the best weights depends on beside a stage's own configuration, where it is not the default."""
+    """What the choice of weights depends on beside a stage's own configuration, where it is not the default."""
     return {} if config.filter_seen else {"filter_seen": False}

@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 def run(config: RunConfig, force: bool = False) -> Path:
     """Write ``features/<modality>.npy`` (N, D) and ``features.json``; skip if up to date."""
     files = [m.path for m in config.features.modalities.values() if m.path]
+    for modality in config.features.modalities.values():
+        if modality.model and Path(modality.model).is_dir():
+            files += sorted(path for path in Path(modality.model).rglob("*") if path.is_file())
     stage = artifacts.StageRun(
         config.workdir,
         artifacts.FEATURES,

@@ -54,12 +54,14 @@ def run(config: RunConfig, force: bool = False) -> Path:
         return stage.folder
     tables = load(config.data)
     ordered, ties = splits.order_interactions(tables.interactions, config.data.split.ties, config.seed)
-    if config.data.split.k_core_users or config.data.split.k_core_items:
-        ordered = splits.k_core(ordered, config.data.split.k_core_users, config.data.split.k_core_items)
-    split, valid_from = _split(ordered, config.data.split, tables)
+    cutoffs = _cutoffs(ordered, config.data.split, tables)
+    ordered = _core(ordered, config.data.split, cutoffs)
+    split = splits.temporal(ordered, *cutoffs) if cutoffs else splits.leave_one_out(ordered)
+    valid_from = cutoffs[0] if cutoffs else None
     items = _items(tables, ordered, split, valid_from, config.data)
     report = splits.report_split(split)
-    _check_questions(split, items)
+    repeated = _check_questions(split, items)
+    _warn(report, repeated, config)
     with stage.writing(force) as folder:
         artifacts.write_table(folder / "interactions.parquet", ordered)
         artifacts.write_table(folder / "items.parquet", items)
@@ -76,6 +78,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
             "items": len(items),
             "split": asdict(report),
             "ties": asdict(ties),
+            "test_users_with_seen_targets_only": repeated,
             "unusable_rows": [asdict(problem) for problem in tables.problems],
         }
         artifacts.write_json(folder / "summary.json", summary)
@@ -134,24 +137,35 @@ def source_files(config: DataConfig) -> list[Path]:
     return []
 
 
-def _split(ordered: pd.DataFrame, config: SplitConfig, tables: RawTables) -> tuple[pd.DataFrame, int | None]:
-    """The split, and the time from which on nothing may be learnt (None under leave-one-out)."""
+def _cutoffs(ordered: pd.DataFrame, config: SplitConfig, tables: RawTables) -> tuple[int, int] | None:
+    """Where validation and test begin under the temporal protocol; None under leave-one-out."""
     if config.protocol == "leave-one-out":
-        return splits.leave_one_out(ordered), None
+        return None
     if tables.timestamps_are_positions:
         raise PlumError(
             "the temporal protocol needs times, but this source gives only the order of each user's interactions",
             None,
             "use --set data.split.protocol=leave-one-out",
         )
-    valid_from, test_from = splits.temporal_cutoffs(
-        ordered["timestamp"].to_numpy(), config.valid_share, config.test_share
-    )
-    return splits.temporal(ordered, valid_from, test_from), valid_from
+    return splits.temporal_cutoffs(ordered["timestamp"].to_numpy(), config.valid_share, config.test_share)
 
 
-def _check_questions(split: pd.DataFrame, items: pd.DataFrame) -> None:
-    """Refuse a split that asks nothing, before anything is trained on it."""
+def _core(ordered: pd.DataFrame, config: SplitConfig, cutoffs: tuple[int, int] | None) -> pd.DataFrame:
+    """The k-core. Under the temporal protocol training interactions alone decide who is in it: no later count leaks."""
+    if not (config.k_core_users or config.k_core_items):
+        return ordered
+    known = ordered if cutoffs is None else ordered[ordered["timestamp"] < cutoffs[0]]
+    core = splits.k_core(known, config.k_core_users, config.k_core_items)
+    kept = ordered["user_id"].isin(core["user_id"].unique()) & ordered["item_id"].isin(core["item_id"].unique())
+    return ordered[kept].reset_index(drop=True)
+
+
+def _check_questions(split: pd.DataFrame, items: pd.DataFrame) -> int:
+    """Refuse a split that asks nothing, before anything is trained on it.
+
+    Returns:
+        Test users all of whose targets stand in their history already: with seen items filtered, no one can find them.
+    """
     histories = Histories.from_split(split, items["item_id"])
     for part, name in (("valid", "validation"), ("test", "test")):
         if not len(histories.questions(part)[0]):
@@ -160,6 +174,20 @@ def _check_questions(split: pd.DataFrame, items: pd.DataFrame) -> None:
                 f"{(split['part'] == part).sum():,} interactions in the part, all of users who are new there",
                 "change data.split.valid_share and test_share, or use data.split.protocol=leave-one-out",
             )
+    _, past, targets = histories.questions("test")
+    return sum(bool(np.isin(target, before).all()) for before, target in zip(past, targets, strict=True))
+
+
+def _warn(report: splits.SplitReport, repeated: int, config: RunConfig) -> None:
+    """Say what a reader of the figures must know about the split."""
+    if report.users_without_test:
+        logger.warning("data: %s users have no test interaction; they only train", f"{report.users_without_test:,}")
+    if repeated and config.eval.filter_seen:
+        logger.warning(
+            "data: %s test users take only items they had before. Seen items are filtered, so all miss them: "
+            "for logs with repeated interactions use --set eval.filter_seen=false",
+            f"{repeated:,}",
+        )
 
 
 def _items(

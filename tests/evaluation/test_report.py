@@ -19,7 +19,7 @@ def example_payload():
     retrievers = {
         "popularity": {"recall@1": 0.02, "recall@10": 0.08, "ndcg@10": 0.04, "coverage@10": 0.05},
         "dense": {"recall@1": 0.04, "recall@10": 0.15, "ndcg@10": 0.08, "coverage@10": 0.4},
-        "plum": {"recall@1": 0.05, "recall@10": 0.2, "ndcg@10": 0.07, "coverage@10": 0.3, "invalid_sid_rate": 0.01},
+        "plum": {"recall@1": 0.05, "recall@10": 0.2, "ndcg@10": 0.07, "coverage@10": 0.3},
     }
     intervals = {
         name: {metric: [value - 0.01, value + 0.01] for metric, value in values.items() if "cov" not in metric}
@@ -306,7 +306,6 @@ def test_console_table_of_nothing():
         (lambda: wording.plain({"a_sid": True, "b": [1, 2000]}), "a SID: yes; b: 1, 2,000"),
         (lambda: wording.plain(0.1 + 0.2), "0.3"),
         (lambda: wording.label_of("cold_recall@10"), "Cold recall@10"),
-        (lambda: wording.label_of("invalid_sid_rate"), "Invalid SID rate"),
         (lambda: wording.escape_markdown("3. a\n- b|c"), "3\\. a - b\\|c"),
         (lambda: wording.escape_markdown("- b"), "\\- b"),
     ],

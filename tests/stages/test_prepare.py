@@ -16,7 +16,7 @@ from plum.config import RunConfig, validate
 from plum.errors import PlumError
 from plum.stages import common, cpt, dense, finetune, pipeline, prepare
 
-MOVIELENS = {"kind": "movielens", "release": "ml-latest-small"}
+MOVIELENS = {"kind": "movielens", "release": "ml-latest"}
 N_ITEMS = 40
 
 
@@ -27,8 +27,8 @@ def run_config(workdir: Path, source: dict[str, Any], *, tags: bool = True, **sp
 
 
 def movielens(home: Path, ratings: Iterable[tuple[int, int, int]], tags: Iterable[tuple[int, int, str, int]]) -> None:
-    """A tiny release in the layout of ml-latest-small; rows are (user, movie, time) and (user, movie, tag, time)."""
-    folder = home / "ml-latest-small"
+    """A tiny release in the layout of ml-latest; rows are (user, movie, time) and (user, movie, tag, time)."""
+    folder = home / "ml-latest"
     folder.mkdir(parents=True)
     rated = list(ratings)
     lines = "".join(f"{user},{movie},4.0,{time}\n" for user, movie, time in rated)
@@ -94,7 +94,7 @@ def test_a_changed_source_is_prepared_again(home: Path, tmp_path: Path) -> None:
     before = tiny_run.times(tmp_path / "run")
     prepare.run(config)
     assert tiny_run.times(tmp_path / "run") == before
-    with (home / "ml-latest-small/ratings.csv").open("a") as file:
+    with (home / "ml-latest/ratings.csv").open("a") as file:
         file.write("4,10,3.0,1000000\n4,20,3.0,1000001\n4,30,3.0,1000002\n")
     prepare.run(config)
     assert tiny_run.rerun(before, tiny_run.times(tmp_path / "run")) == {"data"}

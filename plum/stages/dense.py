@@ -9,11 +9,11 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from plum import artifacts, training
-from plum.config import DenseConfig, RunConfig
+from plum.config import RunConfig
 from plum.lm.examples import windows
-from plum.retrieval.dense import Dense, DenseBatch, SASRec, dense_batches, dense_loss
+from plum.retrieval.dense import Dense, DenseBatch, dense_batches, dense_loss
 from plum.runtime import pick_device, seed_everything
-from plum.stages import common
+from plum.stages import common, retrieving
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
         return stage.folder
     seed_everything(config.seed)
     data = common.read_prepared(config.workdir)
-    model = build(settings, len(data.items)).to(pick_device(config.device))
+    model = retrieving.untrained_dense(settings, len(data.items)).to(pick_device(config.device))
     cut = [window for window in windows(data.histories.train, settings.max_history + 1) if len(window.items) > 1]
     _, histories, targets = data.histories.questions("valid")
 
@@ -60,10 +60,3 @@ def run(config: RunConfig, force: bool = False) -> Path:
         metrics = {"best_step": state.best_step, "steps": state.step, "valid_recall@10": state.best_value}
         artifacts.write_json(folder / "metrics.json", metrics)
     return stage.folder
-
-
-def build(settings: DenseConfig, n_items: int) -> SASRec:
-    """The untrained model of a configuration."""
-    return SASRec(
-        n_items, settings.max_history, settings.hidden_size, settings.layers, settings.heads, settings.dropout
-    )

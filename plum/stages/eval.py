@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from safetensors.numpy import load_file as load_arrays
-from safetensors.torch import load_file
 
 from plum import artifacts
 from plum.config import RunConfig
@@ -19,13 +17,9 @@ from plum.data.synthetic import BayesOptimal
 from plum.evaluation.compare import compare, summarise
 from plum.evaluation.metrics import catalogue_metrics, cold_start_recall, per_user_metrics
 from plum.evaluation.report import render_report
-from plum.lm import documents, vocab
-from plum.retrieval.dense import Dense
-from plum.retrieval.generative import Generative
-from plum.retrieval.interface import NO_ITEM, Recommendations, Retriever
-from plum.retrieval.simple import ItemKNN, Popularity
-from plum.runtime import pick_device, seed_everything
-from plum.stages import common, dense
+from plum.retrieval.interface import NO_ITEM, Recommendations
+from plum.runtime import seed_everything
+from plum.stages import common, retrieving
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +65,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
     seed_everything(config.seed)
     data = common.read_prepared(workdir)
     asked = Questions(*data.histories.questions("test"))
-    retrievers = build_retrievers(config, data)
+    retrievers = retrieving.all_retrievers(config, data)
     k = max(config.eval.cutoffs)
     with stage.writing(force) as folder:
         lists, other = {}, {}
@@ -91,38 +85,6 @@ def run(config: RunConfig, force: bool = False) -> Path:
         (folder / "report.html").write_text(html, encoding="utf-8")
         (folder / "report.md").write_text(markdown, encoding="utf-8")
     return stage.folder
-
-
-def build_retrievers(config: RunConfig, data: common.Prepared) -> dict[str, Retriever]:
-    """All retrievers by name, weakest first."""
-    users = np.repeat(np.arange(len(data.histories.train)), [len(h) for h in data.histories.train])
-    sasrec = dense.build(config.eval.dense, len(data.items))
-    sasrec.load_state_dict(load_file(config.workdir / artifacts.DENSE_MODEL))
-    retrievers: list[Retriever] = [
-        Popularity(data.popularity),
-        ItemKNN(users, np.concatenate(data.histories.train), len(data.items)),
-        Dense(sasrec.to(pick_device(config.device))),
-        build_plum(config, data),
-    ]
-    if artifacts.has(config.workdir, artifacts.TRUTH):
-        retrievers.append(BayesOptimal(load_arrays(config.workdir / artifacts.TRUTH)))
-    return {retriever.name: retriever for retriever in retrievers}
-
-
-def build_plum(config: RunConfig, data: common.Prepared) -> Generative:
-    """The fine-tuned language model as a retriever."""
-    table = common.read_sid_table(config.workdir, data.items)
-    model, tokenizer = vocab.load_model_folder(config.workdir / artifacts.FINETUNE_MODEL)
-    common.move(model, config.device)
-    return Generative(
-        model,
-        table,
-        vocab.codec_of(tokenizer, table.sizes),
-        documents.history_prefix(tokenizer),
-        config.finetune.max_history,
-        data.popularity,
-        config.eval.beams,
-    )
 
 
 def score(

@@ -14,7 +14,7 @@ from plum.config import RunConfig
 from plum.errors import PlumError
 from plum.retrieval.interface import NO_ITEM
 from plum.stages import common
-from plum.stages.eval import build_plum
+from plum.stages.retrieving import plum_retriever
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def _recommend(
 ) -> tuple[list[str], list[Recommended]]:
     if k > len(data.items):
         raise PlumError(f"--k {k} is more than the catalogue holds", f"{len(data.items):,} items", "ask for fewer")
-    found = build_plum(config, data).recommend([history], k, [history])
+    found = plum_retriever(config, data).recommend([history], k, [history])
     titles = [title if isinstance(title, str) else None for title in data.items["title"]]
     listed = [
         Recommended(rank, str(data.items["item_id"][item]), titles[item], float(score))

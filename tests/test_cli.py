@@ -321,7 +321,11 @@ def test_a_folder_that_no_stage_wrote_is_not_replaced(cli: Cli, tmp_path: Path) 
 def test_ctrl_c_says_how_to_go_on(run_copy: Path) -> None:
     settings = ("--set", "tokenize.epochs=100000", "--set", "tokenize.checkpoint_steps=4")
     started = subprocess.Popen(
-        tiny_run.command("tokenize", "--workdir", run_copy, *settings), stderr=subprocess.PIPE, text=True
+        tiny_run.command("tokenize", "--workdir", run_copy, *settings),
+        stderr=subprocess.PIPE,
+        text=True,
+        # Shells start background jobs with the signal ignored, and a child inherits that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     patience = time.monotonic() + 60
     while not (run_copy / ".tokenize.partial/checkpoint/state.json").exists() and time.monotonic() < patience:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from plum.config import RunConfig, load_config, validate
+from plum.config import RunConfig
+from plum.config_file import load_config, validate
 from plum.errors import PlumError
 
 PIPELINES = sorted((Path(__file__).parents[1] / "pipelines").glob("*.yaml"))

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from plum.config import RunConfig, validate
+from plum.config import RunConfig
+from plum.config_file import validate
 from plum.errors import PlumError
 from plum.stages import features, prepare, tokenize
 

@@ -12,7 +12,8 @@ import pytest
 import tiny_run
 
 from plum import artifacts
-from plum.config import RunConfig, validate
+from plum.config import RunConfig
+from plum.config_file import validate
 from plum.errors import PlumError
 from plum.stages import common, cpt, dense, finetune, pipeline, prepare
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from plum.config import RunConfig, validate
+from plum.config import RunConfig
+from plum.config_file import validate
 from plum.stages import prepare
 
 

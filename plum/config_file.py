@@ -1,0 +1,136 @@
+"""Configuration from YAML and ``--set key=value``; every mistake is reported at once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from plum.config import SOURCES, ModalityConfig, RunConfig, Section
+from plum.errors import PlumError
+
+
+def load_config(path: Path | None, settings: Iterable[str] = (), **overrides: Any) -> RunConfig:
+    """Read a pipeline's YAML and apply ``--set`` settings, then command-line overrides.
+
+    Args:
+        path: the YAML file, or None for settings alone.
+        settings: ``key=value`` with dots between levels, the value in YAML: ``finetune.epochs=3``.
+        overrides: top-level keys (``workdir``, ``seed``, ``device``); None leaves the file's value.
+
+    Raises:
+        PlumError: naming all mistakes at once, and the nearest known key for an unknown one.
+    """
+    values = _read_yaml(path) if path else {}
+    for setting in settings:
+        _apply(values, setting)
+    values.update({key: value for key, value in overrides.items() if value is not None})
+    if "workdir" not in values:
+        values["workdir"] = Path("runs") / (path.stem if path else "default")
+    return validate(values, where=str(path) if path else "the settings")
+
+
+def validate(values: Mapping[str, Any], where: str) -> RunConfig:
+    """Check a nested mapping as a ``RunConfig``.
+
+    Raises:
+        PlumError: with every mistake in one message.
+    """
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        mistakes = [_mistake(entry) for entry in error.errors()]
+        raise PlumError(
+            f"{where}: {len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''} in the configuration",
+            "\n    " + "\n    ".join(mistakes),
+            "mend these keys; pipelines/*.yaml show working examples",
+        ) from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # a SafeLoader
+    except FileNotFoundError:
+        here = sorted(str(p) for p in Path("pipelines").glob("*.yaml"))
+        raise PlumError(
+            f"no configuration at {path}", f"pipelines here: {', '.join(here) or 'none'}", "give --config FILE"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise PlumError(f"{path} can't be read as YAML", str(error), "mend the file") from None
+    if not isinstance(values, dict):
+        found = "nothing" if values is None else f"a {type(values).__name__}"
+        raise PlumError(f"{path} holds no configuration", found, "write `key: value` lines")
+    return values
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key given twice is an error: the first of the two would be lost in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue  # the parent refuses it
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} is given twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _apply(values: dict[str, Any], setting: str) -> None:
+    key, sign, raw = setting.partition("=")
+    if not sign or not key:
+        raise PlumError("--set needs key=value", setting, "for example --set finetune.epochs=3")
+    try:
+        value = yaml.safe_load(raw)
+    except yaml.YAMLError:
+        raise PlumError(f"--set {key}: the value is not YAML", raw, "quote it") from None
+    node = values
+    *parents, last = key.split(".")
+    for parent in parents:
+        if node.get(parent) is None:
+            node[parent] = {}
+        child = node[parent]
+        if not isinstance(child, dict):
+            raise PlumError(f"--set {key}: {parent} is a value, not a section", repr(child), "shorten the key")
+        node = child
+    node[last] = value
+
+
+def _mistake(entry: Any) -> str:
+    # pydantic's path names the variant of a union ("movielens") after its key; users don't write it.
+    path = [str(part) for part in entry["loc"]]
+    shown = ".".join(path[:2] + path[3:] if path[:2] == ["data", "source"] else path)
+    if entry["type"] == "extra_forbidden":
+        return f"{shown}: unknown key; {_nearest(path[-1], list(_section_of(path).model_fields))}"
+    if entry["type"] == "missing":
+        return f"{shown}: missing"
+    if entry["type"] == "union_tag_not_found":
+        return f"{shown}.kind: missing; known here: {', '.join(sorted(SOURCES))}"
+    if entry["type"] == "union_tag_invalid":
+        kind = str(entry["ctx"]["tag"])
+        return f"{shown}.kind: there is no source {kind!r}; {_nearest(kind, list(SOURCES))}"
+    message = entry["msg"].removeprefix("Value error, ")
+    given = entry["input"]
+    return f"{shown or 'configuration'}: {message}" + ("" if isinstance(given, dict) else f" (given: {given!r})")
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(known))}"
+
+
+def _section_of(path: list[str]) -> type[Section]:
+    """The section that the last key of pydantic's path stands in."""
+    if path[:2] == ["data", "source"]:
+        return SOURCES[path[2]]
+    if path[:2] == ["features", "modalities"] and len(path) > 3:
+        return ModalityConfig
+    section: Any = RunConfig
+    for part in path[:-1]:
+        section = section.model_fields[part].annotation
+    return section

@@ -13,9 +13,10 @@ from typing import Any
 import pandas as pd
 
 from plum.data.files import Advice, Source, damage_reported, empty_file, missing_file
+from plum.data.items import clean, item_frame, split_topics
 from plum.data.jsonl import ObjectReader, read_jsonl
 from plum.data.readers import RawRows, open_text
-from plum.data.rows import check_interactions, clean, item_frame, split_topics, warn
+from plum.data.rows import check_interactions, warn
 from plum.data.tables import RawTables, RowProblem, refuse_many_problems
 from plum.errors import PlumError
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import difflib
 import gzip
+import logging
 import re
 import zipfile
 import zlib
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from plum.errors import PlumError
+
+log = logging.getLogger(__name__)
 
 _LOOKS_LIKE_DATA = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?|\d{4}-\d\d-\d\d([T ].*)?")
 
@@ -194,6 +197,26 @@ def resolve_columns(
     if twice:
         raise PlumError(f"{source.name}: column {twice[0]!r} stands twice in the header", None, "rename one of them")
     return picked
+
+
+def further_columns(source: Source, names: list[str], picked: Mapping[str, str]) -> dict[str, str]:
+    """Pick the columns that no one asked for by name; they keep their names.
+
+    Args:
+        source: the file, for messages.
+        names: the file's columns.
+        picked: our name -> the file's name, of the columns asked for.
+
+    Returns:
+        Name -> name. Columns without a name, with a name that stands twice, or with one of our names that means
+        another column are left out, and that is logged.
+    """
+    rest = [name for name in dict.fromkeys(names) if name not in picked.values()]
+    usable = [name for name in rest if name.strip() and names.count(name) == 1 and name not in picked]
+    if len(usable) < len(rest):
+        left_out = ", ".join(repr(name) for name in rest if name not in usable)
+        log.warning("%s: left out columns whose names are blank, repeated or taken: %s", source.name, left_out)
+    return {name: name for name in usable}
 
 
 def empty_file(source: Source) -> PlumError:

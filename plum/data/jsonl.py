@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from plum.data.files import Advice, Source, check_encoding, damage_reported, empty_file, resolve_columns, undecodable
-from plum.data.readers import RawRows, open_text
+from plum.data.files import Advice, Source, check_encoding, damage_reported, empty_file, undecodable
+from plum.data.readers import RawRows, open_text, pick_columns
 from plum.data.tables import RowProblem
 from plum.errors import PlumError
 
+log = logging.getLogger(__name__)
+
+_TEXTS = pa.list_(pa.string())
 _CHUNK = 100_000  # rows held as Python text before they become Arrow arrays
 
 
@@ -96,6 +101,100 @@ def scalar_text(value: Any) -> str | None:
     raise TypeError(type(value).__name__)
 
 
+class _Asked:
+    """Gathers the values of the keys that were asked for.
+
+    Args:
+        wanted: our name -> key.
+        lists: our names whose values are kept as they are.
+    """
+
+    def __init__(self, wanted: Mapping[str, str], lists: Collection[str]) -> None:
+        self.theirs = set(wanted.values())
+        self.lists: dict[str, list[Any]] = {ours: [] for ours in wanted if ours in lists}
+        self._pending: dict[str, list[str | None]] = {ours: [] for ours in wanted if ours not in lists}
+        self._chunks: dict[str, list[pa.Array]] = {ours: [] for ours in self._pending}
+        self._wanted = wanted
+        self._n_pending = 0
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Take the next row.
+
+        Raises:
+            TypeError: for a list or object where one value is expected; the row is not taken.
+        """
+        row = {ours: scalar_text(record.get(self._wanted[ours])) for ours in self._pending}
+        for ours, value in row.items():
+            self._pending[ours].append(value)
+        for ours, values in self.lists.items():
+            values.append(record.get(self._wanted[ours]))
+        self._n_pending += 1
+        if self._n_pending == _CHUNK:
+            self._flush()
+
+    def columns(self) -> dict[str, pa.ChunkedArray]:
+        """Our name -> text, of all that is no list."""
+        self._flush()
+        return {ours: pa.chunked_array(chunks, pa.string()) for ours, chunks in self._chunks.items()}
+
+    def _flush(self) -> None:
+        for ours, values in self._pending.items():
+            self._chunks[ours].append(pa.array(values, pa.string()))
+            values.clear()
+        self._n_pending = 0
+
+
+class _Others:
+    """Gathers the keys that no one asked for by name, whose values may be lists, as they turn up.
+
+    Attributes:
+        known: keys that are read otherwise.
+        nested: keys that hold objects, lists of lists, or vectors: not gathered.
+    """
+
+    def __init__(self) -> None:
+        self.known: set[str] = set()
+        self._listed: set[str] = set()
+        self._pending: dict[str, list[list[str] | None]] = {}  # one value is a list of one
+        self._chunks: dict[str, list[pa.Array]] = {}
+        self._flushed = 0
+        self.nested: dict[str, None] = {}
+
+    def add(self, row: int, record: dict[str, Any]) -> None:
+        """Take row number ``row``; rows come in order from 0."""
+        for key, value in record.items():
+            if key in self.known or key in self.nested or value is None:
+                continue
+            values = value if isinstance(value, list) else [value]
+            odd = (dict, list, float) if values is value else (dict,)
+            if any(isinstance(one, odd) for one in values):
+                self.nested[key] = None
+                self._pending.pop(key, None)
+                self._chunks.pop(key, None)
+                continue
+            if values is value:
+                self._listed.add(key)
+            pending = self._pending.setdefault(key, [])
+            pending += [None] * (row - self._flushed - len(pending))
+            pending.append([text for text in map(scalar_text, values) if text is not None])
+        if row + 1 - self._flushed == _CHUNK:
+            self._flush(row + 1)
+
+    def column(self, key: str, n: int) -> pa.ChunkedArray:
+        """The values (n,) of a key: lists of text if one of them is a list, else text."""
+        self._flush(n)
+        column = pa.chunked_array(self._chunks.get(key, [pa.nulls(n, _TEXTS)]), _TEXTS)
+        return column if key in self._listed else pc.list_element(column, 0)
+
+    def _flush(self, n: int) -> None:
+        for key, pending in self._pending.items():
+            chunks = self._chunks.setdefault(key, [pa.nulls(self._flushed, _TEXTS)])
+            pending += [None] * (n - self._flushed - len(pending))
+            chunks.append(pa.array(pending, _TEXTS))
+            pending.clear()
+        self._flushed = n
+
+
 def read_jsonl(
     source: Source,
     columns: Mapping[str, str] | None,
@@ -104,6 +203,7 @@ def read_jsonl(
     *,
     encoding: str = "utf-8",
     advice: Advice,
+    extras: Mapping[str, str] | None = None,
 ) -> RawRows:
     """Read JSON Lines: one object a line, keys as columns. A key that some lines lack is empty there.
 
@@ -111,45 +211,38 @@ def read_jsonl(
     """
     reader = ObjectReader(source, encoding, advice)
     keys: dict[str, None] = {}
-    pending: dict[str, list[Any]] = {}
-    chunks: dict[str, list[pa.Array]] = {}
-    kept: dict[str, list[Any]] = {}
     lines: list[int] = []
+    asked: _Asked | None = None
+    others = _Others()
     for line, record in reader:
-        if columns is None:
-            columns = {key: key for key in record}
-        if not pending:
-            wanted = dict(columns) | {name: name for name in optional if name not in columns}
-            pending = {ours: [] for ours in wanted if ours not in lists}
-            chunks, kept = {ours: [] for ours in pending}, {ours: [] for ours in wanted if ours in lists}
+        if asked is None:
+            columns = {key: key for key in record} if columns is None else columns
+            asked = _Asked(dict(columns) | {name: name for name in optional if name not in columns}, lists)
+            others.known = asked.theirs - set((extras or {}).values())
         if not record.keys() <= keys.keys():
             keys.update(dict.fromkeys(record))
         try:
-            row = {ours: scalar_text(record.get(wanted[ours])) for ours in pending}
+            asked.add(record)
         except TypeError as error:
             reader.fail(f"a {error} where one value is expected", line, json.dumps(record))
             continue
-        for ours, value in row.items():
-            pending[ours].append(value)
-        for ours, values in kept.items():
-            values.append(record.get(wanted[ours]))
+        if extras is not None:
+            others.add(len(lines), record)
         lines.append(line)
-        if len(lines) % _CHUNK == 0:
-            for ours, values in pending.items():
-                chunks[ours].append(pa.array(values, pa.string()))
-                values.clear()
-    if not keys:
+    if asked is None or not keys:
         listed = "; ".join(f"{p.count:,} lines: {p.reason} ({p.example})" for p in reader.problems)
         raise PlumError(f"{source.name} holds no JSON object", listed, "write one JSON object a line")
-    picked = resolve_columns(source, list(keys), columns or {}, optional, advice)
-    for ours, values in pending.items():
-        chunks[ours].append(pa.array(values, pa.string()))
+    if others.nested:
+        log.warning("%s: left out keys whose values no field can have: %s", source.name, ", ".join(others.nested))
+    names = [key for key in keys if key not in others.nested]
+    picked = pick_columns(source, names, columns or {}, optional, extras, advice)
     return RawRows(
         source.name,
-        pa.table({ours: pa.chunked_array(parts, pa.string()) for ours, parts in chunks.items() if ours in picked}),
+        pa.table({ours: column for ours, column in asked.columns().items() if ours in picked.asked}),
         lambda row: f"line {lines[row]}",
         reader.n_read,
-        picked,
-        {ours: values for ours, values in kept.items() if ours in picked},
+        picked.all,
+        {ours: values for ours, values in asked.lists.items() if ours in picked.asked},
+        {ours: others.column(theirs, len(lines)) for ours, theirs in picked.extras.items()},
         reader.problems,
     )

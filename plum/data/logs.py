@@ -9,10 +9,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from plum.data.files import Advice, Source
+from plum.data.files import Advice, Source, damage_reported, undecodable
+from plum.data.items import check_items, item_frame, typed_column
 from plum.data.jsonl import read_jsonl
-from plum.data.readers import Delimited, RawRows, read_delimited, read_parquet
-from plum.data.rows import UNITS, as_text, check_interactions, check_items, item_frame, warn
+from plum.data.readers import Delimited, RawRows, open_text, read_delimited, read_parquet
+from plum.data.rows import UNITS, as_text, check_interactions, warn
 from plum.data.tables import INTERACTION_COLUMNS, ITEM_COLUMNS, RawTables, RowProblem, refuse_many_problems
 from plum.errors import PlumError
 
@@ -35,6 +36,7 @@ def read_table(
     *,
     encoding: str,
     advice: Advice,
+    extras: Mapping[str, str] | None = None,
 ) -> RawRows:
     """Read a table in the format that the file's suffix names.
 
@@ -45,6 +47,8 @@ def read_table(
         lists: columns that may hold lists: given back as Python values.
         encoding: of text files.
         advice: what to tell users of a file that can't be read.
+        extras: further columns, our name -> the file's name, for ``RawRows.extras``; with them, under its own name,
+            every column that is not asked for. None reads only what is asked for.
 
     Raises:
         PlumError: for another suffix, and as the readers do.
@@ -53,11 +57,11 @@ def read_table(
     source = Source(path)
     if suffix in _SEPARATORS:
         layout = Delimited(separator=_SEPARATORS[suffix], encoding=encoding)
-        return read_delimited(source, layout, columns, optional, lists, advice=advice)
+        return read_delimited(source, layout, columns, optional, lists, advice=advice, extras=extras)
     if suffix in (".jsonl", ".ndjson"):
-        return read_jsonl(source, columns, optional, lists, encoding=encoding, advice=advice)
+        return read_jsonl(source, columns, optional, lists, encoding=encoding, advice=advice, extras=extras)
     if path.suffix.lower() in (".parquet", ".pq"):
-        return read_parquet(source, columns, optional, lists, advice=advice)
+        return read_parquet(source, columns, optional, lists, advice=advice, extras=extras)
     raise PlumError(f"{path.name}: unknown format {path.suffix!r}", f"known: {_SUFFIXES}", "convert or rename the file")
 
 
@@ -77,9 +81,10 @@ def load_logs(
 
     ``user_id``, ``item_id`` and ``timestamp`` are needed; a name that isn't mapped stands for itself. ``rating``,
     ``reward`` and the item columns ``title``, ``topics``, ``creator``, ``description`` are read where the file has
-    them, and are needed once they are mapped. Other mapped names become extra columns; columns that are neither
-    mapped nor known are not read. Two rows that agree in every column read are repetitions: map an event id as an
-    extra column where such rows are events of their own.
+    them, and are needed once they are mapped. Other mapped names become extra columns. Columns that are neither
+    mapped nor known are extra columns of items, for rules to ask for; those of the log are not read. Two rows of the
+    log that agree in every column read are repetitions: map an event id as an extra column where such rows are events
+    of their own.
 
     Args:
         interactions: the log.
@@ -101,9 +106,7 @@ def load_logs(
     problems: list[RowProblem] = []
     catalogue = None
     if items is not None:
-        mapped = {"item_id": "item_id"} | dict(item_columns or {})
-        advice = _advice("item_columns")
-        item_rows = read_table(items, mapped, ITEM_COLUMNS[1:], ("topics",), encoding=encoding, advice=advice)
+        item_rows = _read_items(items, {"item_id": "item_id"} | dict(item_columns or {}), encoding)
         catalogue, problems = check_items(item_rows, topic_separator=topic_separator, max_bad_share=max_bad_share)
     rows = read_table(interactions, columns, INTERACTION_COLUMNS[3:], encoding=encoding, advice=_advice("columns"))
     log_rows, found = check_interactions(
@@ -121,6 +124,58 @@ def load_logs(
     if catalogue is None:
         catalogue = item_frame({"item_id": list(pd.unique(log_rows["item_id"]))})
     return RawTables(log_rows, catalogue, people, problems=problems, n_rows=rows.n_read)
+
+
+def _read_items(path: Path, columns: Mapping[str, str], encoding: str) -> RawRows:
+    """Read the catalogue: what we know of items under our names, everything else as extra columns."""
+    known = {ours: theirs for ours, theirs in columns.items() if ours in ITEM_COLUMNS}
+    extras = {ours: theirs for ours, theirs in columns.items() if ours not in ITEM_COLUMNS}
+    advice = _advice("item_columns")
+    return read_table(path, known, ITEM_COLUMNS[1:], ("topics",), encoding=encoding, advice=advice, extras=extras)
+
+
+def read_fields(path: Path, id_column: str = "item_id", *, max_bad_share: float = 0.01) -> pd.DataFrame:
+    """Read further fields of items, such as today's price and stock.
+
+    Args:
+        path: CSV, TSV, JSONL (UTF-8) or Parquet, with a column of item ids.
+        id_column: what that column may be called beside ``item_id``.
+        max_bad_share: share of rows that can't be parsed, from 0 to 1, over which the file is refused.
+
+    Returns:
+        ``item_id`` (str or None) and every other column, typed.
+
+    Raises:
+        PlumError: if the file can't be read, has no ids, or nothing beside them.
+    """
+    advice = Advice("give a column item_id and one or more others", "save the file as UTF-8")
+    try:
+        rows = read_table(path, {"item_id": id_column}, encoding="utf-8", advice=advice, extras={})
+    except PlumError:
+        if id_column == "item_id":
+            raise
+        rows = read_table(path, {"item_id": "item_id"}, encoding="utf-8", advice=advice, extras={})
+    refuse_many_problems(rows.problems, rows.n_read, max_bad_share)
+    warn(rows.problems)
+    if not rows.extras:
+        raise PlumError(f"{path.name} tells nothing of the items", "item ids and no other column", advice.columns)
+    ids = as_text(rows.table.column("item_id"), rows.labels()["item_id"])
+    columns = {name: typed_column(values) for name, values in rows.extras.items()}
+    return pd.DataFrame({"item_id": ids.to_pandas(), **columns})
+
+
+def read_ids(path: Path) -> list[str]:
+    """Read ids, one a line; blank lines don't count.
+
+    Raises:
+        PlumError: if the file is missing, damaged or not UTF-8.
+    """
+    source = Source(path)
+    try:
+        with damage_reported(source), source.open() as stream, open_text(stream, "utf-8") as text:
+            return [line.strip() for line in text if line.strip()]
+    except UnicodeDecodeError as error:
+        raise undecodable(source, "utf-8", "save the file as UTF-8") from error
 
 
 def _typed_extras(frame: pd.DataFrame, rows: RawRows) -> pd.DataFrame:

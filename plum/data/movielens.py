@@ -14,8 +14,9 @@ from typing import Any
 import pandas as pd
 
 from plum.data.files import Advice, Source, damage_reported
+from plum.data.items import as_objects, check_items
 from plum.data.readers import Delimited, read_delimited
-from plum.data.rows import as_objects, check_interactions, check_items, warn
+from plum.data.rows import check_interactions, warn
 from plum.data.tables import RawTables, RowProblem, refuse_many_problems
 from plum.errors import PlumError
 
@@ -46,6 +47,8 @@ _NO_GENRE = frozenset({"(no genres listed)", "unknown"})
 _RATINGS = {"user_id": "userId", "item_id": "movieId", "rating": "rating", "timestamp": "timestamp"}
 _TAGS = {"user_id": "userId", "item_id": "movieId", "tag": "tag", "timestamp": "timestamp"}
 _MOVIES = {"item_id": "movieId", "title": "title", "topics": "genres"}
+# "Heat (1995)", "A Short Film (1995) (V)"; of a series, "Death Note (2006-2007)", the first.
+_YEAR = re.compile(r"\((\d{4})(?:\s*[-–]\s*(?:\d{4})?)?\)(?: \(V\))?$")
 
 
 @dataclass(frozen=True)
@@ -213,8 +216,9 @@ def release_opener(path: Path, name: str) -> Callable[[str], Source | None]:
 def load_movielens(path: Path, release: str, *, max_bad_share: float = 0.01, check_counts: bool = True) -> RawTables:
     """Read a MovieLens release.
 
-    Items are all movies of the movie file, rated or not; titles keep their year, genres become topics. ``age`` of
-    ml-1m is the lower end of a bracket (1: under 18).
+    Items are all movies of the movie file, rated or not; titles keep their year, genres become topics. The extra
+    column ``year`` (Int64) is the one at the end of the title: the release dates of ml-100k are of the USA, and of
+    re-releases, Taxi Driver (1976) in 1996. ``age`` of ml-1m is the lower end of a bracket (1: under 18).
 
     Args:
         path: the folder of the release, its zip, or a folder that holds either.
@@ -284,7 +288,14 @@ def _movies(
         items = items.drop(columns=list(flags))
         items["title"] = as_objects([None if title == "unknown" else title for title in items["title"]])
     items["topics"] = as_objects([_genres(topics) for topics in items["topics"]])
+    items["year"] = _years(items["title"])
     return items, problems
+
+
+def _years(titles: pd.Series) -> pd.Series:
+    """The years (M,), Int64, at the end of titles (M,); missing where there is none."""
+    found = [_YEAR.search(title) if isinstance(title, str) else None for title in titles]
+    return pd.Series([int(match[1]) if match else pd.NA for match in found], index=titles.index, dtype="Int64")
 
 
 def _genres(topics: Any) -> list[str] | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,12 +21,15 @@ from plum.data.files import (
     check_encoding,
     damage_reported,
     empty_file,
+    further_columns,
     looks_like_data,
     resolve_columns,
     undecodable,
 )
 from plum.data.tables import RowProblem
 from plum.errors import PlumError
+
+log = logging.getLogger(__name__)
 
 _UNIT_SEPARATOR = "\x1f"  # stands in for "::", which no fast parser takes; it occurs in no text
 _LONGEST_FIELD = 1 << 27  # characters; the csv module's own limit of 2^17 is short for a description
@@ -56,6 +60,7 @@ class RawRows:
         name: name of the file, for messages.
         table: N rows under our column names; strings, or typed columns from Parquet.
         lists: N values each of the columns that may hold lists (str, list of str or None).
+        extras: N values each of the columns beside those that were asked for, text or typed or lists.
         where: row number, from 0, -> ``"line 7"``.
         n_read: rows read, with those that could not be parsed at all.
         problems: rows that could not be parsed at all.
@@ -68,11 +73,40 @@ class RawRows:
     n_read: int
     theirs: dict[str, str]
     lists: dict[str, list[Any]] = field(default_factory=dict)
+    extras: dict[str, pa.ChunkedArray] = field(default_factory=dict)
     problems: list[RowProblem] = field(default_factory=list)
 
     def labels(self) -> dict[str, str]:
         """Our column names -> file and column, for messages."""
         return {ours: f"{self.name}, column {theirs!r}" for ours, theirs in self.theirs.items()}
+
+
+@dataclass(frozen=True)
+class Picked:
+    """Columns to read, our name -> the file's name: those asked for, and the extra ones."""
+
+    asked: dict[str, str]
+    extras: dict[str, str]
+
+    @property
+    def all(self) -> dict[str, str]:
+        """Both together."""
+        return self.asked | self.extras
+
+
+def pick_columns(
+    source: Source,
+    names: list[str],
+    columns: Mapping[str, str],
+    optional: Collection[str],
+    extras: Mapping[str, str] | None,
+    advice: Advice,
+) -> Picked:
+    """Pick the columns to read; args as in :func:`read_delimited`, Raises as in ``files.resolve_columns``."""
+    picked = resolve_columns(source, names, {**columns, **(extras or {})}, optional, advice)
+    further = {} if extras is None else further_columns(source, names, picked)
+    mapped = {ours: picked[ours] for ours in extras or ()}
+    return Picked({ours: theirs for ours, theirs in picked.items() if ours not in mapped}, mapped | further)
 
 
 def open_text(stream: Any, encoding: str) -> io.TextIOWrapper:
@@ -185,6 +219,7 @@ def read_delimited(
     lists: Collection[str] = (),
     *,
     advice: Advice,
+    extras: Mapping[str, str] | None = None,
 ) -> RawRows:
     """Read CSV, TSV or text with another separator.
 
@@ -195,6 +230,8 @@ def read_delimited(
         optional: columns read if they are there.
         lists: columns that hold lists: given back as Python values.
         advice: what to tell users of a file that can't be read.
+        extras: further columns, our name -> the file's name, for ``RawRows.extras``; with them, under its own name,
+            every column that is not asked for. None reads only what is asked for.
 
     Raises:
         PlumError: for a file that is missing, empty, damaged, in another encoding or without the columns.
@@ -206,8 +243,8 @@ def read_delimited(
             if layout.names is None and looks_like_data(names):
                 resolve_columns(source, names, {"user_id": "user_id"}, (), advice)
             columns = {name: name for name in names}
-        picked = resolve_columns(source, names, columns, optional, advice)
-        wanted = list(dict.fromkeys(picked.values()))
+        picked = pick_columns(source, names, columns, optional, extras, advice)
+        wanted = list(dict.fromkeys(picked.all.values()))
         try:
             parsed, malformed = _parse_delimited(source, layout, names, wanted)
         except (UnicodeDecodeError, pa.ArrowInvalid) as error:
@@ -227,16 +264,9 @@ def read_delimited(
                 else f"a row has not {len(names)} fields"
             )
             problems.append(RowProblem(source.name, reason, malformed, f"line {line}: {found} fields"))
-    table = pa.table({ours: parsed.column(theirs) for ours, theirs in picked.items() if ours not in lists})
-    return RawRows(
-        source.name,
-        table,
-        lambda row: f"line {_line(source, layout, len(names), row)[0]}",
-        parsed.num_rows + malformed,
-        picked,
-        {ours: parsed.column(theirs).to_pylist() for ours, theirs in picked.items() if ours in lists},
-        problems,
-    )
+    n_read = parsed.num_rows + malformed
+    where = lambda row: f"line {_line(source, layout, len(names), row)[0]}"  # noqa: E731
+    return _sorted_out(source, parsed, picked, lists, where, n_read, problems)
 
 
 def read_parquet(
@@ -246,6 +276,7 @@ def read_parquet(
     lists: Collection[str] = (),
     *,
     advice: Advice,
+    extras: Mapping[str, str] | None = None,
 ) -> RawRows:
     """Read Parquet; rows are named by their number, from 1. Args and Raises as in :func:`read_delimited`."""
     import pyarrow.parquet as pq
@@ -256,22 +287,59 @@ def read_parquet(
         with pq.ParquetFile(source.path) as file:
             names = file.schema_arrow.names
             wanted = {name: name for name in names} if columns is None else columns
-            picked = resolve_columns(source, names, wanted, optional, advice)
-            parsed = _plain_text(file.read(columns=list(dict.fromkeys(picked.values()))))
+            picked = pick_columns(source, names, wanted, optional, extras, advice)
+            picked = _without_odd_types(source, file.schema_arrow, picked)
+            parsed = _plain_text(file.read(columns=list(dict.fromkeys(picked.all.values()))))
     except (pa.ArrowException, OSError) as error:
         raise PlumError(
             f"{source.name} is not a whole Parquet file",
             f"{error} ({source.path.stat().st_size:,} bytes)",
             f"copy or write {source.path} again",
         ) from error
+    return _sorted_out(source, parsed, picked, lists, lambda row: f"row {row + 1}", parsed.num_rows, [])
+
+
+def _sorted_out(
+    source: Source,
+    parsed: pa.Table,
+    picked: Picked,
+    lists: Collection[str],
+    where: Callable[[int], str],
+    n_read: int,
+    problems: list[RowProblem],
+) -> RawRows:
+    """Put a table under the file's names into the form that all readers give."""
     return RawRows(
         source.name,
-        pa.table({ours: parsed.column(theirs) for ours, theirs in picked.items() if ours not in lists}),
-        lambda row: f"row {row + 1}",
-        parsed.num_rows,
-        picked,
-        {ours: parsed.column(theirs).to_pylist() for ours, theirs in picked.items() if ours in lists},
+        pa.table({ours: parsed.column(theirs) for ours, theirs in picked.asked.items() if ours not in lists}),
+        where,
+        n_read,
+        picked.all,
+        {ours: parsed.column(theirs).to_pylist() for ours, theirs in picked.asked.items() if ours in lists},
+        {ours: parsed.column(theirs) for ours, theirs in picked.extras.items()},
+        problems,
     )
+
+
+def _without_odd_types(source: Source, schema: pa.Schema, picked: Picked) -> Picked:
+    """Leave out extra columns whose type no field can have: an image or a vector of each item is much to read."""
+    odd = [ours for ours, theirs in picked.extras.items() if not _can_be_field(schema.field(theirs).type)]
+    if odd:
+        listed = ", ".join(f"{name!r} ({schema.field(picked.extras[name]).type})" for name in odd)
+        log.warning("%s: left out columns of types that no field can have: %s", source.name, listed)
+    return Picked(picked.asked, {ours: theirs for ours, theirs in picked.extras.items() if ours not in odd})
+
+
+def _can_be_field(kind: pa.DataType) -> bool:
+    types = pa.types
+    if types.is_dictionary(kind):
+        return _can_be_field(kind.value_type)
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        inner = kind.value_type
+        return types.is_string(inner) or types.is_large_string(inner) or types.is_integer(inner)
+    text = types.is_string(kind) or types.is_large_string(kind) or types.is_null(kind)
+    number = types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
+    return text or number or types.is_timestamp(kind) or types.is_date(kind)
 
 
 def _plain_text(table: pa.Table) -> pa.Table:

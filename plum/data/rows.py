@@ -1,10 +1,9 @@
-"""Checks on interaction and item rows that every source shares: nothing unusable stays, nothing leaves uncounted."""
+"""Checks on rows that every source shares: nothing unusable stays, nothing leaves uncounted."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from plum.data.readers import RawRows
-from plum.data.tables import ITEM_COLUMNS, RowProblem, refuse_many_problems
+from plum.data.tables import RowProblem, refuse_many_problems
 from plum.errors import PlumError
 
 log = logging.getLogger(__name__)
@@ -97,9 +96,12 @@ def guess_unit(column: pa.ChunkedArray, name: str) -> str:
         head = column.slice(0, 1000)
     values, missing, bad = to_numbers(head, name)
     good = values[~missing & ~bad]
-    if len(good) * 2 < (~missing).sum():
-        return "iso"
-    size = float(np.median(np.abs(good))) if len(good) else 0.0
+    return "iso" if len(good) * 2 < (~missing).sum() else unit_of(good)
+
+
+def unit_of(values: np.ndarray) -> str:
+    """The key of ``UNITS`` that fits the median size of these times (M,); seconds if there are none."""
+    size = float(np.median(np.abs(values))) if len(values) else 0.0
     return "s" if size < 1e11 else "ms" if size < 1e14 else "us" if size < 1e17 else "ns"
 
 
@@ -262,7 +264,7 @@ def check_interactions(
     tally.strike(repeats(table.columns, tally.kept()), DUPLICATE)
     kept = tally.kept()
     if not kept.any():
-        raise _nothing_left(rows, tally.problems)
+        raise nothing_left(rows, tally.problems)
     frame = _frame(table, ids, seconds, numbers, kept)
     warn(tally.problems)
     return frame, tally.problems
@@ -287,7 +289,8 @@ def _frame(
     return frame
 
 
-def _nothing_left(rows: RawRows, problems: list[RowProblem]) -> PlumError:
+def nothing_left(rows: RawRows, problems: list[RowProblem]) -> PlumError:
+    """Build the error for a file of which no row can be used."""
     found = "; ".join(f"{p.count:,} rows: {p.reason} ({p.example})" for p in problems) or "a header and no rows"
     return PlumError(f"{rows.name} has no usable row", found, "check the file and the mapping of its columns")
 
@@ -312,79 +315,3 @@ def warn(problems: Iterable[RowProblem]) -> None:
         log.warning(
             "%s: %s rows left out, %s (first: %s)", problem.file, f"{problem.count:,}", problem.reason, problem.example
         )
-
-
-def clean(value: Any) -> str | None:
-    """Give text without surrounding blanks, None for blank text and for what is no text."""
-    if value is None or (isinstance(value, float) and np.isnan(value)):
-        return None
-    return str(value).strip() or None
-
-
-def split_topics(value: Any, separator: str) -> list[str] | None:
-    """Give topics as a list without blanks and repetitions, None if there are none.
-
-    Example:
-        >>> split_topics("Drama| War|Drama", "|"), split_topics("", "|")
-        (['Drama', 'War'], None)
-    """
-    if value is None:
-        return None
-    parts = value if isinstance(value, list | tuple | np.ndarray) else str(value).split(separator)
-    topics = dict.fromkeys(text for text in map(clean, parts) if text)
-    return list(topics) or None
-
-
-def as_objects(values: Sequence[Any]) -> pd.Series:
-    """Hold values as they are: None stays None, and lists of one length don't become a matrix."""
-    held = np.empty(len(values), object)
-    for row, value in enumerate(values):
-        held[row] = value
-    return pd.Series(held, dtype=object)
-
-
-def item_frame(columns: dict[str, list[Any]]) -> pd.DataFrame:
-    """Build an items table (M rows) from lists; columns that aren't given are None, missing values None."""
-    n = len(columns["item_id"])
-    frame = pd.DataFrame({"item_id": pd.Series(columns["item_id"], dtype="str")})
-    for name in [*ITEM_COLUMNS[1:], *(name for name in columns if name not in ITEM_COLUMNS)]:
-        frame[name] = as_objects(columns.get(name, [None] * n))
-    return frame
-
-
-def check_items(rows: RawRows, *, topic_separator: str, max_bad_share: float) -> tuple[pd.DataFrame, list[RowProblem]]:
-    """Turn rows into an items table: ids there and unique, blank text None, topics as lists.
-
-    Args:
-        rows: N rows with ``item_id`` and any other column; topics may stand in ``rows.lists``.
-        topic_separator: between topics that stand in one text.
-        max_bad_share: share of unusable rows, from 0 to 1, over which the file is refused.
-
-    Returns:
-        The items (M rows) in the order of the file, and the problems.
-
-    Raises:
-        PlumError: if too many rows, or all, are unusable.
-    """
-    tally, table = Tally(rows), rows.table
-    label = rows.labels()
-    ids = as_text(table.column("item_id"), label["item_id"])
-    tally.strike(absent(ids), "item_id is missing", "item_id")
-    tally.strike(repeats([ids], tally.kept()), "item_id stands in an earlier row", "item_id")
-    refuse_many_problems(tally.problems, rows.n_read, max_bad_share)
-    kept = np.flatnonzero(tally.kept())
-    if not len(kept):
-        raise _nothing_left(rows, tally.problems)
-    columns: dict[str, list[Any]] = {"item_id": ids.take(pa.array(kept)).to_pylist()}
-    for name in table.column_names:
-        if name == "topics":
-            columns[name] = table.column(name).take(pa.array(kept)).to_pylist()
-        elif name != "item_id":
-            text = as_text(table.column(name), label[name])
-            columns[name] = [clean(value) for value in text.take(pa.array(kept)).to_pylist()]
-    for name, values in rows.lists.items():
-        columns[name] = [values[row] for row in kept]
-    if "topics" in columns:
-        columns["topics"] = [split_topics(value, topic_separator) for value in columns["topics"]]
-    warn(tally.problems)
-    return item_frame(columns), tally.problems

@@ -37,8 +37,8 @@ class RawTables:
     Attributes:
         interactions: ``user_id``, ``item_id`` (str), ``timestamp`` (int64 seconds), ``rating`` (float32, NaN where
             there is none), ``reward`` (float32, 1.0 where the source says nothing), then extra columns.
-        items: ``item_id``, ``title``, ``topics`` (list of str or None), ``creator``, ``description``; one row an item,
-            ids unique; every value but ``item_id`` may be None.
+        items: ``item_id``, ``title``, ``topics`` (list of str or None), ``creator``, ``description``, then extra
+            columns, which only rules ask about; one row an item, ids unique; every value but ``item_id`` may be None.
         users: ``user_id`` and attributes, or None.
         tags: free-text tags given by users, ``user_id``, ``item_id``, ``tag``, ``timestamp``, or None. They become
             item text only where that leaks nothing held out (see ``plum.stages.prepare``).

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from plum.data.describe import describe, iso, render
-from plum.data.rows import item_frame
+from plum.data.items import item_frame
 from plum.data.tables import RawTables, RowProblem
 
 

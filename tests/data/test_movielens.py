@@ -115,6 +115,25 @@ def test_csv_layout(tmp_path: Path) -> None:
     assert tables.users is None
 
 
+@pytest.mark.parametrize(
+    ("release", "years"),
+    [("ml-100k", [1996, 1997, 0]), ("ml-1m", [1975, 1996]), ("ml-10m", [1992, 1995]), ("ml-latest-small", [1995, 0])],
+)
+def test_years_come_from_titles(tmp_path: Path, release: str, years: list[int]) -> None:
+    items = load(write_folder(tmp_path / RELEASES[release].folder, release), release).items
+    assert list(items) == ["item_id", "title", "topics", "creator", "description", "year"]
+    assert items["year"].dtype == "Int64"
+    assert items["year"].fillna(0).tolist() == years
+
+
+def test_years_of_series_and_odd_titles(tmp_path: Path) -> None:
+    titles = ["Series (2006–2007)", "Running (2011- )", "1984 (1956) (V)", "(1994) Sequel", "Year (95)", "2001"]
+    rows = "".join(f"{at}::{title}::Drama\n" for at, title in enumerate(titles, start=1))
+    folder = write_folder(tmp_path / "ml-10M100K", "ml-10m", movies__dat=rows.encode(), ratings__dat=b"1::1::5::8\n")
+    (folder / "tags.dat").unlink()
+    assert load(folder, "ml-10m").items["year"].fillna(0).tolist() == [2006, 2011, 1956, 0, 0, 0]
+
+
 @pytest.mark.parametrize("release", sorted(FILES))
 def test_zip_and_home_give_what_the_folder_gives(tmp_path: Path, release: str) -> None:
     from_folder = load(write_folder(tmp_path / "a" / release, release), release)

@@ -1,0 +1,157 @@
+"""The items table: fixed columns of content, then whatever else the source says of an item, typed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from plum.data.readers import RawRows
+from plum.data.rows import Tally, absent, as_text, nothing_left, repeats, warn
+from plum.data.tables import ITEM_COLUMNS, RowProblem, refuse_many_problems
+
+_BOOLEANS = pa.array(["true", "false"])
+_WHOLE = r"^-?(0|[1-9]\d*)$"  # "007" is a name, not the number 7
+_NUMBER = r"^-?((0|[1-9]\d*)(\.\d+)?|\.\d+)([eE][+-]?\d{1,2})?$"
+_DATE = r"^\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?$"
+
+
+def clean(value: Any) -> str | None:
+    """Give text without surrounding blanks, None for blank text and for what is no text."""
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return None
+    return str(value).strip() or None
+
+
+def split_topics(value: Any, separator: str) -> list[str] | None:
+    """Give topics as a list without blanks and repetitions, None if there are none.
+
+    Example:
+        >>> split_topics("Drama| War|Drama", "|"), split_topics("", "|")
+        (['Drama', 'War'], None)
+    """
+    if value is None:
+        return None
+    parts = value if isinstance(value, list | tuple | np.ndarray) else str(value).split(separator)
+    topics = dict.fromkeys(text for text in map(clean, parts) if text)
+    return list(topics) or None
+
+
+def as_objects(values: Sequence[Any]) -> pd.Series:
+    """Hold values as they are: None stays None, and lists of one length don't become a matrix."""
+    held = np.empty(len(values), object)
+    for row, value in enumerate(values):
+        held[row] = value
+    return pd.Series(held, dtype=object)
+
+
+def item_frame(columns: dict[str, list[Any]]) -> pd.DataFrame:
+    """Build an items table (M rows) from lists; columns that aren't given are None, missing values None."""
+    n = len(columns["item_id"])
+    frame = pd.DataFrame({"item_id": pd.Series(columns["item_id"], dtype="str")})
+    for name in [*ITEM_COLUMNS[1:], *(name for name in columns if name not in ITEM_COLUMNS)]:
+        frame[name] = as_objects(columns.get(name, [None] * n))
+    return frame
+
+
+def check_items(rows: RawRows, *, topic_separator: str, max_bad_share: float) -> tuple[pd.DataFrame, list[RowProblem]]:
+    """Turn rows into an items table: ids there and unique, blank text None, topics as lists, extra columns typed.
+
+    Args:
+        rows: N rows with ``item_id`` and any other column; topics may stand in ``rows.lists``, and what stands in
+            ``rows.extras`` becomes extra columns, typed as :func:`typed_column` does.
+        topic_separator: between topics that stand in one text.
+        max_bad_share: share of unusable rows, from 0 to 1, over which the file is refused.
+
+    Returns:
+        The items (M rows) in the order of the file, and the problems.
+
+    Raises:
+        PlumError: if too many rows, or all, are unusable.
+    """
+    tally, table = Tally(rows), rows.table
+    label = rows.labels()
+    ids = as_text(table.column("item_id"), label["item_id"])
+    tally.strike(absent(ids), "item_id is missing", "item_id")
+    tally.strike(repeats([ids], tally.kept()), "item_id stands in an earlier row", "item_id")
+    refuse_many_problems(tally.problems, rows.n_read, max_bad_share)
+    kept = np.flatnonzero(tally.kept())
+    if not len(kept):
+        raise nothing_left(rows, tally.problems)
+    columns: dict[str, list[Any]] = {"item_id": ids.take(pa.array(kept)).to_pylist()}
+    for name in table.column_names:
+        if name == "topics":
+            columns[name] = table.column(name).take(pa.array(kept)).to_pylist()
+        elif name != "item_id":
+            text = as_text(table.column(name), label[name])
+            columns[name] = [clean(value) for value in text.take(pa.array(kept)).to_pylist()]
+    for name, values in rows.lists.items():
+        columns[name] = [values[row] for row in kept]
+    if "topics" in columns:
+        columns["topics"] = [split_topics(value, topic_separator) for value in columns["topics"]]
+    warn(tally.problems)
+    frame = item_frame(columns)
+    for name, values in rows.extras.items():
+        frame[name] = typed_column(values.take(pa.array(kept)))
+    return frame, tally.problems
+
+
+def typed_column(values: pa.ChunkedArray) -> pd.Series:
+    """Give a column the type that its values have, whatever format it was read from.
+
+    Text that is all true and false, whole numbers, numbers, or ISO 8601 dates (UTC where no zone is given) becomes
+    that; there, words such as "null" or "NaN" are missing values. Blank text is missing.
+
+    Args:
+        values: N values as in ``RawRows.extras``.
+
+    Returns:
+        N values: boolean, Int64, float, datetime64[us], or objects that are text, lists of text, or None.
+    """
+    kind = values.type
+    if pa.types.is_dictionary(kind):
+        return typed_column(values.cast(kind.value_type))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return as_objects([[t for t in map(clean, value or ()) if t] or None for value in values.to_pylist()])
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind):
+        return _typed_text(pc.utf8_trim_whitespace(values.cast(pa.string())))
+    if pa.types.is_boolean(kind):
+        return values.to_pandas().astype("boolean")
+    if pa.types.is_integer(kind):
+        fits = not pa.types.is_uint64(kind) or (pc.max(values).as_py() or 0) < 1 << 63
+        return _numbers(values.cast(pa.int64() if fits else pa.float64(), safe=False))
+    if pa.types.is_floating(kind):
+        return _numbers(values.cast(pa.float32()) if pa.types.is_float16(kind) else values)
+    if pa.types.is_decimal(kind):
+        return _numbers(values.cast(pa.float64()))
+    moments = values.cast(pa.timestamp("us", tz=getattr(kind, "tz", None)), safe=False)
+    return moments.cast(pa.timestamp("us")).to_pandas().astype("datetime64[us]")
+
+
+def _numbers(values: pa.ChunkedArray) -> pd.Series:
+    return values.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+
+
+def _typed_text(text: pa.ChunkedArray) -> pd.Series:
+    """The work of :func:`typed_column` for trimmed text."""
+    present = pc.if_else(pa.array(absent(text)), None, text)
+    if present.null_count < len(present):
+        if pc.all(pc.is_in(pc.utf8_lower(present.drop_null()), value_set=_BOOLEANS)).as_py():
+            return pc.equal(pc.utf8_lower(present), "true").to_pandas().astype("boolean")
+        if _all_match(present, _WHOLE) and pc.all(pc.less_equal(pc.utf8_length(present), 18)).as_py():
+            return _numbers(present.cast(pa.int64()))
+        if _all_match(present, _NUMBER) and not _all_match(present, _WHOLE):
+            return present.cast(pa.float64()).to_pandas()
+        if _all_match(present, _DATE):
+            moments = pd.to_datetime(present.to_pandas(), format="ISO8601", utc=True, errors="coerce")
+            if int(moments.isna().sum()) == present.null_count:
+                return moments.dt.tz_localize(None).astype("datetime64[us]")
+    return as_objects([value or None for value in text.to_pylist()])
+
+
+def _all_match(text: pa.ChunkedArray, pattern: str) -> bool:
+    return bool(pc.all(pc.match_substring_regex(text, pattern)).as_py())

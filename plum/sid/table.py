@@ -82,9 +82,9 @@ def add_suffix(codes: np.ndarray, sizes: Sequence[int], popularity: np.ndarray) 
 
 def bucket_rank(codes: np.ndarray, popularity: np.ndarray) -> np.ndarray:
     """Place (N,) of each item among the items that share its codes: most popular first, then by catalogue row."""
-    bucket = np.unique(codes, axis=0, return_inverse=True)[1].reshape(-1)
-    order = np.lexsort((np.arange(len(codes)), -popularity, bucket))
-    starts = np.r_[True, bucket[order][1:] != bucket[order][:-1]]
+    order = np.lexsort((-popularity, *codes.T[::-1]))  # stable: equal ones stay in the order of rows
+    ordered = codes[order]
+    starts = np.r_[True, (ordered[1:] != ordered[:-1]).any(axis=1)][: len(codes)]
     first = np.maximum.accumulate(np.where(starts, np.arange(len(codes)), 0))
     rank = np.empty(len(codes), dtype=np.int64)
     rank[order] = np.arange(len(codes)) - first

@@ -6,10 +6,10 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from torch import nn
 
 from plum import artifacts
 from plum.config import EvalConfig, RunConfig, TrainingConfig
@@ -19,7 +19,12 @@ from plum.evaluation.metrics import per_user_metrics
 from plum.retrieval.interface import Retriever
 from plum.runtime import pick_device
 from plum.sid.table import SidTable
-from plum.training import Recipe
+from plum.sid.trie import Trie, fingerprint
+
+if TYPE_CHECKING:  # torch takes seconds to import: recommend refuses a mistaken rule before that
+    from torch import nn
+
+    from plum.training import Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +90,17 @@ def read_sid_table(workdir: Path, items: pd.DataFrame) -> SidTable:
     return SidTable(table.drop(columns="item_id").to_numpy(dtype=np.int64), sizes)
 
 
+def read_index(workdir: Path, table: SidTable) -> Trie:
+    """Read the index of a run's Semantic IDs, and check that it leads to every item of ``table`` by its own SID.
+
+    Raises:
+        PlumError: if it is missing, damaged or of other Semantic IDs.
+    """
+    trie = Trie.load(workdir / artifacts.SID_INDEX, fingerprint(table.codes, table.sizes))
+    trie.verify(table.codes)
+    return trie
+
+
 def move(model: nn.Module, device: str) -> None:
     """Move a model to ``auto``, ``cpu``, ``cuda`` or ``mps``."""
     model.to(pick_device(device))
@@ -92,6 +108,8 @@ def move(model: nn.Module, device: str) -> None:
 
 def recipe(config: TrainingConfig, steps_per_epoch: int, patience: int | None = None) -> Recipe:
     """The training recipe of a stage's configuration."""
+    from plum.training import Recipe
+
     return Recipe(
         epochs=config.epochs,
         steps_per_epoch=steps_per_epoch,

@@ -18,14 +18,18 @@ from plum.sid.fit import LossWeights, assign_codes, batches_per_epoch, standardi
 from plum.sid.kmeans import residual_kmeans
 from plum.sid.quality import level_health, refuse_collapse, uniqueness
 from plum.sid.rqvae import RQVAE
-from plum.sid.table import SidTable, add_suffix, default_sizes
+from plum.sid.table import SidTable, add_suffix, bucket_rank, default_sizes
+from plum.sid.trie import Trie, fingerprint
 from plum.stages import common
 
 logger = logging.getLogger(__name__)
 
 
 def run(config: RunConfig, force: bool = False) -> Path:
-    """Write ``semantic_ids.parquet``, ``rqvae.safetensors``, ``quality.json`` and the training log; skip if up to date.
+    """Write the Semantic IDs, their index, the model, ``quality.json`` and the training log; skip if up to date.
+
+    ``index.safetensors`` is the trie of ``semantic_ids.parquet``, in which items that share a SID stand by popularity;
+    ``rqvae.safetensors`` holds the model.
 
     Raises:
         PlumError: on unusable features or a collapsed codebook; nothing is written then.
@@ -56,6 +60,8 @@ def run(config: RunConfig, force: bool = False) -> Path:
         if config.tokenize.collision == "suffix":
             table = add_suffix(codes, sizes, data.popularity)
         _write(folder, data.items["item_id"], table, codes, error)
+        trie = Trie.build(table.codes, table.sizes, bucket_rank(table.codes, data.popularity))
+        trie.save(folder / Path(artifacts.SID_INDEX).name, fingerprint(table.codes, table.sizes))
     return stage.folder
 
 

@@ -1,0 +1,91 @@
+"""The index of the Semantic IDs that stage tokenize writes, and what is read as one."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import tiny_run
+
+from plum import artifacts
+from plum.config_file import load_config
+from plum.errors import PlumError
+from plum.sid.table import SidTable
+from plum.sid.trie import Trie, fingerprint
+from plum.stages import common, features, prepare, tokenize
+
+
+def tokenized(workdir: Path, collision: str) -> Path:
+    config = tiny_run.write(workdir.with_suffix(".yaml"), tiny_run.pipeline(workdir))
+    settings = [f"tokenize.collision={collision}", "tokenize.codebook_sizes=[8, 4]", "tokenize.method=rqkmeans"]
+    loaded = load_config(config, settings)
+    for stage in (prepare, features, tokenize):
+        stage.run(loaded)
+    return workdir
+
+
+@pytest.fixture(scope="module", params=["share", "suffix"])
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run as far as its Semantic IDs. Not to be changed."""
+    return tokenized(tmp_path_factory.mktemp(request.param) / "run", request.param)
+
+
+@pytest.fixture
+def workdir(whole: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "run"))
+
+
+def table_of(workdir: Path) -> SidTable:
+    return common.read_sid_table(workdir, common.read_prepared(workdir).items)
+
+
+def test_the_index_leads_to_every_item_the_most_popular_of_a_sid_first(whole: Path) -> None:
+    table, popularity = table_of(whole), common.read_prepared(whole).popularity
+    trie = common.read_index(whole, table)
+    assert trie.sizes == table.sizes
+    assert (trie.n_leaves == trie.n_items) == (table.n_levels == 3)
+    expected = sorted(range(table.n_items), key=lambda row: (*table.codes[row], -popularity[row], row))
+    assert trie.items.tolist() == expected
+
+
+def test_it_is_among_the_outputs_of_the_stage(whole: Path) -> None:
+    assert artifacts.has(whole, artifacts.SID_INDEX)
+
+
+def test_an_index_of_other_semantic_ids_is_refused(workdir: Path) -> None:
+    table = table_of(workdir)
+    other = SidTable(table.codes[::-1], table.sizes)
+    with pytest.raises(PlumError, match=r"other Semantic IDs than these(.|\n)*plum tokenize --force"):
+        common.read_index(workdir, other)
+
+
+def test_a_missing_or_cut_index_is_refused(workdir: Path) -> None:
+    table, path = table_of(workdir), workdir / artifacts.SID_INDEX
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(PlumError, match=r"can't be read(.|\n)*plum tokenize --force"):
+        common.read_index(workdir, table)
+    path.unlink()
+    with pytest.raises(PlumError, match=r"is missing(.|\n)*plum tokenize --force"):
+        common.read_index(workdir, table)
+
+
+def test_a_damage_that_leaves_a_trie_is_refused(workdir: Path) -> None:
+    """Two items in each other's place: only the Semantic IDs themselves tell."""
+    table, path = table_of(workdir), workdir / artifacts.SID_INDEX
+    trie = common.read_index(workdir, table)
+    items = trie.items.copy()
+    items[[0, -1]] = items[[-1, 0]]
+    of = fingerprint(table.codes, table.sizes)
+    Trie(trie.sizes, trie.child_start, trie.child_code, trie.item_start, items).save(path, of)
+    with pytest.raises(PlumError, match="at another Semantic ID"):
+        common.read_index(workdir, table)
+
+
+def test_a_lost_index_is_made_again_with_the_same_bytes(tmp_path: Path) -> None:
+    workdir = tokenized(tmp_path / "run", "share")
+    path = workdir / artifacts.SID_INDEX
+    before = path.read_bytes()
+    path.unlink()
+    tokenized(workdir, "share")
+    assert path.read_bytes() == before

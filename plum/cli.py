@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,6 +14,7 @@ from plum.errors import PlumError
 
 if TYPE_CHECKING:
     from plum.config import RunConfig
+    from plum.stages.recommend import Answer
 
     Action = Callable[[RunConfig, bool], None]
 
@@ -213,32 +214,51 @@ def recommend(
         list[str] | None, typer.Option(help="An item id or title, oldest first; repeat the option.")
     ] = None,
     k: Annotated[int, typer.Option("--k", min=1, help="How many items.")] = 10,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RULE", help="Only items that satisfy this; repeat the option, all must hold."),
+    ] = None,
+    allow: Annotated[Path | None, typer.Option(help="Only items of this file, one id a line.")] = None,
+    deny: Annotated[Path | None, typer.Option(help="No item of this file, one id a line.")] = None,
+    fields: Annotated[
+        Path | None, typer.Option(help="Further columns for rules, by item_id: CSV, TSV, JSONL or Parquet.")
+    ] = None,
+    keep_seen: Annotated[bool, typer.Option("--keep-seen", help="Items of the history may come back.")] = False,
+    search: Annotated[
+        Literal["beam", "exact", "sample"],
+        typer.Option(help="exact misses nothing and may take long; sample draws the list at random, by --seed."),
+    ] = "beam",
+    max_per_code: Annotated[
+        int | None, typer.Option(min=1, help="At most so many items that share their first code.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """The top K items for a user, or for a history given by ids or titles; items of the history are left out.
 
+    Rules choose among the items by their columns and `popularity`; docs/rules.md tells all of the language.
+
     Example: `plum recommend --workdir runs/ml-100k --history "Toy Story (1995)" --history "Fargo (1996)" --k 5`
+
+    Example: `plum recommend --workdir runs/ml-100k --user 42 --where "topics has Comedy and not year < 1990"`
     """
     if (user is None) == (not history):
         raise PlumError("give either --user or --history", None, "see `plum recommend --help` for an example")
     loaded = _load(config, workdir, settings, device, seed, record=False)
     from plum.stages import recommend as stage
 
+    request = stage.Request(k, where or (), allow, deny, fields, keep_seen, search, max_per_code)
+    recommender = stage.Recommender(loaded)
     if user is not None:
-        past, found = stage.for_user(loaded, user, k)
+        answer = recommender.for_user(user, request)
     else:
-        past, found = stage.for_history(loaded, history or [], k)
+        answer = recommender.for_history(history or [], request)
     if json:
-        _print_json({"history": past, "recommendations": [item.__dict__ for item in found]})
-        return
-    from rich.table import Table
-
-    table = Table("", "item", "title", "score", title=f"after {', '.join(past[-3:])}", title_justify="left")
-    for item in found:
-        table.add_row(str(item.rank), item.item_id, item.title or "", f"{item.score:.3f}")
-    _console().print(table)
-    if loaded.data.source.kind == "synthetic":
-        _console().print(SYNTHETIC)
+        listed = [item.__dict__ for item in answer.items]
+        _print_json({"history": answer.history, "legal_items": answer.legal_items, "recommendations": listed})
+    else:
+        _show_answer(answer)
+        if loaded.data.source.kind == "synthetic":
+            _console().print(SYNTHETIC)
 
 
 def _load(
@@ -250,7 +270,7 @@ def _load(
     record: bool = True,
 ) -> RunConfig:
     """The configuration of a command; a run folder's own if no file is given."""
-    from plum.config import load_config
+    from plum.config_file import load_config
     from plum.runtime import setup_logging
 
     if config is None and workdir is None and not settings:
@@ -293,6 +313,21 @@ def _show_results(config: RunConfig) -> None:
             table.add_row("\n".join(example["history"]), "\n".join(found))
         console.print(table)
     console.print(f"Report: {config.workdir / artifacts.REPORT}", soft_wrap=True)
+
+
+def _show_answer(answer: Answer) -> None:
+    """The recommendations as a table, and why it is shorter than asked for."""
+    from rich.table import Table
+    from rich.text import Text
+
+    title = Text(f"after {', '.join(answer.history[-3:])}")  # as Text: "[red]" in a title is no markup
+    table = Table("", "item", "title", "score", title=title, title_justify="left")
+    for item in answer.items:
+        table.add_row(str(item.rank), Text(item.item_id), Text(item.title or ""), f"{item.score:.3f}")
+    if answer.items:
+        _console().print(table)
+    if answer.note:
+        _console().print(answer.note)
 
 
 def _console():  # type: ignore[no-untyped-def]

@@ -1,23 +1,30 @@
-"""PLUM's retriever: a language model generates the Semantic IDs of the next item, beams become catalogue items."""
+"""The fine-tuned language model as a retriever: history -> prompt -> beams -> catalogue items."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
 from transformers import PreTrainedModel
 
 from plum import runtime
-from plum.retrieval.beam import DeviceTrie, beam_search, check_tree_attention
-from plum.retrieval.interface import NO_ITEM, Recommendations, flatten
+from plum.retrieval.beam import Beams, Quota, Scoring, beam_search
+from plum.retrieval.constraint import DeviceTrie, Legal, Pruned
+from plum.retrieval.exact import exact_search
+from plum.retrieval.interface import NO_ITEM, Recommendations
+from plum.retrieval.sampling import sample, user_generators
+from plum.retrieval.tree import check_tree_attention
 from plum.sid.codec import Codec
 from plum.sid.table import SidTable, bucket_rank
 from plum.sid.trie import Trie
 
+Masks = np.ndarray | Sequence[np.ndarray | None]
+# numbers of B users, their prompts, the items each may get, K -> leaves in order and what they are ordered by
+Search = Callable[[np.ndarray, Sequence[np.ndarray], Legal | None, int], Beams]
+
 
 class Generative:
-    """Beam search over the Semantic IDs of the catalogue.
+    """Search over the Semantic IDs of the catalogue.
 
     Args:
         model: fine-tuned decoder-only model, on its device.
@@ -27,11 +34,15 @@ class Generative:
         max_history: the last so many items of a history are the prompt.
         popularity: (N,) training interactions: items that share a Semantic ID share its score and come most popular
             first, then by catalogue row.
-        n_beams: beams per user; at least the K asked of ``recommend`` counts.
+        n_beams: beams per user, after every level or one number per level; at least the K asked of ``recommend`` count,
+            in a list after the last level.
         batch_size: users decoded together.
+        trie: the index of ``table``, if it is at hand; else it is built.
+        scoring: what the probabilities of a code sum to one over; by default the codes of its level.
+        quota: at most so many items that share their first codes.
 
     Raises:
-        PlumError: for a model whose beams cannot be decoded side by side.
+        PlumError: for a model whose beams cannot be decoded side by side, an empty catalogue, or a trie of other codes.
         ValueError: if ``max_history`` is below 1.
     """
 
@@ -45,77 +56,217 @@ class Generative:
         prefix: np.ndarray,
         max_history: int,
         popularity: np.ndarray,
-        n_beams: int = 50,
+        n_beams: int | Sequence[int] = 50,
         batch_size: int = 32,
+        trie: Trie | None = None,
+        scoring: Scoring | None = None,
+        quota: Quota | None = None,
     ) -> None:
         if max_history < 1:
             raise ValueError(f"max_history must be at least 1, found {max_history}")
         check_tree_attention(model)
         self._model = model
         self._item_tokens = codec.encode(table.codes)
+        self._codes = table.codes
         self._prefix = prefix
         self._max_history = max_history
         self._n_beams = n_beams
         self._batch_size = batch_size
-        self._host_trie = Trie.build(table.codes, bucket_rank(table.codes, popularity))
-        self._trie = DeviceTrie.put(self._host_trie, codec, model.device)
+        self._trie = trie or Trie.build(table.codes, table.sizes, bucket_rank(table.codes, popularity))
+        self._index = DeviceTrie.put(self._trie, codec, model.device)
+        self._scoring = scoring or Scoring()
+        self._quota = quota
 
-    def recommend(self, histories: Sequence[np.ndarray], k: int, seen: Sequence[np.ndarray] | None) -> Recommendations:
-        """The K items whose Semantic IDs the model finds likeliest; see ``plum.retrieval.interface.Retriever``."""
-        if seen is not None and len(seen) != len(histories):
-            raise ValueError(f"seen has {len(seen)} entries for {len(histories)} users")
-        was_training = self._model.training
-        self._model.eval()
-        items = np.full((len(histories), k), NO_ITEM, dtype=np.int64)
-        scores = np.full((len(histories), k), -np.inf, dtype=np.float32)
-        # Users with histories of like length together: less padding.
-        order = np.argsort([len(history) for history in histories], kind="stable")
-        with runtime.progress() as bar:
-            for start in bar.track(range(0, len(order), self._batch_size), description="decoding"):
-                rows = order[start : start + self._batch_size]
-                self._decode(rows, histories, seen, items, scores)
-        self._model.train(was_training)
-        return Recommendations(items, scores)
+    def recommend(
+        self,
+        histories: Sequence[np.ndarray],
+        k: int,
+        seen: Sequence[np.ndarray] | None,
+        allowed: Masks | None = None,
+    ) -> Recommendations:
+        """The K items whose Semantic IDs the model finds likeliest.
+
+        Args:
+            histories: U arrays of int64 catalogue rows, oldest interaction first; may be empty.
+            k: entries of a list (K).
+            seen: per user the catalogue rows never to return, or None to keep all.
+            allowed: the items that may be returned: one mask (N,) bool for all users, or per user a mask or None for
+                all items. A mask given for several users costs the time and memory of one.
+
+        Returns:
+            Lists of K entries; shorter ones, where fewer items are legal, end in ``-1``. Scores are log-probabilities.
+
+        Raises:
+            ValueError: if ``seen`` or ``allowed`` do not fit the users or the catalogue.
+        """
+
+        def search(users: np.ndarray, prompts: Sequence[np.ndarray], legal: Legal | None, k: int) -> Beams:
+            given = self._n_beams
+            widths = max(k, given) if isinstance(given, int) else [*given[:-1], max(k, given[-1])]
+            return beam_search(self._model, prompts, self._index, widths, legal, self._scoring, self._quota)
+
+        return self._run(search, histories, k, seen, allowed)
+
+    def exact(
+        self,
+        histories: Sequence[np.ndarray],
+        k: int,
+        seen: Sequence[np.ndarray] | None,
+        allowed: Masks | None = None,
+        max_expansions: int | None = None,
+    ) -> Recommendations:
+        """As ``recommend``, with no loss by beams: for small catalogues, and to see what the beams miss.
+
+        Args:
+            histories, k, seen, allowed: as in ``recommend``.
+            max_expansions: prefixes expanded per user, at most. A list that would take more is cut off where it is no
+                longer proven; it may be empty.
+
+        Raises:
+            ValueError: if arguments do not fit, or the retriever has a quota, which this search doesn't know.
+        """
+        if self._quota is not None:
+            raise ValueError("exact search knows no quota; make a retriever without one")
+
+        def search(users: np.ndarray, prompts: Sequence[np.ndarray], legal: Legal | None, k: int) -> Beams:
+            found = exact_search(
+                self._model, prompts, self._index, k, legal, self._scoring, max_expansions=max_expansions
+            )
+            return found.beams
+
+        return self._run(search, histories, k, seen, allowed)
+
+    def sample(
+        self,
+        histories: Sequence[np.ndarray],
+        k: int,
+        seen: Sequence[np.ndarray] | None,
+        allowed: Masks | None = None,
+        seed: int = 0,
+        temperature: float = 1.0,
+    ) -> Recommendations:
+        """Lists drawn at random: Semantic IDs without replacement, by the model's probability among the legal ones.
+
+        The items of a Semantic ID come together, as in ``recommend``. The same seed gives the same lists: what a user
+        gets depends on it and on the user's place in ``histories``, not on ``batch_size`` or the other users (but for
+        rounding). ``n_beams`` and ``scoring`` are not used.
+
+        Args:
+            histories, k, seen, allowed: as in ``recommend``.
+            seed: at least 0.
+            temperature: logits are divided by it; the smaller, the less is left to chance.
+
+        Returns:
+            As ``recommend``, but scores are log-probabilities plus noise, what the lists are ordered by
+            (``plum.retrieval.sampling``).
+
+        Raises:
+            ValueError: if arguments do not fit.
+        """
+
+        def search(users: np.ndarray, prompts: Sequence[np.ndarray], legal: Legal | None, k: int) -> Beams:
+            noise = user_generators(seed, users)
+            return sample(self._model, prompts, self._index, k, legal, temperature, noise, self._quota)
+
+        return self._run(search, histories, k, seen, allowed)
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The language model, as for ``generate``."""
+        return self._model
+
+    @property
+    def index(self) -> DeviceTrie:
+        """The catalogue's Semantic IDs on the model's device, as for ``SidLogitsProcessor``."""
+        return self._index
 
     def prompt(self, history: np.ndarray) -> np.ndarray:
         """Token ids of a history (item rows, oldest first)."""
         recent = history[-self._max_history :]
         return np.concatenate([self._prefix, self._item_tokens[recent].reshape(-1)])
 
-    def _decode(
+    def _run(
         self,
-        rows: np.ndarray,
+        search: Search,
         histories: Sequence[np.ndarray],
+        k: int,
         seen: Sequence[np.ndarray] | None,
-        items: np.ndarray,
-        scores: np.ndarray,
-    ) -> None:
-        k = items.shape[1]
-        allowed_items = np.ones((len(rows), len(self._item_tokens)), dtype=bool)
+        allowed: Masks | None,
+    ) -> Recommendations:
+        masks = self._check(histories, k, seen, allowed)
+        items = np.full((len(histories), k), NO_ITEM, dtype=np.int64)
+        scores = np.full((len(histories), k), -np.inf, dtype=np.float32)
+        # Users with histories of like length together: less padding.
+        order = np.argsort([len(history) for history in histories], kind="stable")
+        pruned: dict[int, Pruned] = {}
+        was_training = self._model.training
+        self._model.eval()
+        try:
+            with runtime.progress() as bar:
+                for start in bar.track(range(0, len(order), self._batch_size), description="decoding"):
+                    rows = order[start : start + self._batch_size]
+                    pruned = self._prune([masks[row] for row in rows], pruned)
+                    hidden = [seen[row] for row in rows] if seen is not None else None
+                    legal = self._index.legal([pruned.get(id(masks[row])) for row in rows], hidden)
+                    beams = search(rows, [self.prompt(histories[row]) for row in rows], legal, k)
+                    for row, found, key in zip(rows, beams.nodes.cpu().numpy(), beams.keys.cpu().numpy(), strict=True):
+                        chosen, places = self._items_of(found, masks[row], None if seen is None else seen[row])
+                        items[row, : len(chosen[:k])] = chosen[:k]
+                        scores[row, : len(chosen[:k])] = key[places[:k]]
+        finally:
+            self._model.train(was_training)
+        return Recommendations(items, scores)
+
+    def _prune(self, masks: Sequence[np.ndarray | None], before: dict[int, Pruned]) -> dict[int, Pruned]:
+        """The batch's masks, pruned, by identity.
+
+        Those of the batch ``before`` are dropped: masks of many users would not fit into memory together.
+        """
+        wanted = {id(mask): mask for mask in masks if mask is not None}
+        return {key: before[key] if key in before else self._index.prune(mask) for key, mask in wanted.items()}
+
+    def _check(
+        self, histories: Sequence[np.ndarray], k: int, seen: Sequence[np.ndarray] | None, allowed: Masks | None
+    ) -> Sequence[np.ndarray | None]:
+        if k < 1:
+            raise ValueError(f"k must be at least 1, found {k}")
+        n_users, n_items = len(histories), len(self._item_tokens)
+        masks = [allowed] * n_users if allowed is None or isinstance(allowed, np.ndarray) else allowed
+        if len(masks) != n_users:
+            raise ValueError(f"allowed has {len(masks)} masks for {n_users} users")
+        if seen is not None and len(seen) != n_users:
+            raise ValueError(f"seen has {len(seen)} entries for {n_users} users")
+        for name, rows in (("histories", histories), ("seen", seen or [])):
+            outside = [row for row in rows if len(row) and (row.min() < 0 or row.max() >= n_items)]
+            if outside:
+                raise ValueError(f"{name} must hold catalogue rows 0..{n_items - 1}, found {outside[0]}")
+        return masks
+
+    def _items_of(
+        self, leaves: np.ndarray, mask: np.ndarray | None, seen: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Legal items of the leaves, best leaf first, and the place of each item's leaf."""
+        leaves = leaves[leaves >= 0]
+        start = self._trie.item_start[-1]
+        counts = start[leaves + 1] - start[leaves]
+        places = np.repeat(np.arange(len(leaves)), counts)
+        offsets = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
+        items = self._trie.items[np.repeat(start[leaves], counts) + offsets].astype(np.int64)
+        legal = np.ones(len(items), dtype=bool) if mask is None else mask[items]
         if seen is not None:
-            allowed_items[flatten([seen[row] for row in rows], allowed_items.shape[1])] = False
-        allowed = torch.from_numpy(self._allowed_leaves(allowed_items)).to(self._model.device)
-        prompts = [self.prompt(histories[row]) for row in rows]
-        leaves, leaf_scores = beam_search(self._model, prompts, self._trie, max(k, self._n_beams), allowed)
-        for place, row in enumerate(rows):
-            found, found_scores = self._items_of(
-                leaves[place].cpu().numpy(), leaf_scores[place].cpu().numpy(), allowed_items[place]
-            )
-            items[row, : len(found[:k])] = found[:k]
-            scores[row, : len(found[:k])] = found_scores[:k]
+            legal &= ~np.isin(items, seen)
+        items, places = items[legal], places[legal]
+        if self._quota is None:
+            return items, places
+        prefixes = np.unique(self._codes[items, : self._quota.depth], axis=0, return_inverse=True)[1].reshape(-1)
+        within = _rank_in_group(prefixes) < self._quota.n
+        return items[within], places[within]
 
-    def _allowed_leaves(self, allowed_items: np.ndarray) -> np.ndarray:
-        """(B, leaves): whether some item of the leaf is allowed, from (B, N)."""
-        ordered = allowed_items[:, self._host_trie.leaf_items]
-        return np.logical_or.reduceat(ordered, self._host_trie.leaf_items_start[:-1], axis=1)
 
-    def _items_of(self, leaves: np.ndarray, scores: np.ndarray, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Allowed items of the leaves, best leaf first, and their scores."""
-        trie = self._host_trie
-        valid = leaves >= 0
-        leaves, scores = leaves[valid], scores[valid]
-        starts, ends = trie.leaf_items_start[leaves], trie.leaf_items_start[leaves + 1]
-        found = [trie.leaf_items[start:end] for start, end in zip(starts, ends, strict=True)]
-        items = np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
-        item_scores = np.repeat(scores, ends - starts)
-        return items[allowed[items]], item_scores[allowed[items]]
+def _rank_in_group(groups: np.ndarray) -> np.ndarray:
+    """How many earlier entries (M,) are of the same group."""
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(groups[order]) != 0][: len(groups)])
+    rank = np.empty(len(groups), dtype=np.int64)
+    rank[order] = np.arange(len(groups)) - np.repeat(starts, np.diff(np.r_[starts, len(groups)]))
+    return rank

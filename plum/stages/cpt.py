@@ -17,7 +17,7 @@ from plum.lm.examples import Batch
 from plum.lm.logits import check_head
 from plum.lm.packing import Mixture
 from plum.lm.train import mean_loss, train
-from plum.retrieval.beam import check_tree_attention
+from plum.retrieval.tree import check_tree_attention
 from plum.runtime import seed_everything
 from plum.sid.table import SidTable
 from plum.stages import common

@@ -1,25 +1,60 @@
-"""Recommendations for one user, or for a history given by hand, from a finished run."""
+"""Recommendations from a finished run, for a user or a history given by hand, under the rules of a request."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from plum import artifacts
-from plum.config import RunConfig
+from plum.config import LogsSource, RunConfig
+from plum.config_file import load_config
+from plum.data.logs import read_fields, read_ids
 from plum.errors import PlumError
 from plum.retrieval.interface import NO_ITEM
+from plum.rules.fields import ItemFields
 from plum.stages import common
-from plum.stages.retrieving import plum_retriever
+
+if TYPE_CHECKING:
+    from plum.retrieval.generative import Generative
+
+Search: TypeAlias = Literal["beam", "exact", "sample"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What may be recommended, and how much.
+
+    Attributes:
+        k: entries of the list; fewer come back if fewer items are legal.
+        where: rules that must all hold; see ``plum.rules.fields``.
+        allow: file of the only item ids that may come, one a line.
+        deny: file of item ids that may not come.
+        fields: table of further fields by item id, for the rules, read anew at each request.
+        keep_seen: whether items of the history may come back.
+        search: ``beam``; ``exact``, which misses nothing and may take long; or ``sample``, which draws the list at
+            random by the run's seed.
+        max_per_code: at most so many items that share their first code; None for any number.
+    """
+
+    k: int = 10
+    where: Sequence[str] = ()
+    allow: Path | None = None
+    deny: Path | None = None
+    fields: Path | None = None
+    keep_seen: bool = False
+    search: Search = "beam"
+    max_per_code: int | None = None
 
 
 @dataclass(frozen=True)
 class Recommended:
-    """One recommended item; ``score`` is the log-probability of its Semantic ID."""
+    """One recommended item; ``score`` is the log-probability of its Semantic ID, plus noise if lists are drawn."""
 
     rank: int
     item_id: str
@@ -27,57 +62,168 @@ class Recommended:
     score: float
 
 
-def for_user(config: RunConfig, user_id: str, k: int) -> tuple[list[str], list[Recommended]]:
-    """The top K for a user of the logs, from all their interactions.
+@dataclass(frozen=True)
+class Answer:
+    """A list of recommendations.
 
-    Returns:
-        titles of the history, oldest first, and the recommendations.
+    Attributes:
+        history: titles, or ids of items without one, oldest first.
+        items: best first.
+        legal_items: items of the catalogue that could have come.
+        note: why the list is shorter than asked for, if it is.
+    """
+
+    history: list[str]
+    items: list[Recommended]
+    legal_items: int
+    note: str | None
+
+
+class Recommender:
+    """Answers requests from a finished run. The model is loaded at the first request that can be met, and kept.
+
+    Args:
+        config: the run's configuration.
 
     Raises:
-        PlumError: for an unknown user.
+        PlumError: if the run is not finished, or its files do not belong together.
+
+    Example:
+        >>> recommender = Recommender.open("runs/ml-100k")  # doctest: +SKIP
+        >>> recommender.for_history(["Fargo (1996)"], Request(k=5, where=["topics has Comedy"])).items  # doctest: +SKIP
     """
-    data = _read(config)
-    histories = data.histories
-    place = np.flatnonzero(histories.user_ids == user_id)
-    if not len(place):
-        near = get_close_matches(user_id, histories.user_ids.tolist(), n=3) or histories.user_ids[:3].tolist()
-        raise PlumError(f"no user {user_id!r} in this run", f"there are for example {', '.join(near)}", "name one")
-    parts = (histories.train, histories.valid, histories.test)
-    history = np.concatenate([part[place[0]] for part in parts])
-    return _recommend(config, data, history, k)
+
+    def __init__(self, config: RunConfig) -> None:
+        inputs = [artifacts.ITEMS, artifacts.SPLIT, artifacts.SEMANTIC_IDS, artifacts.SID_INDEX, artifacts.QUALITY]
+        artifacts.StageRun(config.workdir, "recommend", {}, config.seed, [*inputs, artifacts.FINETUNE_MODEL])
+        self._config = config
+        self._data = common.read_prepared(config.workdir)
+        self._fields = ItemFields(self._data.items, self._data.popularity)
+        self._retrievers: dict[int | None, Generative] = {}
+
+    @classmethod
+    def open(cls, workdir: Path | str) -> Recommender:
+        """The recommender of a run folder, with the folder's own configuration.
+
+        Raises:
+            PlumError: if there is no finished run.
+        """
+        file = artifacts.config_path(Path(workdir))
+        if not file.exists():
+            raise PlumError(f"no run in {workdir}", f"no {file.name} there", "give the folder of a finished run")
+        return cls(load_config(file, workdir=Path(workdir)))
+
+    def for_user(self, user_id: str, request: Request) -> Answer:
+        """The top K for a user of the logs, from all their interactions.
+
+        Raises:
+            PlumError: for an unknown user, and for a request that can't be met (see :meth:`for_history`).
+        """
+        histories = self._data.histories
+        place = np.flatnonzero(histories.user_ids == user_id)
+        if not len(place):
+            near = get_close_matches(user_id, histories.user_ids.tolist(), n=3) or histories.user_ids[:3].tolist()
+            raise PlumError(f"no user {user_id!r} in this run", f"there are for example {', '.join(near)}", "name one")
+        parts = (histories.train, histories.valid, histories.test)
+        return self._answer(np.concatenate([part[place[0]] for part in parts]), request)
+
+    def for_history(self, names: Sequence[str], request: Request) -> Answer:
+        """The top K for a history of item ids or titles, oldest first.
+
+        Raises:
+            PlumError: if a name is no item id and no title, or a title of several items; if K is more than the
+                catalogue holds; for a mistaken rule, or a file that can't be read or speaks of other items. All before
+                the model is loaded.
+        """
+        return self._answer(np.array([_row_of(name, self._data.items) for name in names], dtype=np.int64), request)
+
+    def retriever(self, max_per_code: int | None = None) -> Generative:
+        """The run's model as a retriever over catalogue rows; made once per quota."""
+        if max_per_code not in self._retrievers:
+            from plum.retrieval.beam import Quota  # loads torch: mistakes in a request are told before
+            from plum.stages.retrieving import plum_retriever
+
+            quota = None if max_per_code is None else Quota(depth=1, n=max_per_code)
+            self._retrievers[max_per_code] = plum_retriever(self._config, self._data, quota)
+        return self._retrievers[max_per_code]
+
+    def _answer(self, history: np.ndarray, request: Request) -> Answer:
+        n_items = len(self._data.items)
+        if request.k > n_items:
+            raise PlumError(f"--k {request.k} is more than the catalogue holds", f"{n_items:,} items", "ask for fewer")
+        if request.search == "exact" and request.max_per_code is not None:
+            raise PlumError("exact search knows no quota", None, "leave out --max-per-code, or take --search beam")
+        allowed = _allowed(self._config, self._fields, n_items, request)
+        legal = np.ones(n_items, dtype=bool) if allowed is None else allowed.copy()
+        n_allowed = int(legal.sum())
+        if not request.keep_seen:
+            legal[history] = False
+        titles = [title if isinstance(title, str) else None for title in self._data.items["title"]]
+        ids = self._data.items["item_id"].tolist()
+        found = self._decode(history, request, allowed) if legal.any() else []
+        listed = [Recommended(rank, ids[row], titles[row], score) for rank, (row, score) in enumerate(found, start=1)]
+        n_legal = int(legal.sum())
+        note = None
+        if len(listed) < min(request.k, n_legal):
+            quota = "" if request.max_per_code is None else f", at most {request.max_per_code} with the same first code"
+            note = f"The search found {len(listed):,} of {n_legal:,} legal items{quota}; wider eval.beams find more."
+        elif len(listed) < request.k:
+            note = _why_short(n_allowed, n_allowed - n_legal, ruled=allowed is not None)
+        return Answer([titles[row] or ids[row] for row in history], listed, n_legal, note)
+
+    def _decode(self, history: np.ndarray, request: Request, allowed: np.ndarray | None) -> list[tuple[int, float]]:
+        """Catalogue rows and scores, best first."""
+        retriever, seen = self.retriever(request.max_per_code), None if request.keep_seen else [history]
+        if request.search == "exact":
+            found = retriever.exact([history], request.k, seen, allowed)
+        elif request.search == "sample":
+            found = retriever.sample([history], request.k, seen, allowed, seed=self._config.seed)
+        else:
+            found = retriever.recommend([history], request.k, seen, allowed)
+        pairs = zip(found.items[0].tolist(), found.scores[0].tolist(), strict=True)
+        return [(row, score) for row, score in pairs if row != NO_ITEM]
 
 
-def for_history(config: RunConfig, names: Sequence[str], k: int) -> tuple[list[str], list[Recommended]]:
-    """The top K for a history of item ids or titles, oldest first.
+def _allowed(config: RunConfig, fields: ItemFields, n_items: int, request: Request) -> np.ndarray | None:
+    """The items (N,) that rules and lists of a request leave, or None if it has none."""
+    if request.fields and not request.where:
+        raise PlumError("--fields has no effect without --where", None, "add a rule, such as --where 'price < 20'")
+    if not (request.where or request.allow or request.deny):
+        return None
+    mask = np.ones(n_items, dtype=bool)
+    if request.allow:
+        listed = _listed(fields, request.allow)
+        if not listed.any():  # most likely a mistake; an empty list of what is denied is not
+            raise PlumError(f"{request.allow.name} is empty", "no item id", "list the ids that may come, one a line")
+        mask &= listed
+    if request.deny:
+        mask &= ~_listed(fields, request.deny)
+    if request.fields:
+        source = config.data.source
+        own_name = source.item_columns.get("item_id", "item_id") if isinstance(source, LogsSource) else "item_id"
+        table = read_fields(request.fields, own_name, max_bad_share=config.data.max_bad_share)
+        fields = fields.with_table(table, request.fields.name)
+    for rule in request.where:
+        mask &= fields.mask(rule)
+    return mask
 
-    Raises:
-        PlumError: if a name is no item id and no title, or a title of several items.
-    """
-    data = _read(config)
-    history = np.array([_row_of(name, data.items) for name in names], dtype=np.int64)
-    return _recommend(config, data, history, k)
+
+def _listed(fields: ItemFields, path: Path) -> np.ndarray:
+    """The items (N,) whose ids a file lists."""
+    try:
+        return fields.allow(read_ids(path))
+    except PlumError as error:
+        if path.name in error.what:
+            raise
+        raise PlumError(f"{path.name}: {error.what}", error.found, error.fix) from None
 
 
-def _read(config: RunConfig) -> common.Prepared:
-    """The run's data, after checking that model, Semantic IDs and data are there and belong together."""
-    inputs = [artifacts.ITEMS, artifacts.SPLIT, artifacts.SEMANTIC_IDS, artifacts.QUALITY, artifacts.FINETUNE_MODEL]
-    artifacts.StageRun(config.workdir, "recommend", {}, config.seed, inputs)
-    return common.read_prepared(config.workdir)
-
-
-def _recommend(
-    config: RunConfig, data: common.Prepared, history: np.ndarray, k: int
-) -> tuple[list[str], list[Recommended]]:
-    if k > len(data.items):
-        raise PlumError(f"--k {k} is more than the catalogue holds", f"{len(data.items):,} items", "ask for fewer")
-    found = plum_retriever(config, data).recommend([history], k, [history])
-    titles = [title if isinstance(title, str) else None for title in data.items["title"]]
-    listed = [
-        Recommended(rank, str(data.items["item_id"][item]), titles[item], float(score))
-        for rank, (item, score) in enumerate(zip(found.items[0], found.scores[0], strict=True), start=1)
-        if item != NO_ITEM
-    ]
-    return [titles[row] or str(data.items["item_id"][row]) for row in history], listed
+def _why_short(allowed: int, seen: int, ruled: bool) -> str:
+    """Say in a line how many items could come, ``seen`` of them being left out because they are in the history."""
+    if not ruled:
+        return f"{allowed - seen:,} items of the catalogue are not in the history."
+    satisfied = {0: "No item satisfies", 1: "1 item satisfies"}.get(allowed, f"{allowed:,} items satisfy")
+    return f"{satisfied} the rules" + (f", {seen:,} of them in the history." if seen else ".")
 
 
 def _row_of(name: str, items: pd.DataFrame) -> int:

@@ -1,7 +1,6 @@
 """Beam search against a search that recomputes everything, on tiny models of several architectures."""
 
 import logging
-from functools import cache
 
 import numpy as np
 import pytest
@@ -9,99 +8,51 @@ import torch
 import transformers as hf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tiny_models import (
+    ARCHITECTURES,
+    SHAPE,
+    VOCABULARY,
+    brute_force,
+    catalogue,
+    next_code_logp,
+    pruned,
+    random_prompts,
+    tiny,
+)
 
 from plum.errors import PlumError
 from plum.lm.logits import check_head, check_length, token_logits
-from plum.retrieval.beam import DeviceTrie, beam_search, check_tree_attention
+from plum.retrieval.beam import Quota, Scoring, beam_search, best_places
+from plum.retrieval.constraint import AllCodes, DeviceTrie
+from plum.retrieval.tree import Tree, check_tree_attention
 from plum.sid.codec import Codec
-from plum.sid.table import bucket_rank
 from plum.sid.trie import Trie
 
-VOCABULARY = 80
-WINDOW = 6  # of the architectures with a sliding window; prompts are longer
-SHAPE = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 16,
-    "max_position_embeddings": 40,
-    "bos_token_id": 0,
-    "eos_token_id": 1,
-    "pad_token_id": 2,
-}
-GROUPED = {**SHAPE, "num_key_value_heads": 2, "head_dim": 4}
-GPT2 = {"vocab_size": VOCABULARY, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 40}
-BOTH_KINDS = ["sliding_attention", "full_attention"]
-ARCHITECTURES = {
-    "llama": lambda: hf.LlamaForCausalLM(hf.LlamaConfig(**SHAPE, num_key_value_heads=4)),
-    "qwen3": lambda: hf.Qwen3ForCausalLM(hf.Qwen3Config(**GROUPED)),
-    "gemma3": lambda: hf.Gemma3ForCausalLM(
-        hf.Gemma3TextConfig(**GROUPED, sliding_window=WINDOW, layer_types=BOTH_KINDS)
-    ),
-    "gemma2, soft-capped": lambda: hf.Gemma2ForCausalLM(
-        hf.Gemma2Config(**GROUPED, sliding_window=WINDOW, final_logit_softcapping=0.5)
-    ),
-    "gpt2": lambda: hf.GPT2LMHeadModel(hf.GPT2Config(**GPT2, bos_token_id=0, eos_token_id=1)),
-    "mistral": lambda: hf.MistralForCausalLM(hf.MistralConfig(**GROUPED, sliding_window=None)),
-    "mistral, sliding": lambda: hf.MistralForCausalLM(hf.MistralConfig(**GROUPED, sliding_window=WINDOW)),
-    "phi, biased head": lambda: hf.PhiForCausalLM(hf.PhiConfig(**SHAPE)),
-}
 
-
-@cache
-def tiny(name):
-    torch.manual_seed(0)
-    model = ARCHITECTURES[name]().eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.3)  # far from uniform, so that a wrong context changes the order
-    return model
-
-
-def catalogue(rng, n_items, sizes):
-    """Random Semantic IDs, collisions included, and the codec of shuffled tokens."""
-    codes = np.stack([rng.integers(0, size, n_items) for size in sizes], axis=1)
-    ids = rng.permutation(VOCABULARY)[: sum(sizes)]
-    codec = Codec(tuple(np.split(ids, np.cumsum(sizes)[:-1])))
-    trie = Trie.build(codes, bucket_rank(codes, np.zeros(n_items)))
-    return np.unique(codes, axis=0), codec, DeviceTrie.put(trie, codec, torch.device("cpu"))
-
-
-def random_prompts(rng, n, longest=12):
-    return [rng.integers(0, VOCABULARY, rng.integers(1, longest + 1)) for _ in range(n)]
-
-
-@torch.no_grad()
-def next_code_logp(model, prompt, codes, codec):
-    """Log-probabilities of the next level's codes: whole sequence computed, no cache, no mask, no batch."""
-    level = len(codes)
-    tokens = [*prompt, *(codec.token_ids[i][code] for i, code in enumerate(codes))]
-    logits = model(input_ids=torch.tensor([tokens]), use_cache=False).logits[0, -1].float()
-    return logits[codec.token_ids[level]].log_softmax(-1).numpy()
-
-
-def reference(model, prompt, sids, codec, n_beams, allowed=None):
-    """Plain beam search: (score, Semantic ID) best first, ties to the earlier beam and then the smaller code."""
-    valid = [tuple(sid) for i, sid in enumerate(sids.tolist()) if allowed is None or allowed[i]]
+def reference(model, prompt, codes, codec, n_beams):
+    """Plain beam search over the Semantic IDs of items: (score, Semantic ID) best first, ties by beam, then code."""
+    valid = {tuple(sid) for sid in codes.tolist()}
     beams = [(0.0, ())]
-    for level in range(sids.shape[1]):
+    for level in range(codes.shape[1]):
         grown = []
-        for score, codes in beams:
-            children = sorted({sid[level] for sid in valid if sid[:level] == codes})
-            logp = next_code_logp(model, prompt, codes, codec)
-            grown += [(score + logp[code], (*codes, code)) for code in children]
+        for score, prefix in beams:
+            children = sorted({sid[level] for sid in valid if sid[:level] == prefix})
+            logp = next_code_logp(model, prompt, prefix, codec)
+            grown += [(score + logp[code], (*prefix, code)) for code in children]
         beams = sorted(grown, key=lambda beam: -beam[0])[:n_beams]
     return beams
 
 
-def agree(leaves, scores, expected, sids):
-    """Same scores; same leaves but for the order of scores that rounding may swap."""
+def agree(beams, row, expected):
+    """Same scores; same Semantic IDs but for the order of scores that rounding may swap."""
     n = len(expected)
+    scores = beams.scores[row]
     np.testing.assert_allclose(scores[:n], [score for score, _ in expected], atol=2e-4)
-    assert (leaves[n:] == -1).all()
+    assert (beams.nodes[row, n:] == -1).all()
+    assert (beams.codes[row, n:] == -1).all()
     assert (scores[n:] == -torch.inf).all()
-    found = [tuple(sids[leaf].tolist()) for leaf in leaves[:n]]
+    assert torch.equal(scores, beams.keys[row])
+    found = [tuple(sid) for sid in beams.codes[row, :n].tolist()]
     assert len(set(found)) == n
     by_sid = {sid: score for score, sid in expected}
     gaps = np.abs(np.diff([score for score, _ in expected]))
@@ -116,15 +67,21 @@ def agree(leaves, scores, expected, sids):
 def test_a_beam_as_wide_as_the_catalogue_is_brute_force(name, sizes):
     rng = np.random.default_rng(len(sizes))
     model = tiny(name)
-    sids, codec, trie = catalogue(rng, 30, sizes)
+    codes, codec, trie = catalogue(rng, 30, sizes)
     prompts = [rng.integers(0, VOCABULARY, length) for length in (1, 4, 13)]
-    leaves, scores = beam_search(model, prompts, trie, len(sids))
+    beams = beam_search(model, prompts, trie, len(codes))
     for row, prompt in enumerate(prompts):
-        every = []
-        for sid in sids.tolist():
-            logps = [next_code_logp(model, prompt, sid[:level], codec)[code] for level, code in enumerate(sid)]
-            every.append((sum(logps), tuple(sid)))
-        agree(leaves[row], scores[row], sorted(every, key=lambda item: -item[0]), sids)
+        agree(beams, row, brute_force(model, prompt, codes, codec))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 10_000), name=st.sampled_from(sorted(ARCHITECTURES)))
+def test_over_random_catalogues_a_wide_beam_is_brute_force(seed, name):
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 8, rng.integers(1, 5)).tolist()
+    codes, codec, trie = catalogue(rng, int(rng.integers(1, 25)), sizes)
+    prompt = random_prompts(rng, 1)
+    agree(beam_search(tiny(name), prompt, trie, len(codes)), 0, brute_force(tiny(name), prompt[0], codes, codec))
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
@@ -133,43 +90,63 @@ def test_a_beam_as_wide_as_the_catalogue_is_brute_force(name, sizes):
     name=st.sampled_from(sorted(ARCHITECTURES)),
     n_beams=st.integers(1, 7),
     share=st.sampled_from([None, 0.0, 0.1, 0.5, 0.9]),
+    n_seen=st.integers(0, 5),
 )
-def test_any_beam_width_and_any_mask_equal_a_plain_beam_search(seed, name, n_beams, share):
+def test_any_beam_width_and_any_rule_equal_a_plain_beam_search_over_what_is_legal(seed, name, n_beams, share, n_seen):
     rng = np.random.default_rng(seed)
     model = tiny(name)
     sizes = rng.integers(1, 8, rng.integers(1, 5)).tolist()
-    sids, codec, trie = catalogue(rng, int(rng.integers(1, 25)), sizes)
+    codes, codec, trie = catalogue(rng, int(rng.integers(1, 25)), sizes)
     prompts = random_prompts(rng, 3)
-    allowed = None if share is None else rng.random((3, len(sids))) < share
-    leaves, scores = beam_search(model, prompts, trie, n_beams, None if allowed is None else torch.from_numpy(allowed))
-    assert leaves.shape == scores.shape == (3, n_beams)
+    shared = None if share is None else rng.random(len(codes)) < share
+    masks = [shared, None, shared if seed % 2 else rng.random(len(codes)) < 0.5]
+    seen = [rng.integers(0, len(codes), n_seen) for _ in prompts]
+    counts = {id(mask): trie.prune(mask) for mask in masks if mask is not None}
+    legal = trie.legal([counts.get(id(mask)) for mask in masks], seen)
+    beams = beam_search(model, prompts, trie, n_beams, legal)
+    assert beams.nodes.shape == beams.scores.shape == (3, n_beams)
     for row, prompt in enumerate(prompts):
-        mask = None if allowed is None else allowed[row]
-        expected = reference(model, prompt, sids, codec, n_beams, mask)
-        agree(leaves[row], scores[row], expected, sids)
-        if mask is not None:
-            chosen = leaves[row][leaves[row] >= 0]
-            assert mask[chosen].all()
+        free = np.ones(len(codes), dtype=bool) if masks[row] is None else masks[row].copy()
+        free[seen[row]] = False
+        agree(beams, row, reference(model, prompt, codes[free], codec, n_beams))
 
 
-def test_one_user_without_any_allowed_item_does_not_disturb_another():
+def test_beam_widths_may_differ_by_level():
+    rng = np.random.default_rng(5)
+    codes, codec, trie = catalogue(rng, 40, (6, 5, 4))
+    prompt = random_prompts(rng, 1)
+    widths = [2, 7, 3]
+    beams = beam_search(tiny("qwen3"), prompt, trie, widths)
+    best = reference(tiny("qwen3"), prompt[0], codes[:, :1], codec, 2)
+    codes = codes[np.isin(codes[:, 0], [sid[0] for _, sid in best])]
+    two = reference(tiny("qwen3"), prompt[0], codes[:, :2], codec, 7)
+    codes = np.array([sid for sid in codes.tolist() if tuple(sid[:2]) in {sid for _, sid in two}])
+    agree(beams, 0, reference(tiny("qwen3"), prompt[0], codes, codec, 100)[:3])
+    with pytest.raises(ValueError, match="one or 3 numbers"):
+        beam_search(tiny("qwen3"), prompt, trie, [2, 7])
+
+
+def test_one_user_without_any_legal_item_does_not_disturb_another():
     rng = np.random.default_rng(1)
-    sids, _, trie = catalogue(rng, 20, (4, 4, 4))
+    codes, _, trie = catalogue(rng, 20, (4, 4, 4))
     prompts = random_prompts(rng, 2)
-    allowed = torch.ones(2, len(sids), dtype=torch.bool)
-    allowed[0] = False
-    leaves, scores = beam_search(tiny("llama"), prompts, trie, 5, allowed)
-    assert (leaves[0] == -1).all()
-    assert (scores[0] == -torch.inf).all()
-    alone = beam_search(tiny("llama"), prompts[1:], trie, 5)
-    assert torch.equal(leaves[1], alone[0][0])
+    legal = pruned(trie, [np.zeros(len(codes), dtype=bool), None])
+    for over in ("codes", "legal", "vocabulary"):
+        beams = beam_search(tiny("llama"), prompts, trie, 5, legal, Scoring(over))
+        assert (beams.nodes[0] == -1).all()
+        assert (beams.scores[0] == -torch.inf).all()
+        alone = beam_search(tiny("llama"), prompts[1:], trie, 5, None, Scoring(over))
+        assert torch.equal(beams.nodes[1], alone.nodes[0])
 
 
-def test_nothing_allowed_to_anyone_gives_empty_lists():
-    sids, _, trie = catalogue(np.random.default_rng(1), 20, (4, 4, 4))
-    leaves, scores = beam_search(tiny("llama"), [np.array([5])] * 2, trie, 3, torch.zeros(2, len(sids)).bool())
-    assert leaves.tolist() == [[-1] * 3] * 2
-    assert (scores == -torch.inf).all()
+def test_nothing_legal_for_anyone_gives_empty_lists():
+    codes, _, trie = catalogue(np.random.default_rng(1), 20, (4, 4, 4))
+    nothing = np.zeros(len(codes), dtype=bool)
+    beams = beam_search(tiny("llama"), [np.array([5])] * 2, trie, 3, pruned(trie, [nothing, nothing]))
+    assert beams.nodes.tolist() == [[-1] * 3] * 2
+    assert (beams.scores == -torch.inf).all()
+    beams = beam_search(tiny("llama"), [np.array([5])] * 2, trie, 3, trie.legal([None] * 2, [np.arange(20)] * 2))
+    assert beams.nodes.tolist() == [[-1] * 3] * 2
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma3", "gpt2", "mistral, sliding"])
@@ -179,9 +156,9 @@ def test_batch_mates_change_nothing(name):
     prompts = [rng.integers(0, VOCABULARY, length) for length in (2, 30, 7)]
     together = beam_search(tiny(name), prompts, trie, 6)
     for row, prompt in enumerate(prompts):
-        leaves, scores = beam_search(tiny(name), [prompt], trie, 6)
-        assert torch.equal(leaves[0], together[0][row])
-        torch.testing.assert_close(scores[0], together[1][row], atol=1e-4, rtol=0)
+        alone = beam_search(tiny(name), [prompt], trie, 6)
+        assert torch.equal(alone.nodes[0], together.nodes[row])
+        torch.testing.assert_close(alone.scores[0], together.scores[row], atol=1e-4, rtol=0)
 
 
 def test_equal_scores_come_in_the_order_of_codes():
@@ -190,10 +167,116 @@ def test_equal_scores_come_in_the_order_of_codes():
         model.lm_head.weight.zero_()  # every code equally likely
     codes = np.array([[2, 1], [0, 3], [2, 0], [1, 1], [0, 1]])
     codec = Codec((np.array([9, 8, 7, 6]), np.array([10, 11, 12, 13])))
-    trie = DeviceTrie.put(Trie.build(codes, np.zeros(5)), codec, torch.device("cpu"))
-    leaves, scores = beam_search(model.eval(), [np.array([1, 2])], trie, 4)
-    assert leaves.tolist() == [[0, 1, 2, 3]]
-    np.testing.assert_allclose(scores, np.full((1, 4), 2 * np.log(1 / 4)), rtol=1e-6)
+    trie = DeviceTrie.put(Trie.build(codes, (4, 4)), codec, torch.device("cpu"))
+    beams = beam_search(model.eval(), [np.array([1, 2])], trie, 4)
+    assert beams.codes.tolist() == [[[0, 1], [0, 3], [1, 1], [2, 0]]]
+    assert beams.nodes.tolist() == [[0, 1, 2, 3]]
+    np.testing.assert_allclose(beams.scores, np.full((1, 4), 2 * np.log(1 / 4)), rtol=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), width=st.integers(1, 9), values=st.integers(1, 6))
+def test_the_best_places_are_those_of_a_stable_sort(seed, width, values):
+    rng = np.random.default_rng(seed)
+    keys = rng.integers(0, values, (3, 9)).astype(np.float32)  # ties everywhere
+    keys[rng.random((3, 9)) < 0.2] = -np.inf
+    found, place = best_places(torch.from_numpy(keys), width)
+    order = np.argsort(-keys, axis=1, kind="stable")[:, :width]
+    np.testing.assert_array_equal(found, np.take_along_axis(keys, order, axis=1))
+    finite = found.numpy() > -np.inf
+    np.testing.assert_array_equal(place.numpy()[finite], order[finite])
+
+
+@torch.no_grad()
+def vocabulary_logp(model, prompt, codes, codec):
+    """Log-probability of a whole Semantic ID over the full vocabulary."""
+    tokens = codec.encode(np.array([codes]))[0]
+    logits = model(input_ids=torch.tensor([[*prompt, *tokens]]), use_cache=False).logits[0].float().log_softmax(-1)
+    return sum(float(logits[len(prompt) - 1 + level, token]) for level, token in enumerate(tokens))
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2, soft-capped", "phi, biased head"])
+def test_scores_over_the_vocabulary_and_over_legal_codes(name):
+    rng = np.random.default_rng(2)
+    codes, codec, trie = catalogue(rng, 25, (5, 4, 3))
+    prompt = random_prompts(rng, 1)
+    full = beam_search(tiny(name), prompt, trie, 100, scoring=Scoring("vocabulary"))
+    for sid, score in zip(full.codes[0].tolist(), full.scores[0].tolist(), strict=True):
+        if sid[0] >= 0:
+            assert score == pytest.approx(vocabulary_logp(tiny(name), prompt[0], sid, codec), abs=2e-4)
+    mask = rng.random(25) < 0.5
+    for allowed in (None, mask):
+        legal = None if allowed is None else pruned(trie, [allowed])
+        among = beam_search(tiny(name), prompt, trie, 100, legal, Scoring("legal"))
+        n = len(np.unique(codes if allowed is None else codes[allowed], axis=0))
+        assert (among.nodes[0] >= 0).sum() == n
+        assert float(among.scores[0, :n].exp().sum()) == pytest.approx(1, abs=1e-4)
+
+
+def test_temperature_divides_the_logits():
+    rng = np.random.default_rng(4)
+    _, codec, trie = catalogue(rng, 10, (6,))
+    prompt = random_prompts(rng, 1)
+    found = beam_search(tiny("llama"), prompt, trie, 6, scoring=Scoring("vocabulary", 3.0))
+    logits = tiny("llama")(input_ids=torch.tensor(prompt[0])[None]).logits[0, -1].detach() / 3
+    for sid, score in zip(found.codes[0].tolist(), found.scores[0].tolist(), strict=True):
+        if sid[0] >= 0:
+            assert score == pytest.approx(float(logits.log_softmax(-1)[codec.token_ids[0][sid[0]]]), abs=1e-4)
+    with pytest.raises(ValueError, match="temperature"):
+        beam_search(tiny("llama"), prompt, trie, 6, scoring=Scoring(temperature=0.0))
+
+
+def test_without_a_constraint_every_code_may_follow_every_code():
+    rng = np.random.default_rng(6)
+    _, codec, trie = catalogue(rng, 10, (4, 3, 5))
+    grid = np.stack(np.meshgrid(range(4), range(3), range(5), indexing="ij"), axis=-1).reshape(-1, 3)
+    prompts = random_prompts(rng, 2)
+    free = AllCodes(trie.sizes, trie.token_ids)
+    whole = DeviceTrie.put(Trie.build(grid, (4, 3, 5)), codec, torch.device("cpu"))
+    for widths in (100, 4):
+        found, expected = (beam_search(tiny("llama"), prompts, index, widths) for index in (free, whole))
+        assert torch.equal(found.codes, expected.codes)
+        assert torch.equal(found.nodes, expected.nodes)  # the grid's leaves are numbered as digits
+    with pytest.raises(ValueError, match="rules need a catalogue"):
+        beam_search(tiny("llama"), prompts, free, 4, pruned(trie, [np.ones(10, dtype=bool)] * 2))
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), depth=st.integers(1, 2), n=st.integers(1, 3))
+def test_a_quota_takes_the_best_of_each_prefix(seed, depth, n):
+    rng = np.random.default_rng(seed)
+    codes, codec, trie = catalogue(rng, 40, (4, 3, 5))
+    prompt = random_prompts(rng, 1)
+    beams = beam_search(tiny("llama"), prompt, trie, 100, quota=Quota(depth, n))
+    expected, taken = [], {}
+    for score, sid in brute_force(tiny("llama"), prompt[0], codes, codec):
+        taken[sid[:depth]] = taken.get(sid[:depth], 0) + 1
+        if taken[sid[:depth]] <= n:
+            expected.append((score, sid))
+    found = [tuple(sid) for sid in beams.codes[0].tolist() if sid[0] >= 0]
+    counts = np.unique([sid[:depth] for sid in found], axis=0, return_counts=True)[1]
+    assert counts.max() <= n
+    if depth == 2:  # the quota acts after the last level alone: nothing is lost on the way
+        agree(beams, 0, expected)
+
+
+def test_a_quota_that_means_nothing_is_refused():
+    _, _, trie = catalogue(np.random.default_rng(0), 5, (3, 3))
+    for quota in (Quota(0, 1), Quota(2, 1), Quota(1, 0)):
+        with pytest.raises(ValueError, match="quota"):
+            beam_search(tiny("llama"), [np.array([1])], trie, 2, quota=quota)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3", "gpt2"])
+def test_the_prompts_keys_and_values_are_never_copied(name):
+    tree = Tree(tiny(name), random_prompts(np.random.default_rng(0), 3), depth=3, reserve=8)
+    stores = [layer.keys.untyped_storage().data_ptr() for layer in tree._cache.layers]
+    nothing = torch.empty(3, 4, 0, dtype=torch.long)
+    tree.grow(torch.ones(3, 4, dtype=torch.long), nothing)
+    tree.grow(torch.ones(3, 4, dtype=torch.long), torch.zeros(3, 4, 1, dtype=torch.long))
+    assert stores == [layer.keys.untyped_storage().data_ptr() for layer in tree._cache.layers]
+    tree.grow(torch.ones(3, 1, dtype=torch.long), torch.tensor([[[0, 4]]] * 3))  # beyond what was reserved: still right
+    assert all(layer.keys.shape[2] == tree._width + 9 for layer in tree._cache.layers)
 
 
 def test_a_prompt_beyond_the_models_positions_is_refused_in_words():

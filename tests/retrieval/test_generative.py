@@ -4,6 +4,7 @@ import torch
 import transformers as hf
 
 from plum.errors import PlumError
+from plum.retrieval.beam import Quota, Scoring
 from plum.retrieval.generative import Generative
 from plum.sid.codec import Codec
 from plum.sid.table import SidTable
@@ -124,6 +125,62 @@ def test_the_model_is_left_in_the_mode_it_was_in():
 
 def test_no_users_give_no_lists():
     assert retriever().recommend([], 4, None).items.shape == (0, 4)
+
+
+def test_exact_lists_are_those_of_beams_as_wide_as_the_catalogue():
+    histories = [np.array([1]), np.array([], dtype=np.int64), np.array([7, 6, 5])]
+    seen = [np.array([3]), np.array([], dtype=np.int64), np.array([7, 0, 4])]
+    allowed = [None, np.arange(8) % 2 == 0, np.zeros(8, dtype=bool)]
+    for k in (1, 4, 9):
+        wide = retriever(n_beams=8).recommend(histories, k, seen, allowed)
+        found = retriever(n_beams=1).exact(histories, k, seen, allowed)
+        assert np.array_equal(found.items, wide.items)
+        np.testing.assert_allclose(found.scores, wide.scores, atol=1e-5)
+
+
+def test_exact_lists_end_where_the_effort_is_limited():
+    found = retriever().exact([np.array([1])] * 2, 8, None, max_expansions=1)
+    assert (found.items == -1).all()  # codes of the first level alone prove nothing
+    whole = retriever().exact([np.array([1])], 8, None)
+    assert np.array_equal(retriever().exact([np.array([1])], 8, None, max_expansions=4).items, whole.items)
+
+
+def test_an_exact_search_refuses_a_quota():
+    with pytest.raises(ValueError, match="no quota"):
+        retriever(quota=Quota(1, 1)).exact([np.array([1])], 2, None)
+
+
+def test_a_sample_is_repeated_by_its_seed_whatever_the_batches():
+    histories = [np.array([1]), np.array([1]), np.array([7, 6, 5]), np.array([], dtype=np.int64)] * 5
+    found = retriever().sample(histories, 5, None, seed=3)
+    for settings in ({}, {"batch_size": 7}, {"n_beams": 1, "scoring": Scoring("vocabulary")}):
+        again = retriever(**settings).sample(histories, 5, None, seed=3)
+        assert np.array_equal(again.items, found.items)
+        np.testing.assert_allclose(again.scores, found.scores, atol=1e-4)
+    assert not np.array_equal(retriever().sample(histories, 5, None, seed=4).items, found.items)
+    assert len(np.unique(found.items[[0, 1, 4, 5, 8, 9, 12, 13]], axis=0)) > 1  # one history, other users
+
+
+def test_a_cold_sample_is_the_same_for_every_seed():
+    first, second = (retriever().sample([np.array([1])], 8, None, seed=seed, temperature=1e-6) for seed in (0, 1))
+    assert np.array_equal(first.items, second.items)
+
+
+def test_a_sample_holds_legal_items_those_of_a_semantic_id_together():
+    allowed = np.arange(8) != 4
+    seen = [np.array([3, 7])] * 20
+    found = retriever().sample([np.array([1])] * 20, 8, seen, allowed, temperature=5.0)
+    for row in found.items.tolist():
+        assert sorted(row) == [-1, -1, -1, 0, 1, 2, 5, 6]
+        assert row.index(5) == row.index(2) + 1
+    assert len({row[0] for row in found.items.tolist()}) > 1
+
+
+def test_a_sample_keeps_the_quota():
+    found = retriever(quota=Quota(1, 1)).sample([np.array([1])] * 20, 8, None)
+    for row in found.items.tolist():
+        assert sorted(CODES[row[:3], 0].tolist()) == [0, 1, 2]
+        assert row[3:] == [-1] * 5
 
 
 def test_mistakes_are_named():

@@ -49,10 +49,10 @@ def test_a_given_model_learns_the_semantic_ids_and_recommends(run_copy: Path, tm
     assert all(token in vocabulary for token in wanted)
     assert max(vocabulary[token] for token in wanted) < model.get_input_embeddings().weight.shape[0]
     items = pd.read_parquet(run_copy / "data/items.parquet")["item_id"]
-    past, found = recommend.for_history(config, items[:3].tolist(), 5)
-    assert len(past) == 3
-    assert {item.item_id for item in found} <= set(items[3:])
-    assert len(found) == 5
+    answer = recommend.Recommender(config).for_history(items[:3].tolist(), recommend.Request(k=5))
+    assert len(answer.history) == 3
+    assert {item.item_id for item in answer.items} <= set(items[3:])
+    assert len(answer.items) == 5
 
 
 def test_a_given_model_that_changed_is_pre_trained_again(run_copy: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ RESULTS = (
     "data/split.parquet",
     "features/text.npy",
     "tokenize/semantic_ids.parquet",
+    "tokenize/index.safetensors",
     "tokenize/quality.json",
     "tokenize/rqvae.safetensors",
     "tokenize/train_log.jsonl",

@@ -48,7 +48,10 @@ def metrics(finished_run: Path) -> dict[str, Any]:
     [
         ("data", {"interactions.parquet", "items.parquet", "split.parquet", "summary.json", "truth.safetensors"}),
         ("features", {"text.npy", "topics.npy", "features.json"}),
-        ("tokenize", {"semantic_ids.parquet", "rqvae.safetensors", "quality.json", "train_log.jsonl"}),
+        (
+            "tokenize",
+            {"semantic_ids.parquet", "index.safetensors", "rqvae.safetensors", "quality.json", "train_log.jsonl"},
+        ),
         ("cpt", {"model", "train_log.jsonl", "metrics.json"}),
         ("finetune", {"model", "train_log.jsonl", "metrics.json"}),
         ("dense", {"dense.safetensors", "train_log.jsonl", "metrics.json"}),

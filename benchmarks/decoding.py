@@ -301,7 +301,7 @@ def operations(config: LlamaConfig, n_tokens: int, n_pairs: float) -> float:
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Everything, as one JSON object."""
     users, beams, device = options.users, options.beams, options.device
-    few, many = (2, 3) if options.quick else (5, 15)
+    few, many = (2, 3) if options.quick else (5, 31)
     lookups = lookup(users, beams, many, device)
     return {
         **against_generate(users, beams, few, device),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -94,14 +95,16 @@ class Legal:
         """Which children (B, K, F) of beams ``nodes`` (B, K) exist and lead to a legal item."""
         if self.alive is not None:
             alive = self.alive[level]
-            start = (self.row * alive.shape[1])[:, None, None]
-            exists = exists & alive.reshape(-1)[start + children]
-        if (dead := self.dead[level]) is None:
-            return exists
-        parents, places = dead
-        waste = torch.ones(*nodes.shape, 1, dtype=torch.bool, device=nodes.device)
-        place = torch.where(parents[:, None] == nodes[..., None], places[:, None], children.shape[2])  # (B, K, W)
-        return torch.cat([exists, waste], dim=2).scatter(2, place, False)[..., :-1]
+            if len(alive) == 1:
+                exists = exists & alive[0][children]
+            else:
+                start = (self.row * alive.shape[1])[:, None, None]
+                exists = exists & alive.reshape(-1)[start + children]
+        if (dead := self.dead[level]) is not None:
+            parents, places = dead
+            user, beam, entry = (parents[:, None] == nodes[..., None]).nonzero(as_tuple=True)
+            exists = exists.index_put((user, beam, places[user, entry]), torch.zeros_like(exists[0, 0, 0]))
+        return exists
 
 
 @dataclass(frozen=True)
@@ -212,38 +215,34 @@ class DeviceTrie:
         distinct = {id(rule): rule for rule in pruned}
         numbers = {key: number for number, key in enumerate(distinct)}
         row = torch.tensor([numbers[id(rule)] for rule in pruned], device=self.items.device)
-        ruled = any(rule is not None for rule in pruned)
-        alive = None
-        if ruled:
-            alive = tuple(
-                torch.stack(
-                    [
-                        torch.ones_like(end[1:], dtype=torch.bool) if rule is None else rule.alive[level]
-                        for rule in distinct.values()
-                    ]
-                )
-                for level, end in enumerate(self.item_start)
-            )
-        if seen is None or not any(len(items) for items in seen):
-            return Legal(alive, row, (None,) * len(self.sizes)) if ruled else None
-        counts = None
-        if ruled:
-            whole = torch.arange(self.n_items + 1, dtype=torch.int32, device=row.device)
-            counts = torch.stack([whole if rule is None else rule.counts for rule in distinct.values()])
+        rules = [self._everything if rule is None else rule for rule in distinct.values()]
+        hidden = seen is not None and any(len(items) for items in seen)
+        alive = counts = None
+        if any(rule is not None for rule in pruned):
+            alive = tuple(_stack([rule.alive[level] for rule in rules]) for level in range(len(self.sizes)))
+            counts = _stack([rule.counts for rule in rules]) if hidden else None
+        if seen is None or not hidden:
+            return None if alive is None else Legal(alive, row, (None,) * len(self.sizes))
         places = self._places(seen, counts, row)
         return Legal(alive, row, tuple(self._dead(level, counts, row, places) for level in range(len(self.sizes))))
 
+    @cached_property
+    def _everything(self) -> Pruned:
+        """The index under no rule, for users without one beside users with one."""
+        return self.prune(torch.ones_like(self.items, dtype=torch.bool))
+
     def _places(self, seen: Sequence[np.ndarray], counts: Tensor | None, row: Tensor) -> Tensor:
         """Places (B, W) in SID order of the seen items that were legal, each once, ascending, filled up with N."""
-        unique = [np.unique(items) for items in seen]
-        padded = np.full((len(seen), max(map(len, unique))), -1, dtype=np.int64)
-        for user, items in enumerate(unique):
+        padded = np.full((len(seen), max(map(len, seen))), -1, dtype=np.int64)
+        for user, items in enumerate(seen):
             padded[user, : len(items)] = items
         rows = torch.from_numpy(padded).to(self.items.device)
-        places = self.place_of_item[rows.clamp(min=0)].long()
-        counted = rows >= 0
+        places = torch.where(rows < 0, self.n_items, self.place_of_item[rows.clamp(min=0)].long()).sort(dim=1).values
+        counted = places < self.n_items
+        counted[:, 1:] &= places[:, 1:] > places[:, :-1]
         if counts is not None:  # what the rule leaves out must not be taken off twice
-            counted &= _between(counts, row, places, places + 1) > 0
+            inside = places.clamp(max=self.n_items - 1)
+            counted &= _between(counts, row, inside, inside + 1) > 0
         return torch.where(counted, places, self.n_items).sort(dim=1).values
 
     def _dead(self, level: int, counts: Tensor | None, row: Tensor, places: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -281,6 +280,11 @@ class AllCodes:
             raise ValueError("rules need a catalogue: there are no items without one")
         codes = torch.arange(self.sizes[level], device=nodes.device)
         return Children(nodes[..., None] * self.sizes[level] + codes, None, None)
+
+
+def _stack(tensors: list[Tensor]) -> Tensor:
+    """One row each; a single one is not copied."""
+    return tensors[0][None] if len(tensors) == 1 else torch.stack(tensors)
 
 
 def _between(counts: Tensor, row: Tensor, low: Tensor, high: Tensor) -> Tensor:

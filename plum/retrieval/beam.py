@@ -94,39 +94,58 @@ def beam_search(
         PlumError: if prompt and Semantic ID are longer together than the model takes.
         ValueError: for widths, temperature or quota that mean nothing.
     """
-    n_levels, n_prompts, device = len(index.sizes), len(prompts), model.device
+    n_levels = len(index.sizes)
     scoring = scoring or Scoring()
     kept = _check(widths, n_levels, scoring, quota)
     tree = Tree(model, prompts, depth=n_levels, reserve=sum(kept[:-1]))
-    nodes = torch.zeros(n_prompts, 1, dtype=torch.long, device=device)
-    codes = torch.zeros(n_prompts, 1, 0, dtype=torch.long, device=device)
-    ancestors = torch.zeros(n_prompts, 1, 0, dtype=torch.long, device=device)
-    scores = torch.zeros(n_prompts, 1, device=device)
-    keys, prefixes, n_before = scores, nodes, 0
     hidden = tree.last_hidden[:, None]
+    prefixes = torch.zeros(len(prompts), 1, dtype=torch.long, device=model.device)
+    nothing = prefixes[..., None][..., :0]
+    beams, path = Beams(prefixes, nothing, prefixes.float(), prefixes.float()), nothing
     for level in range(n_levels):
-        children = index.children(level, nodes, legal)
-        grown = scores[..., None] + code_logp(model, hidden, index.token_ids[level], children, scoring)
-        if children.legal is not None:
-            grown = grown.masked_fill(~children.legal, -torch.inf)
-        ranked = grown if perturb is None else perturb(grown, keys)
-        within = prefixes if quota is not None and level >= quota.depth else None
-        keys, place = _choose(ranked.flatten(1), kept[level], ranked.shape[2], within, quota)
-        parents = place // ranked.shape[2]
-        code = place % ranked.shape[2] if children.codes is None else children.codes.flatten(1).gather(1, place)
-        empty = keys == -torch.inf
-        nodes = children.nodes.flatten(1).gather(1, place).long().masked_fill(empty, -1)
-        scores = grown.flatten(1).gather(1, place).masked_fill(empty, -torch.inf)
-        codes = torch.cat([_follow(codes, parents), code[..., None]], dim=2)
-        prefixes = nodes if quota is not None and level + 1 == quota.depth else prefixes.gather(1, parents)
+        children = index.children(level, beams.nodes, legal)
+        logp = code_logp(model, hidden, index.token_ids[level], children, scoring)
+        beams, parents = _grow(
+            beams, children, logp, kept[level], perturb, quota if quota and level >= quota.depth else None, prefixes
+        )
+        prefixes = beams.nodes if quota and level + 1 == quota.depth else prefixes.gather(1, parents)
         if level + 1 < n_levels:
-            ancestors = _follow(ancestors, parents)
-            if level:  # the parents' own slots are the last that were given out
-                own = tree.n_slots - n_before + parents
-                ancestors = torch.cat([ancestors, own[..., None]], dim=2)
-            n_before = parents.shape[1]
-            hidden = tree.grow(index.token_ids[level][code], ancestors)
-    return _fill(Beams(nodes, codes.masked_fill(nodes[..., None] < 0, -1), scores, keys), kept[-1])
+            ancestors = _follow(path, parents)
+            hidden = tree.grow(index.token_ids[level][beams.codes[..., level]], ancestors)
+            own = torch.arange(tree.n_slots - parents.shape[1], tree.n_slots, device=model.device)
+            path = torch.cat([ancestors, own.expand(len(prompts), -1)[..., None]], dim=2)
+    return _fill(beams, kept[-1])
+
+
+def _grow(
+    beams: Beams,
+    children: Children,
+    logp: Tensor,
+    width: int,
+    perturb: Perturb | None,
+    quota: Quota | None,
+    prefixes: Tensor,
+) -> tuple[Beams, Tensor]:
+    """The best ``width`` children of all beams, and the place (B, K') of each one's parent among the beams.
+
+    Args:
+        logp: (B, K, F) log-probabilities of the children's codes.
+        quota: if it holds at this level; then ``prefixes`` (B, K) are those of the beams.
+    """
+    grown = beams.scores[..., None] + logp
+    if children.legal is not None:
+        grown = grown.masked_fill(~children.legal, -torch.inf)
+    ranked = grown if perturb is None else perturb(grown, beams.keys)
+    fan_out = ranked.shape[2]
+    keys, place = _choose(ranked.flatten(1), width, fan_out, prefixes, quota)
+    parents, empty = place // fan_out, keys == -torch.inf
+    code = place % fan_out if children.codes is None else children.codes.flatten(1).gather(1, place)
+    return Beams(
+        children.nodes.flatten(1).gather(1, place).long().masked_fill(empty, -1),
+        torch.cat([_follow(beams.codes, parents), code[..., None]], dim=2),
+        grown.flatten(1).gather(1, place).masked_fill(empty, -torch.inf),
+        keys,
+    ), parents
 
 
 def code_logp(
@@ -163,16 +182,9 @@ def _follow(values: Tensor, parents: Tensor) -> Tensor:
     return values.gather(1, parents[..., None].expand(-1, -1, values.shape[2]))
 
 
-def _choose(
-    keys: Tensor, width: int, fan_out: int, prefixes: Tensor | None, quota: Quota | None
-) -> tuple[Tensor, Tensor]:
-    """The best ``width`` of (B, M) keys in order, and their places; equal keys by place.
-
-    Args:
-        fan_out: children per beam, so that the beam of place p is p // fan_out.
-        prefixes: (B, K) which prefix each beam belongs to, if a quota holds for it.
-    """
-    if prefixes is None or quota is None:
+def _choose(keys: Tensor, width: int, fan_out: int, prefixes: Tensor, quota: Quota | None) -> tuple[Tensor, Tensor]:
+    """The best ``width`` of (B, M) keys in order, and their places; equal keys by place. Place p is of beam p // F."""
+    if quota is None:
         return best_places(keys, min(width, keys.shape[1]))
     ordered, place = keys.sort(dim=1, descending=True, stable=True)
     ordered = ordered.masked_fill(~within_quota(prefixes.gather(1, place // fan_out), quota.n), -torch.inf)
@@ -213,7 +225,7 @@ def _fill(beams: Beams, width: int) -> Beams:
     pad = torch.nn.functional.pad
     return Beams(
         pad(beams.nodes, (0, missing), value=-1),
-        pad(beams.codes, (0, 0, 0, missing), value=-1),
+        pad(beams.codes.masked_fill(beams.nodes[..., None] < 0, -1), (0, 0, 0, missing), value=-1),
         pad(beams.scores, (0, missing), value=-torch.inf),
         pad(beams.keys, (0, missing), value=-torch.inf),
     )

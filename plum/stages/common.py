@@ -132,6 +132,12 @@ def validation_metrics(
     return {name: float(per_user[name].mean()) for name in ("recall@10", "ndcg@10")}
 
 
-def selection(config: EvalConfig) -> dict[str, bool]:
-    """What the choice of weights depends on beside a stage's own configuration, where it is not the default."""
-    return {} if config.filter_seen else {"filter_seen": False}
+def selection(config: EvalConfig, decoder: bool = False) -> dict[str, bool | str]:
+    """What the choice of weights depends on beside a stage's own configuration, where it is not the default.
+
+    Args:
+        config: how retrievers are compared.
+        decoder: whether the stage's model is decoded.
+    """
+    chosen: dict[str, bool | str] = {} if config.filter_seen else {"filter_seen": False}
+    return chosen if config.scores_over == "codes" or not decoder else chosen | {"scores_over": config.scores_over}

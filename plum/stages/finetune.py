@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from transformers import PreTrainedModel
 
 from plum import artifacts, training
 from plum.config import RunConfig
@@ -14,11 +15,24 @@ from plum.lm import documents, examples, vocab
 from plum.lm.examples import Batch
 from plum.lm.logits import check_length
 from plum.lm.train import train
+from plum.retrieval.beam import Scoring
 from plum.retrieval.generative import Generative
 from plum.runtime import seed_everything
+from plum.sid.codec import Codec
+from plum.sid.table import SidTable
 from plum.stages import common
 
 logger = logging.getLogger(__name__)
+
+INPUTS = (
+    artifacts.ITEMS,
+    artifacts.SPLIT,
+    artifacts.SEMANTIC_IDS,
+    artifacts.SID_INDEX,
+    artifacts.QUALITY,
+    artifacts.CPT_MODEL,
+)
+Sample = tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]  # users, histories, targets
 
 
 def run(config: RunConfig, force: bool = False) -> Path:
@@ -27,9 +41,9 @@ def run(config: RunConfig, force: bool = False) -> Path:
     stage = artifacts.StageRun(
         config.workdir,
         artifacts.FINETUNE,
-        settings.model_dump(mode="json") | common.selection(config.eval),
+        settings.model_dump(mode="json") | common.selection(config.eval, decoder=True),
         config.seed,
-        [artifacts.ITEMS, artifacts.SPLIT, artifacts.SEMANTIC_IDS, artifacts.QUALITY, artifacts.CPT_MODEL],
+        list(INPUTS),
     )
     common.warn_outdated(config, artifacts.DATA, artifacts.TOKENIZE, artifacts.CPT)
     if stage.is_complete() and not force:
@@ -59,14 +73,8 @@ def run(config: RunConfig, force: bool = False) -> Path:
             epoch,
         )
 
-    users, histories, targets = _validation_sample(data, settings.validation_users, config.seed)
-
-    def validate() -> dict[str, float]:
-        retriever = Generative(
-            model, table, codec, prefix, settings.max_history, data.popularity, settings.validation_beams
-        )
-        return common.validation_metrics(retriever, histories, targets, config.eval.filter_seen)
-
+    asked = _validation_sample(data, settings.validation_users, config.seed)
+    validate = _validator(config, data, asked, table, model, codec, prefix)
     recipe = common.recipe(settings, examples.n_batches(cut, settings.batch_size), settings.patience)
     with stage.writing(force) as folder:
         state = train(
@@ -84,15 +92,44 @@ def run(config: RunConfig, force: bool = False) -> Path:
             "best_step": state.best_step,
             "steps": state.step,
             "valid_recall@10": state.best_value,
-            "validation_users": len(users),
+            "validation_users": len(asked[0]),
         }
         artifacts.write_json(folder / "metrics.json", metrics)
     return stage.folder
 
 
-def _validation_sample(
-    data: common.Prepared, limit: int, seed: int
-) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
+def _validator(
+    config: RunConfig,
+    data: common.Prepared,
+    asked: Sample,
+    table: SidTable,
+    model: PreTrainedModel,
+    codec: Codec,
+    prefix: np.ndarray,
+) -> Callable[[], dict[str, float]]:
+    """What measures the model after each epoch: decoding as at the end, for fewer users and with fewer beams."""
+    settings = config.finetune
+    _, histories, targets = asked
+    trie = common.read_index(config.workdir, table)
+
+    def validate() -> dict[str, float]:
+        retriever = Generative(
+            model,
+            table,
+            codec,
+            prefix,
+            settings.max_history,
+            data.popularity,
+            settings.validation_beams,
+            trie=trie,
+            scoring=Scoring(config.eval.scores_over),
+        )
+        return common.validation_metrics(retriever, histories, targets, config.eval.filter_seen)
+
+    return validate
+
+
+def _validation_sample(data: common.Prepared, limit: int, seed: int) -> Sample:
     users, histories, targets = data.histories.questions("valid")
     chosen = np.arange(len(users))
     if len(users) > limit:

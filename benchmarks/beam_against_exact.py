@@ -37,6 +37,7 @@ def measure(workdir: Path, n_users: int) -> dict[str, Any]:
         return float(np.mean([np.isin(wanted, found).mean() for found, wanted in zip(items, targets, strict=True)]))
 
     retriever = plum_retriever(config, data)
+    retriever.exact(histories[:3], K, histories[:3])  # what is set up at the first call is not counted
     start = time.perf_counter()
     exact = retriever.exact(histories, K, histories).items
     rows: dict[str, Any] = {"exact": {"ms_per_user": _ms(start, len(places)), "recall@10": recall(exact)}}

@@ -19,7 +19,12 @@ def token_logits(model: PreTrainedModel, hidden: Tensor, token_ids: Tensor | Non
         weight = weight[token_ids]
         bias = bias[token_ids] if bias is not None else None
     logits = torch.nn.functional.linear(hidden, weight, bias).float()
-    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    config = model.config.get_text_config()
+    if factor := getattr(config, "logit_scale", None):  # Cohere
+        logits = logits * factor
+    if divisor := getattr(config, "logits_scaling", None):  # Granite
+        logits = logits / divisor
+    cap = getattr(config, "final_logit_softcapping", None)  # Gemma 2
     return torch.tanh(logits / cap) * cap if cap else logits
 
 
@@ -54,12 +59,18 @@ def check_head(model: PreTrainedModel) -> None:
     was_training = model.training
     model.eval()
     base: Any = model.base_model
-    expected = model(input_ids=tokens, use_cache=False).logits.float()
-    found = token_logits(model, base(input_ids=tokens, use_cache=False).last_hidden_state)
+    try:
+        expected = model(input_ids=tokens, use_cache=False).logits.float()
+        found = token_logits(model, base(input_ids=tokens, use_cache=False).last_hidden_state)
+        close = 1e-3 if model.dtype == torch.float32 else 2e-2
+        same = torch.allclose(expected, found, atol=close, rtol=close)
+        reason = f"logits differ by up to {(expected - found).abs().max().item():.3g}"
+    except Exception as error:  # an architecture of another kind raises whatever it raises
+        same, reason = False, f"{type(error).__name__}: {error}".splitlines()[0]
     model.train(was_training)
-    if not torch.allclose(expected, found, atol=1e-3, rtol=1e-3):
+    if not same:
         raise PlumError(
             f"the output head of {type(model).__name__} does more than a matrix product",
-            f"logits differ by up to {(expected - found).abs().max().item():.3g}",
+            reason,
             "use a decoder-only model with a plain output head (Llama, Qwen, Gemma, GPT-2, Mistral ...)",
         )

@@ -1,4 +1,4 @@
-"""Constrained beam search over Semantic IDs: catalogue items only, the prompt computed once, nothing copied.
+"""Constrained beam search over Semantic IDs: catalogue items only, the prompt computed once, its cache never copied.
 
 All beams of a user grow side by side behind one cached prompt (``plum.retrieval.tree``), into what the index allows
 (``plum.retrieval.constraint``). Logits are computed for the current level's codes alone. docs/decoding.md states what a
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -32,10 +32,19 @@ class Scoring:
         over: what probabilities sum to one over. ``codes``: all codes of the level, in the catalogue or not.
             ``legal``: the codes that the user may get after this prefix. ``vocabulary``: all of the model's tokens.
         temperature: logits are divided by it.
+
+    Raises:
+        ValueError: for anything else, or a temperature that is not above 0.
     """
 
     over: Normalisation = "codes"
     temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.over not in get_args(Normalisation):
+            raise ValueError(f"probabilities are over {', '.join(get_args(Normalisation))}, found {self.over!r}")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be above 0, found {self.temperature}")
 
 
 @dataclass(frozen=True)
@@ -86,18 +95,20 @@ def beam_search(
         widths: beams kept, the same after every level or one number per level. The last is K.
         legal: the items each user may get, from ``DeviceTrie.legal``; None for all.
         scoring: by default probabilities over the level's codes.
-        quota: on the Semantic IDs returned; also on the beams, so that other prefixes take the places.
+        quota: on the Semantic IDs returned. Between the levels, prefixes share the beams evenly first, so that each is
+            searched about equally well; what beams they leave go to the best others.
         perturb: from scores of children (B, K, F) and keys of their beams (B, K) to keys of the children (B, K, F);
             beams are kept by key (see ``plum.retrieval.sampling``).
 
     Raises:
         PlumError: if prompt and Semantic ID are longer together than the model takes.
-        ValueError: for widths, temperature or quota that mean nothing.
+        ValueError: for widths or a quota that mean nothing.
     """
     n_levels = len(index.sizes)
     scoring = scoring or Scoring()
-    kept = _check(widths, n_levels, scoring, quota)
-    tree = Tree(model, prompts, depth=n_levels, reserve=sum(kept[:-1]))
+    kept = _check(widths, n_levels, quota)
+    possible = [min(width, n) for width, n in zip(kept, index.n_nodes, strict=True)]
+    tree = Tree(model, prompts, depth=n_levels - 1, reserve=sum(possible[:-1]))
     hidden = tree.last_hidden[:, None]
     prefixes = torch.zeros(len(prompts), 1, dtype=torch.long, device=model.device)
     nothing = prefixes[..., None][..., :0]
@@ -105,9 +116,8 @@ def beam_search(
     for level in range(n_levels):
         children = index.children(level, beams.nodes, legal)
         logp = code_logp(model, hidden, index.token_ids[level], children, scoring)
-        beams, parents = _grow(
-            beams, children, logp, kept[level], perturb, quota if quota and level >= quota.depth else None, prefixes
-        )
+        holds = quota if quota and level >= quota.depth else None
+        beams, parents = _grow(beams, children, logp, kept[level], perturb, holds, prefixes, level == n_levels - 1)
         prefixes = beams.nodes if quota and level + 1 == quota.depth else prefixes.gather(1, parents)
         if level + 1 < n_levels:
             ancestors = _follow(path, parents)
@@ -125,19 +135,21 @@ def _grow(
     perturb: Perturb | None,
     quota: Quota | None,
     prefixes: Tensor,
+    is_last: bool,
 ) -> tuple[Beams, Tensor]:
     """The best ``width`` children of all beams, and the place (B, K') of each one's parent among the beams.
 
     Args:
         logp: (B, K, F) log-probabilities of the children's codes.
         quota: if it holds at this level; then ``prefixes`` (B, K) are those of the beams.
+        is_last: whether the children are whole Semantic IDs.
     """
     grown = beams.scores[..., None] + logp
     if children.legal is not None:
         grown = grown.masked_fill(~children.legal, -torch.inf)
     ranked = grown if perturb is None else perturb(grown, beams.keys)
     fan_out = ranked.shape[2]
-    keys, place = _choose(ranked.flatten(1), width, fan_out, prefixes, quota)
+    keys, place = _choose(ranked.flatten(1), width, fan_out, prefixes, quota, is_last)
     parents, empty = place // fan_out, keys == -torch.inf
     code = place % fan_out if children.codes is None else children.codes.flatten(1).gather(1, place)
     return Beams(
@@ -166,12 +178,10 @@ def code_logp(
     return logits - total
 
 
-def _check(widths: int | Sequence[int], n_levels: int, scoring: Scoring, quota: Quota | None) -> list[int]:
+def _check(widths: int | Sequence[int], n_levels: int, quota: Quota | None) -> list[int]:
     kept = [widths] * n_levels if isinstance(widths, int) else list(widths)
     if len(kept) != n_levels or min(kept) < 1:
         raise ValueError(f"beam widths must be one or {n_levels} numbers of at least 1, found {widths}")
-    if not scoring.temperature > 0:
-        raise ValueError(f"temperature must be above 0, found {scoring.temperature}")
     if quota is not None and not (1 <= quota.depth < n_levels and quota.n >= 1):
         raise ValueError(f"a quota needs a depth of 1 to {n_levels - 1} and n of at least 1, found {quota}")
     return kept
@@ -182,14 +192,30 @@ def _follow(values: Tensor, parents: Tensor) -> Tensor:
     return values.gather(1, parents[..., None].expand(-1, -1, values.shape[2]))
 
 
-def _choose(keys: Tensor, width: int, fan_out: int, prefixes: Tensor, quota: Quota | None) -> tuple[Tensor, Tensor]:
+def _choose(
+    keys: Tensor, width: int, fan_out: int, prefixes: Tensor, quota: Quota | None, is_last: bool
+) -> tuple[Tensor, Tensor]:
     """The best ``width`` of (B, M) keys in order, and their places; equal keys by place. Place p is of beam p // F."""
     if quota is None:
         return best_places(keys, min(width, keys.shape[1]))
     ordered, place = keys.sort(dim=1, descending=True, stable=True)
-    ordered = ordered.masked_fill(~within_quota(prefixes.gather(1, place // fan_out), quota.n), -torch.inf)
-    chosen, rank = best_places(ordered, min(width, keys.shape[1]))
+    groups = prefixes.gather(1, place // fan_out)
+    if is_last:
+        ordered = ordered.masked_fill(~within_quota(groups, quota.n), -torch.inf)
+        chosen, rank = best_places(ordered, min(width, keys.shape[1]))
+    else:
+        living = ordered > -torch.inf
+        share = (width // _distinct(groups, living)).clamp(min=quota.n)[:, None]
+        first = living & within_quota(groups, share)
+        rank = first.byte().argsort(dim=1, descending=True, stable=True)[:, :width].sort(dim=1).values
+        chosen = ordered.gather(1, rank)
     return chosen, place.gather(1, rank)
+
+
+def _distinct(groups: Tensor, counted: Tensor) -> Tensor:
+    """How many different groups (B,) the counted ones of (B, M) are of; at least 1."""
+    ordered = groups.masked_fill(~counted, -1).sort(dim=1).values
+    return ((ordered[:, 1:] != ordered[:, :-1]).sum(1) + (ordered[:, 0] >= 0)).clamp(min=1)
 
 
 def best_places(keys: Tensor, width: int) -> tuple[Tensor, Tensor]:
@@ -209,8 +235,8 @@ def best_places(keys: Tensor, width: int) -> tuple[Tensor, Tensor]:
     return values, place.gather(1, order)
 
 
-def within_quota(groups: Tensor, n: int) -> Tensor:
-    """Which of (B, M) entries are among the first ``n`` of their group in their row."""
+def within_quota(groups: Tensor, n: int | Tensor) -> Tensor:
+    """Which of (B, M) entries are among the first ``n`` of their group in their row; ``n`` may be (B, 1)."""
     ordered, place = groups.sort(dim=1, stable=True)
     numbers = torch.arange(groups.shape[1], device=groups.device)
     starts = torch.ones_like(ordered, dtype=torch.bool)

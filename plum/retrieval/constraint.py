@@ -7,6 +7,8 @@ legal item. A rule costs a few passes over the catalogue, a step one look-up per
 
 from __future__ import annotations
 
+import itertools
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -50,6 +52,11 @@ class Index(Protocol):
     @property
     def token_ids(self) -> tuple[Tensor, ...]:
         """Per level the model's tokens (C,) of the codes."""
+        ...
+
+    @property
+    def n_nodes(self) -> tuple[int, ...]:
+        """Nodes that each level leads to."""
         ...
 
     def children(self, level: int, nodes: Tensor, legal: Legal | None) -> Children:
@@ -170,6 +177,11 @@ class DeviceTrie:
         """N, items of the catalogue."""
         return len(self.items)
 
+    @property
+    def n_nodes(self) -> tuple[int, ...]:
+        """Prefixes of 1, 2, ... L codes in the catalogue."""
+        return tuple(len(codes) for codes in self.child_code)
+
     def children(self, level: int, nodes: Tensor, legal: Legal | None) -> Children:
         """Children in the catalogue; with ``legal`` those alone that lead to an item the user may get."""
         table, parents = self.tables[level], nodes.clamp(min=0)
@@ -194,6 +206,8 @@ class DeviceTrie:
         Raises:
             ValueError: for a mask that is not (N,) bool.
         """
+        if isinstance(mask, np.ndarray) and not mask.flags.writeable:
+            mask = mask.copy()  # torch warns of what it may not write to, though nothing is written
         mask = torch.as_tensor(mask).to(self.items.device)
         if mask.shape != (self.n_items,) or mask.dtype != torch.bool:
             raise ValueError(f"a mask must be ({self.n_items},) bool, found {tuple(mask.shape)} {mask.dtype}")
@@ -273,6 +287,11 @@ class AllCodes:
 
     sizes: tuple[int, ...]
     token_ids: tuple[Tensor, ...]
+
+    @property
+    def n_nodes(self) -> tuple[int, ...]:
+        """Sequences of 1, 2, ... L codes."""
+        return tuple(itertools.accumulate(self.sizes, operator.mul))
 
     def children(self, level: int, nodes: Tensor, legal: Legal | None) -> Children:
         """All codes of the level; ``legal`` must be None."""

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from plum.lm.examples import IGNORED, Window
-from plum.retrieval.index import exact_search
 from plum.retrieval.interface import NO_ITEM, Recommendations
+from plum.retrieval.nearest import largest_products
 
 
 class DenseBatch(NamedTuple):
@@ -123,7 +123,7 @@ class Dense:
 
         An empty history gives an empty list: there is nothing to rank by.
         """
-        found = exact_search(self._model.item_vectors().detach().cpu().numpy(), self.vectors(histories), k, seen)
+        found = largest_products(self._model.item_vectors().detach().cpu().numpy(), self.vectors(histories), k, seen)
         empty = np.array([len(history) == 0 for history in histories], dtype=bool)
         found.items[empty], found.scores[empty] = NO_ITEM, -np.inf
         return found

@@ -99,7 +99,7 @@ class _Search:
         reserve: int,
     ) -> None:
         self._model, self._index, self._legal, self._scoring = model, index, legal, scoring
-        self._tree = Tree(model, [prompt], depth=len(index.sizes), reserve=reserve)
+        self._tree = Tree(model, [prompt], depth=len(index.sizes) - 1, reserve=reserve)
 
     def expand(self, prefixes: _Pool, at_least: float) -> _Pool:
         """Legal children of M prefixes, of any depths, that score ``at_least``. All of them take one forward pass."""
@@ -170,10 +170,10 @@ def exact_search(
 
     Raises:
         PlumError: if prompt and Semantic ID are longer together than the model takes.
-        ValueError: for numbers below 1 or a temperature that is not above 0.
+        ValueError: for numbers below 1.
     """
     scoring = scoring or Scoring()
-    _check(k, batch, max_expansions, scoring)
+    _check(k, batch, max_expansions)
     pools, expanded, proven = [], [], []
     for user, prompt in enumerate(prompts):
         search = _Search(model, prompt, index, None if legal is None else legal.user(user), scoring, 4 * batch)
@@ -201,12 +201,10 @@ def _best_first(search: _Search, pool: _Pool, k: int, batch: int, max_expansions
         n_expanded += len(chosen)
 
 
-def _check(k: int, batch: int, max_expansions: int | None, scoring: Scoring) -> None:
+def _check(k: int, batch: int, max_expansions: int | None) -> None:
     for name, value in (("k", k), ("batch", batch), ("max_expansions", max_expansions)):
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, found {value}")
-    if not scoring.temperature > 0:
-        raise ValueError(f"temperature must be above 0, found {scoring.temperature}")
 
 
 def _beams(pools: Sequence[_Pool], k: int, n_levels: int, device: torch.device) -> Beams:

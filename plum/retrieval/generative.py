@@ -8,6 +8,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from plum import runtime
+from plum.lm.logits import check_head
 from plum.retrieval.beam import Beams, Quota, Scoring, beam_search
 from plum.retrieval.constraint import DeviceTrie, Legal, Pruned
 from plum.retrieval.exact import exact_search
@@ -42,7 +43,8 @@ class Generative:
         quota: at most so many items that share their first codes.
 
     Raises:
-        PlumError: for a model whose beams cannot be decoded side by side, an empty catalogue, or a trie of other codes.
+        PlumError: for a model whose beams cannot be decoded side by side or whose head does what we don't know of, an
+            empty catalogue, or a trie of other codes.
         ValueError: if ``max_history`` is below 1.
     """
 
@@ -64,7 +66,12 @@ class Generative:
     ) -> None:
         if max_history < 1:
             raise ValueError(f"max_history must be at least 1, found {max_history}")
+        check_head(model)
         check_tree_attention(model)
+        if trie is None:
+            trie = Trie.build(table.codes, table.sizes, bucket_rank(table.codes, popularity))
+        else:
+            trie.verify(table.codes)
         self._model = model
         self._item_tokens = codec.encode(table.codes)
         self._codes = table.codes
@@ -72,7 +79,7 @@ class Generative:
         self._max_history = max_history
         self._n_beams = n_beams
         self._batch_size = batch_size
-        self._trie = trie or Trie.build(table.codes, table.sizes, bucket_rank(table.codes, popularity))
+        self._trie = trie
         self._index = DeviceTrie.put(self._trie, codec, model.device)
         self._scoring = scoring or Scoring()
         self._quota = quota
@@ -198,32 +205,37 @@ class Generative:
         scores = np.full((len(histories), k), -np.inf, dtype=np.float32)
         # Users with histories of like length together: less padding.
         order = np.argsort([len(history) for history in histories], kind="stable")
-        pruned: dict[int, Pruned] = {}
+        pruned: dict[int, tuple[np.ndarray, Pruned]] = {}
         was_training = self._model.training
         self._model.eval()
         try:
             with runtime.progress() as bar:
                 for start in bar.track(range(0, len(order), self._batch_size), description="decoding"):
                     rows = order[start : start + self._batch_size]
-                    pruned = self._prune([masks[row] for row in rows], pruned)
+                    rules = [masks[row] for row in rows]  # once: a sequence may make them as it is asked
+                    pruned = self._prune(rules, pruned)
                     hidden = [seen[row] for row in rows] if seen is not None else None
-                    legal = self._index.legal([pruned.get(id(masks[row])) for row in rows], hidden)
+                    legal = self._index.legal([None if rule is None else pruned[id(rule)][1] for rule in rules], hidden)
                     beams = search(rows, [self.prompt(histories[row]) for row in rows], legal, k)
-                    for row, found, key in zip(rows, beams.nodes.cpu().numpy(), beams.keys.cpu().numpy(), strict=True):
-                        chosen, places = self._items_of(found, masks[row], None if seen is None else seen[row])
+                    lists = zip(rows, rules, beams.nodes.cpu().numpy(), beams.keys.cpu().numpy(), strict=True)
+                    for row, rule, found, key in lists:
+                        chosen, places = self._items_of(found, rule, None if seen is None else seen[row])
                         items[row, : len(chosen[:k])] = chosen[:k]
                         scores[row, : len(chosen[:k])] = key[places[:k]]
         finally:
             self._model.train(was_training)
         return Recommendations(items, scores)
 
-    def _prune(self, masks: Sequence[np.ndarray | None], before: dict[int, Pruned]) -> dict[int, Pruned]:
-        """The batch's masks, pruned, by identity.
+    def _prune(
+        self, masks: Sequence[np.ndarray | None], before: dict[int, tuple[np.ndarray, Pruned]]
+    ) -> dict[int, tuple[np.ndarray, Pruned]]:
+        """The batch's masks and what they leave of the index, by identity.
 
-        Those of the batch ``before`` are dropped: masks of many users would not fit into memory together.
+        Those of the batch ``before`` are dropped: masks of many users would not fit into memory together. A mask is
+        kept as long as its identity is the key, or another mask could be given the same one.
         """
         wanted = {id(mask): mask for mask in masks if mask is not None}
-        return {key: before[key] if key in before else self._index.prune(mask) for key, mask in wanted.items()}
+        return {key: before.get(key) or (mask, self._index.prune(mask)) for key, mask in wanted.items()}
 
     def _check(
         self, histories: Sequence[np.ndarray], k: int, seen: Sequence[np.ndarray] | None, allowed: Masks | None

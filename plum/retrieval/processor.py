@@ -28,7 +28,8 @@ class SidLogitsProcessor(LogitsProcessor):
 
     Every step writes a mask as large as the logits, (rows, V), beside the logits of all V tokens that ``generate`` asks
     the model for; the beam search of this project does neither. The index is walked from the root at every step, so
-    rows may change places between steps. The device is waited for at the first step alone.
+    rows may change places between steps. The device is waited for at the first step, and at steps where the items a
+    user has seen are all that a code leads to.
 
     What ``generate`` does with it:
 

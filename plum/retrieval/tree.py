@@ -1,7 +1,8 @@
 """Tree attention: tokens that grow behind a batch of prompts, each seeing its prompt and its own ancestors.
 
 The prompts run through the model once. Grown tokens of all beams stand side by side behind them, in any shape of tree;
-a 4-D attention mask and explicit positions say what each sees. Nothing is copied or reordered when beams change places.
+a 4-D attention mask and explicit positions say what each sees. The cache is neither copied nor reordered when beams
+change places. (Attention itself may repeat keys and values of grouped heads, as transformers does under any mask.)
 """
 
 from __future__ import annotations
@@ -67,11 +68,12 @@ class Tree:
     Args:
         model: decoder-only, in evaluation mode.
         prompts: B arrays of token ids, none empty.
-        depth: tokens on the longest path that will grow.
+        depth: tokens on the longest path that will grow. A Semantic ID's last code is chosen, never fed: L - 1.
         reserve: tokens per user to make room for at once; more may come, at the cost of a copy.
 
     Raises:
-        PlumError: if prompt and path are longer together than the model takes.
+        PlumError: if prompt and path are longer together than the model takes, or a sliding window is narrower than the
+            path.
     """
 
     def __init__(self, model: PreTrainedModel, prompts: Sequence[np.ndarray], depth: int, reserve: int = 0) -> None:
@@ -82,6 +84,13 @@ class Tree:
         layers = model.config.get_text_config().num_hidden_layers
         self._cache = Cache(layers=[_GrowingLayer(reserve) for _ in range(layers)])
         self._kinds = _kinds_of_layers(model)
+        narrow = [window for window in self._kinds.values() if window is not None and window < depth]
+        if narrow:
+            raise PlumError(
+                f"a sliding window of {type(model).__name__} is narrower than a Semantic ID",
+                f"{min(narrow)} tokens, {depth + 1} codes",
+                "use a model with a wider window, or Semantic IDs of fewer levels",
+            )
         self.n_slots = 0
         self.last_hidden = self._prefill(prompts)
 
@@ -151,10 +160,12 @@ def _kinds_of_layers(model: PreTrainedModel) -> dict[str, int | None]:
     window: Any = getattr(config, "sliding_window", None)
     default = ["full_attention" if window is None else "sliding_attention"]
     kinds = set(getattr(config, "layer_types", None) or default)
+    if "local" in (getattr(config, "attention_layers", None) or []):  # GPT-Neo: its windows count cache slots
+        kinds.add("local_attention")
     if unknown := kinds - {"full_attention", "sliding_attention"}:
         raise PlumError(
-            f"{type(model).__name__} has layers that beams cannot share a prompt in",
-            ", ".join(sorted(unknown)),
+            f"beams cannot be decoded side by side with {type(model).__name__}",
+            f"layers of kind {', '.join(sorted(unknown))}",
             "use a model with full or sliding-window attention only",
         )
     return {kind: window if kind == "sliding_attention" else None for kind in sorted(kinds)}
@@ -187,12 +198,16 @@ def check_tree_attention(model: PreTrainedModel) -> None:
         expected = torch.stack([row.last_hidden_state[0, -1] for row in rows]).reshape(found.shape)
         difference = float((found - expected).abs().max() / expected.abs().max())
         reason = f"hidden states differ by {difference:.2g} of their size"
+    except PlumError:
+        raise
     except Exception as error:  # an architecture of another kind raises whatever it raises
         difference, reason = float("inf"), f"{type(error).__name__}: {error}"
-    model.train(was_training)
+    finally:
+        model.train(was_training)
     if not difference < (1e-3 if model.dtype == torch.float32 else 5e-2):
         raise PlumError(
             f"beams cannot be decoded side by side with {type(model).__name__}",
             reason.splitlines()[0],
-            "use a decoder-only model with an attention cache (Llama, Qwen, Gemma, GPT-2, Mistral ...)",
+            "use a decoder-only model with an attention cache (Llama, Qwen, Gemma, GPT-2, Mistral ...), loaded with "
+            'attn_implementation="sdpa" or "eager"',
         )

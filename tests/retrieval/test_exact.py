@@ -251,4 +251,4 @@ def test_mistakes_are_named():
     with pytest.raises(ValueError, match="temperature"):
         exact_search(tiny("llama"), [np.array([1])], trie, 2, scoring=Scoring(temperature=0.0))
     with pytest.raises(PlumError, match="too long"):
-        exact_search(tiny("gpt2"), [np.ones(39, dtype=np.int64)], trie, 2)
+        exact_search(tiny("gpt2"), [np.ones(40, dtype=np.int64)], trie, 2)

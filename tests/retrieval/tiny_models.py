@@ -42,6 +42,12 @@ ARCHITECTURES = {
     "gpt2": lambda: hf.GPT2LMHeadModel(hf.GPT2Config(**GPT2, bos_token_id=0, eos_token_id=1)),
     "mistral": lambda: hf.MistralForCausalLM(hf.MistralConfig(**GROUPED, sliding_window=None)),
     "mistral, sliding": lambda: hf.MistralForCausalLM(hf.MistralConfig(**GROUPED, sliding_window=WINDOW)),
+    "cohere, scaled logits": lambda: hf.CohereForCausalLM(
+        hf.CohereConfig(**SHAPE, num_key_value_heads=2, logit_scale=0.25)
+    ),
+    "granite, scaled logits": lambda: hf.GraniteForCausalLM(
+        hf.GraniteConfig(**SHAPE, num_key_value_heads=2, logits_scaling=4.0)
+    ),
     "phi, biased head": lambda: hf.PhiForCausalLM(hf.PhiConfig(**SHAPE)),
 }
 OTHER_HEADS = {

@@ -9,7 +9,9 @@ import numpy as np
 from plum.retrieval.interface import NO_ITEM, Recommendations, flatten, top_k
 
 
-def exact_search(items: np.ndarray, queries: np.ndarray, k: int, seen: Sequence[np.ndarray] | None) -> Recommendations:
+def largest_products(
+    items: np.ndarray, queries: np.ndarray, k: int, seen: Sequence[np.ndarray] | None
+) -> Recommendations:
     """The K items of largest inner product for each query, by a flat faiss index.
 
     Args:

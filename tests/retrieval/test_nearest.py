@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plum.retrieval.index import exact_search
+from plum.retrieval.nearest import largest_products
 
 
 def brute_force(items, queries, k, seen):
@@ -23,7 +23,7 @@ def test_it_is_brute_force_with_seen_items_and_ties(seed, with_seen):
     items = rng.integers(-1, 2, (n, d)).astype(np.float32)  # whole numbers: plenty of exact ties
     queries = rng.integers(-1, 2, (u, d)).astype(np.float32)
     seen = [rng.integers(0, n, rng.integers(0, n + 1)) for _ in range(u)] if with_seen else None
-    found = exact_search(items, queries, k, seen)
+    found = largest_products(items, queries, k, seen)
     assert found.items.shape == (u, k)
     for user, expected in enumerate(brute_force(items, queries, k, seen)):
         rows = [row for row, _ in expected]
@@ -35,14 +35,14 @@ def test_it_is_brute_force_with_seen_items_and_ties(seed, with_seen):
 def test_ties_at_the_border_of_what_faiss_returns_go_to_the_lower_rows():
     items = np.ones((30, 2), np.float32)
     items[20] = 2.0
-    found = exact_search(items, np.ones((1, 2), np.float32), 3, [np.array([0])])
+    found = largest_products(items, np.ones((1, 2), np.float32), 3, [np.array([0])])
     assert found.items.tolist() == [[20, 1, 2]]
 
 
 def test_no_queries_give_no_lists():
-    assert exact_search(np.ones((3, 2), np.float32), np.zeros((0, 2), np.float32), 5, None).items.shape == (0, 5)
+    assert largest_products(np.ones((3, 2), np.float32), np.zeros((0, 2), np.float32), 5, None).items.shape == (0, 5)
 
 
 def test_seen_rows_outside_the_catalogue_are_refused():
     with pytest.raises(ValueError, match=r"0\.\.2"):
-        exact_search(np.ones((3, 2), np.float32), np.ones((1, 2), np.float32), 1, [np.array([3])])
+        largest_products(np.ones((3, 2), np.float32), np.ones((1, 2), np.float32), 1, [np.array([3])])

@@ -254,9 +254,10 @@ def recommend(
         answer = recommender.for_history(history or [], request)
     if json:
         listed = [item.__dict__ for item in answer.items]
-        _print_json({"history": answer.history, "legal_items": answer.legal_items, "recommendations": listed})
+        counts = {"history": answer.history, "legal_items": answer.legal_items, "note": answer.note}
+        _print_json({**counts, "recommendations": listed})
     else:
-        _show_answer(answer)
+        _show_answer(answer, "score + noise" if search == "sample" else "score")
         if loaded.data.source.kind == "synthetic":
             _console().print(SYNTHETIC)
 
@@ -315,13 +316,18 @@ def _show_results(config: RunConfig) -> None:
     console.print(f"Report: {config.workdir / artifacts.REPORT}", soft_wrap=True)
 
 
-def _show_answer(answer: Answer) -> None:
-    """The recommendations as a table, and why it is shorter than asked for."""
+def _show_answer(answer: Answer, score: str) -> None:
+    """The recommendations as a table, and why it is shorter than asked for.
+
+    Args:
+        answer: what was found.
+        score: what the list is ordered by.
+    """
     from rich.table import Table
     from rich.text import Text
 
     title = Text(f"after {', '.join(answer.history[-3:])}")  # as Text: "[red]" in a title is no markup
-    table = Table("", "item", "title", "score", title=title, title_justify="left")
+    table = Table("", "item", "title", score, title=title, title_justify="left")
     for item in answer.items:
         table.add_row(str(item.rank), Text(item.item_id), Text(item.title or ""), f"{item.score:.3f}")
     if answer.items:

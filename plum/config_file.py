@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
 
 import yaml
 from pydantic import ValidationError
@@ -43,7 +44,7 @@ def validate(values: Mapping[str, Any], where: str) -> RunConfig:
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
-        mistakes = [_mistake(entry) for entry in error.errors()]
+        mistakes = [_mistake(entry) for entry in _collapsed(error.errors())]
         raise PlumError(
             f"{where}: {len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''} in the configuration",
             "\n    " + "\n    ".join(mistakes),
@@ -99,6 +100,52 @@ def _apply(values: dict[str, Any], setting: str) -> None:
             raise PlumError(f"--set {key}: {parent} is a value, not a section", repr(child), "shorten the key")
         node = child
     node[last] = value
+
+
+def _collapsed(entries: Sequence[Any]) -> list[Any]:
+    """Pydantic's entries, those of one value that may have several forms taken together.
+
+    There pydantic tells for each form why it is not that one, under names of its own ("eval.beams.constrained-int").
+    Users want to hear of the form they meant: the one whose mistake lies deepest in the value, if there is one.
+    """
+    values: dict[
+        Any, dict[Any, list[Any]]
+    ] = {}  # place of the value, or number of a mistake elsewhere -> form -> entries
+    for number, entry in enumerate(entries):
+        path, place = entry["loc"], _form_place(entry["loc"])
+        if place is None:
+            values[number] = {None: [entry]}
+        else:
+            shown = {**entry, "loc": path[:place] + path[place + 1 :]}
+            values.setdefault(path[:place], {}).setdefault(path[place], []).append(shown)
+    return [entry for forms in values.values() for entry in _meant(forms)]
+
+
+def _meant(forms: dict[Any, list[Any]]) -> list[Any]:
+    """The entries of the form that was meant, or one that names all forms."""
+    depths = {form: max(len(entry["loc"]) for entry in entries) for form, entries in forms.items()}
+    deepest = [form for form, depth in depths.items() if depth == max(depths.values())]
+    if len(deepest) == 1:
+        return forms[deepest[0]]
+    told = [forms[form][0] for form in deepest]
+    messages = [entry["msg"].removeprefix("Input should be ") for entry in told]
+    return [{**told[0], "msg": "Input should be " + ", or ".join(messages)}]
+
+
+def _form_place(path: Sequence[Any]) -> int | None:
+    """Where in pydantic's path the name of a form stands, if the path leads into a value that may have several."""
+    section: Any = RunConfig
+    for place, part in enumerate(path[:-1]):
+        field = section.model_fields.get(part)
+        if field is None or field.discriminator:  # a mapping's key; a section that `kind` chooses
+            return None
+        kind = field.annotation
+        if get_origin(kind) in (Union, UnionType):
+            return place + 1 if len(set(get_args(kind)) - {NoneType}) > 1 else None
+        if not (isinstance(kind, type) and get_origin(kind) is None and issubclass(kind, Section)):
+            return None
+        section = kind
+    return None
 
 
 def _mistake(entry: Any) -> str:

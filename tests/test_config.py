@@ -110,6 +110,22 @@ def test_a_mistake_is_named_where_the_user_wrote_it(values, expected):
 
 
 @pytest.mark.parametrize(
+    ("beams", "expected"),
+    [
+        ("abc", ["eval.beams: Input should be a valid integer, unable to parse string as an integer, or a valid list"]),
+        (0, ["eval.beams: Input should be greater than or equal to 1, or a valid list (given: 0)"]),
+        ([50, 0], ["eval.beams.1: Input should be greater than or equal to 1 (given: 0)"]),
+        ([0, "x"], ["eval.beams.0: Input should be greater", "eval.beams.1: Input should be a valid integer"]),
+    ],
+)
+def test_a_value_of_several_forms_is_one_mistake_in_users_words(beams, expected):
+    message = refused({"eval": {"beams": beams}, "seed": -1})
+    assert f"{len(expected) + 1} mistakes" in message
+    assert all(text in message for text in [*expected, "seed: Input should be"])
+    assert "constrained" not in message
+
+
+@pytest.mark.parametrize(
     ("values", "expected"),
     [
         ({"tokenize": {"codebook_sizes": []}}, "tokenize.codebook_sizes"),

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -54,18 +54,31 @@ def read_prepared(workdir: Path) -> Prepared:
     return Prepared(items, Histories.from_split(split, items["item_id"]))
 
 
-def warn_outdated(config: RunConfig, *stages: str) -> None:
-    """Say which folders of the run were made with other settings than the present ones: a stage runs none before it."""
+def recorded(config: RunConfig, stage: str) -> dict[str, Any]:
+    """The settings that the result of a stage depends on, as its manifest holds them; of every stage but eval.
+
+    One place for the stages and for :func:`warn_outdated`, which would speak of settings that no one changed if the
+    two differed.
+    """
     settings = {
         artifacts.DATA: config.data,
         artifacts.FEATURES: config.features,
         artifacts.TOKENIZE: config.tokenize,
         artifacts.CPT: config.cpt,
         artifacts.FINETUNE: config.finetune,
+        artifacts.DENSE: config.eval.dense,
     }
+    values = settings[stage].model_dump(mode="json")
+    if stage in (artifacts.FINETUNE, artifacts.DENSE):
+        values |= _selection(config.eval, decoder=stage == artifacts.FINETUNE)
+    return values
+
+
+def warn_outdated(config: RunConfig, *stages: str) -> None:
+    """Say which folders of the run were made with other settings than the present ones: a stage runs none before it."""
     for stage in stages:
         manifest = artifacts.read_manifest(config.workdir / stage)
-        if manifest.config != settings[stage].model_dump(mode="json") or manifest.seed != config.seed:
+        if manifest.config != recorded(config, stage) or manifest.seed != config.seed:
             logger.warning(
                 "%s/ was made with other settings than these, and is used as it is; `%s` or `plum run` make it again",
                 stage,
@@ -77,17 +90,54 @@ def read_sid_table(workdir: Path, items: pd.DataFrame) -> SidTable:
     """Read the Semantic IDs of a run, rows in the catalogue's order.
 
     Raises:
-        PlumError: if they are not exactly the catalogue's items.
+        PlumError: if they are not exactly the catalogue's items, or a code is no whole number.
     """
     table = artifacts.read_table(workdir / artifacts.SEMANTIC_IDS)
-    if not table["item_id"].equals(items["item_id"]):
+    if "item_id" not in table or not table["item_id"].equals(items["item_id"]):
         raise PlumError(
             f"{workdir / artifacts.SEMANTIC_IDS} is not of this catalogue",
             f"{len(table):,} Semantic IDs, {len(items):,} items",
             "run `plum tokenize` again",
         )
     sizes = tuple(level["size"] for level in artifacts.read_json(workdir / artifacts.QUALITY)["levels"])
-    return SidTable(table.drop(columns="item_id").to_numpy(dtype=np.int64), sizes)
+    codes = table.drop(columns="item_id")
+    whole = pd.DataFrame({name: _whole(column) for name, column in codes.items()}).to_numpy(dtype=bool)
+    if not whole.all():
+        n_items = int((~whole).any(axis=1).sum())
+        row, level = np.argwhere(~whole)[0]
+        code = codes.iloc[row : row + 1, level].tolist()[0]
+        raise PlumError(
+            f"{workdir / artifacts.SEMANTIC_IDS}: {n_items:,} items with codes that are no whole numbers",
+            f"item {items['item_id'].iloc[row]!r} has {code!r} at level {level}",
+            "make the Semantic IDs again with `plum tokenize --force`",
+        )
+    return SidTable(codes.to_numpy(dtype=np.int64), sizes)
+
+
+def _whole(column: pd.Series) -> np.ndarray:
+    """Which values (N,) are whole numbers; text is not, whatever it spells."""
+    if not (pd.api.types.is_integer_dtype(column) or pd.api.types.is_float_dtype(column)):
+        return np.zeros(len(column), dtype=bool)
+    numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)
+    return (numbers == np.floor(numbers)) & (np.abs(numbers) < 1 << 53)  # beyond, a float holds no single number
+
+
+def check_beams(config: EvalConfig, n_levels: int) -> None:
+    """Refuse a beam width per level for another number of levels.
+
+    Args:
+        config: how retrievers are compared.
+        n_levels: levels of the Semantic IDs, the disambiguation code counted.
+
+    Raises:
+        PlumError: if they don't fit.
+    """
+    if not isinstance(config.beams, int) and len(config.beams) != n_levels:
+        raise PlumError(
+            f"eval.beams gives {len(config.beams)} beam widths",
+            f"the Semantic IDs have {n_levels} levels",
+            "give one number, or one per level",
+        )
 
 
 def read_index(workdir: Path, table: SidTable) -> Trie:
@@ -132,7 +182,7 @@ def validation_metrics(
     return {name: float(per_user[name].mean()) for name in ("recall@10", "ndcg@10")}
 
 
-def selection(config: EvalConfig, decoder: bool = False) -> dict[str, bool | str]:
+def _selection(config: EvalConfig, decoder: bool) -> dict[str, bool | str]:
     """What the choice of weights depends on beside a stage's own configuration, where it is not the default.
 
     Args:

@@ -32,7 +32,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
     stage = artifacts.StageRun(
         config.workdir,
         artifacts.CPT,
-        settings.model_dump(mode="json"),
+        common.recorded(config, artifacts.CPT),
         config.seed,
         [artifacts.ITEMS, artifacts.SPLIT, artifacts.SEMANTIC_IDS, artifacts.QUALITY],
         _base_files(settings.base),

@@ -24,7 +24,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
     stage = artifacts.StageRun(
         config.workdir,
         artifacts.DENSE,
-        settings.model_dump(mode="json") | common.selection(config.eval),
+        common.recorded(config, artifacts.DENSE),
         config.seed,
         [artifacts.ITEMS, artifacts.SPLIT],
     )

@@ -14,6 +14,7 @@ from plum.errors import PlumError
 from plum.features.sentences import sentence_vectors
 from plum.features.text import join_fields, tfidf_vectors, topic_vectors
 from plum.runtime import pick_device, seed_everything
+from plum.stages import common
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
     stage = artifacts.StageRun(
         config.workdir,
         artifacts.FEATURES,
-        config.features.model_dump(mode="json"),
+        common.recorded(config, artifacts.FEATURES),
         config.seed,
         [artifacts.ITEMS],
         files,

@@ -41,7 +41,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
     stage = artifacts.StageRun(
         config.workdir,
         artifacts.FINETUNE,
-        settings.model_dump(mode="json") | common.selection(config.eval, decoder=True),
+        common.recorded(config, artifacts.FINETUNE),
         config.seed,
         list(INPUTS),
     )
@@ -52,6 +52,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
     seed_everything(config.seed)
     data = common.read_prepared(config.workdir)
     table = common.read_sid_table(config.workdir, data.items)
+    common.check_beams(config.eval, table.n_levels)  # else told by the stage that decodes, when the training is done
     model, tokenizer = vocab.load_model_folder(config.workdir / artifacts.CPT_MODEL)
     common.move(model, config.device)
     codec = vocab.codec_of(tokenizer, table.sizes)

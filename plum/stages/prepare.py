@@ -27,6 +27,7 @@ from plum.data import amazon, fetch, logs, movielens, splits, synthetic
 from plum.data.histories import Histories
 from plum.data.tables import RawTables
 from plum.errors import PlumError
+from plum.stages import common
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
     stage = artifacts.StageRun(
         config.workdir,
         artifacts.DATA,
-        config.data.model_dump(mode="json"),
+        common.recorded(config, artifacts.DATA),
         config.seed,
         [],
         source_files(config.data),

@@ -131,9 +131,9 @@ class Recommender:
         """The top K for a history of item ids or titles, oldest first.
 
         Raises:
-            PlumError: if a name is no item id and no title, or a title of several items; if K is more than the
-                catalogue holds; for a mistaken rule, or a file that can't be read or speaks of other items. All before
-                the model is loaded.
+            PlumError: if a name is no item id and no title, or a title of several items; if K or the quota is below 1,
+                or K more than the catalogue holds; for a mistaken rule, or a file that can't be read or speaks of other
+                items. All before the model is loaded.
         """
         return self._answer(np.array([_row_of(name, self._data.items) for name in names], dtype=np.int64), request)
 
@@ -149,27 +149,46 @@ class Recommender:
 
     def _answer(self, history: np.ndarray, request: Request) -> Answer:
         n_items = len(self._data.items)
-        if request.k > n_items:
-            raise PlumError(f"--k {request.k} is more than the catalogue holds", f"{n_items:,} items", "ask for fewer")
-        if request.search == "exact" and request.max_per_code is not None:
-            raise PlumError("exact search knows no quota", None, "leave out --max-per-code, or take --search beam")
+        _check(request, n_items)
         allowed = _allowed(self._config, self._fields, n_items, request)
         legal = np.ones(n_items, dtype=bool) if allowed is None else allowed.copy()
         n_allowed = int(legal.sum())
         if not request.keep_seen:
             legal[history] = False
-        titles = [title if isinstance(title, str) else None for title in self._data.items["title"]]
-        ids = self._data.items["item_id"].tolist()
         found = self._decode(history, request, allowed) if legal.any() else []
-        listed = [Recommended(rank, ids[row], titles[row], score) for rank, (row, score) in enumerate(found, start=1)]
+        names = self._names([row for row, _ in found])
+        listed = [
+            Recommended(rank, item_id, title, score)
+            for rank, ((item_id, title), (_, score)) in enumerate(zip(names, found, strict=True), start=1)
+        ]
         n_legal = int(legal.sum())
         note = None
         if len(listed) < min(request.k, n_legal):
-            quota = "" if request.max_per_code is None else f", at most {request.max_per_code} with the same first code"
-            note = f"The search found {len(listed):,} of {n_legal:,} legal items{quota}; wider eval.beams find more."
+            note = self._why_missed(len(listed), legal, request)
         elif len(listed) < request.k:
             note = _why_short(n_allowed, n_allowed - n_legal, ruled=allowed is not None)
-        return Answer([titles[row] or ids[row] for row in history], listed, n_legal, note)
+        return Answer([title or item_id for item_id, title in self._names(history)], listed, n_legal, note)
+
+    def _names(self, rows: Sequence[int] | np.ndarray) -> list[tuple[str, str | None]]:
+        """Ids and titles of catalogue rows; of no others, as a request names few of millions."""
+        chosen = self._data.items[["item_id", "title"]].iloc[np.asarray(rows, dtype=np.int64)]
+        pairs = zip(chosen["item_id"].tolist(), chosen["title"].tolist(), strict=True)
+        return [(item_id, title if isinstance(title, str) else None) for item_id, title in pairs]
+
+    def _why_missed(self, n_found: int, legal: np.ndarray, request: Request) -> str:
+        """Say in a line what kept legal items from a list that has room for them: the quota itself, or the search."""
+        n_legal = int(legal.sum())
+        n_reachable, quota = n_legal, ""
+        if request.max_per_code is not None:
+            codes = common.read_sid_table(self._config.workdir, self._data.items).codes[legal, 0]
+            n_reachable = int(np.bincount(codes).clip(max=request.max_per_code).sum())
+            rule = f"at most {request.max_per_code:,} with the same first code"
+            if n_found >= n_reachable:
+                return f"{rule.capitalize()} leaves {n_reachable:,} of {n_legal:,} legal items."
+            quota = f" ({rule})"
+        # Draws are as wide as their list, whatever the beams.
+        remedy = "a larger --k finds more" if request.search == "sample" else "wider eval.beams find more"
+        return f"The search found {n_found:,} of {n_reachable:,} legal items{quota}; {remedy}."
 
     def _decode(self, history: np.ndarray, request: Request, allowed: np.ndarray | None) -> list[tuple[int, float]]:
         """Catalogue rows and scores, best first."""
@@ -182,6 +201,17 @@ class Recommender:
             found = retriever.recommend([history], request.k, seen, allowed)
         pairs = zip(found.items[0].tolist(), found.scores[0].tolist(), strict=True)
         return [(row, score) for row, score in pairs if row != NO_ITEM]
+
+
+def _check(request: Request, n_items: int) -> None:
+    """Refuse numbers that mean nothing, and what does not go together."""
+    for option, number in (("--k", request.k), ("--max-per-code", request.max_per_code)):
+        if number is not None and number < 1:
+            raise PlumError(f"{option} must be at least 1", str(number), "give a larger number")
+    if request.k > n_items:
+        raise PlumError(f"--k {request.k} is more than the catalogue holds", f"{n_items:,} items", "ask for fewer")
+    if request.search == "exact" and request.max_per_code is not None:
+        raise PlumError("exact search knows no quota", None, "leave out --max-per-code, or take --search beam")
 
 
 def _allowed(config: RunConfig, fields: ItemFields, n_items: int, request: Request) -> np.ndarray | None:

@@ -9,7 +9,6 @@ from safetensors.torch import load_file
 from plum import artifacts
 from plum.config import DenseConfig, RunConfig
 from plum.data.synthetic import BayesOptimal
-from plum.errors import PlumError
 from plum.lm import documents, vocab
 from plum.retrieval.beam import Quota, Scoring
 from plum.retrieval.dense import Dense, SASRec
@@ -43,13 +42,7 @@ def plum_retriever(config: RunConfig, data: common.Prepared, quota: Quota | None
         PlumError: if there is a beam width per level for another number of levels.
     """
     table = common.read_sid_table(config.workdir, data.items)
-    beams = config.eval.beams
-    if not isinstance(beams, int) and len(beams) != table.n_levels:
-        raise PlumError(
-            f"eval.beams gives {len(beams)} beam widths",
-            f"the Semantic IDs have {table.n_levels} levels",
-            "give one number, or one per level",
-        )
+    common.check_beams(config.eval, table.n_levels)
     model, tokenizer = vocab.load_model_folder(config.workdir / artifacts.FINETUNE_MODEL)
     common.move(model, config.device)
     return Generative(
@@ -59,7 +52,7 @@ def plum_retriever(config: RunConfig, data: common.Prepared, quota: Quota | None
         documents.history_prefix(tokenizer),
         config.finetune.max_history,
         data.popularity,
-        beams,
+        config.eval.beams,
         trie=common.read_index(config.workdir, table),
         scoring=Scoring(config.eval.scores_over),
         quota=quota,

@@ -40,7 +40,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
     stage = artifacts.StageRun(
         config.workdir,
         artifacts.TOKENIZE,
-        config.tokenize.model_dump(mode="json"),
+        common.recorded(config, artifacts.TOKENIZE),
         config.seed,
         [artifacts.ITEMS, artifacts.SPLIT, artifacts.FEATURES_SUMMARY, *names],
     )

@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -136,6 +138,42 @@ def test_exact_lists_are_those_of_beams_as_wide_as_the_catalogue():
         found = retriever(n_beams=1).exact(histories, k, seen, allowed)
         assert np.array_equal(found.items, wide.items)
         np.testing.assert_allclose(found.scores, wide.scores, atol=1e-5)
+
+
+MASKS = [  # no two first codes more than two beams hold, so that nothing legal is lost
+    np.isin(np.arange(8), rows) for rows in ([0, 6], [1, 7], [2, 5, 7], [4], [1, 2], [3, 4, 5], [6, 2], [0, 1, 7])
+]
+
+
+class OnDemand(Sequence):
+    """Masks made anew at each look: nothing but their values may tell them apart."""
+
+    def __len__(self):
+        return len(MASKS)
+
+    def __getitem__(self, place):
+        return MASKS[place].copy()
+
+
+def test_every_user_of_a_batch_is_searched_under_their_own_rule():
+    plum = retriever(n_beams=2, batch_size=8)
+    history = np.array([1])
+    found = plum.recommend([history] * 8, 2, None, MASKS)
+    scores = leaf_scores(plum._model.eval(), plum.prompt(history))
+    value = [scores[tuple(codes)] for codes in CODES.tolist()]
+    for mask, items, keys in zip(MASKS, found.items.tolist(), found.scores, strict=True):
+        best = sorted(np.flatnonzero(mask).tolist(), key=lambda i: (-value[i], -POPULARITY[i], i))[:2]
+        assert items == best + [-1] * (2 - len(best))
+        np.testing.assert_allclose(keys[: len(best)], [value[item] for item in best], atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+def test_masks_may_be_made_as_they_are_asked_for(batch_size):
+    histories = [np.arange(n) % 8 for n in (3, 0, 5, 1, 2, 2, 4, 1)]
+    expected = retriever(n_beams=2).recommend(histories, 2, None, MASKS)
+    found = retriever(n_beams=2, batch_size=batch_size).recommend(histories, 2, None, OnDemand())
+    assert np.array_equal(found.items, expected.items)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
 
 
 def test_exact_lists_end_where_the_effort_is_limited():

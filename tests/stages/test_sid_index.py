@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 import tiny_run
 
@@ -89,3 +91,47 @@ def test_a_lost_index_is_made_again_with_the_same_bytes(tmp_path: Path) -> None:
     path.unlink()
     tokenized(workdir, "share")
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("damage", "n_items", "row", "level"),
+    [
+        ({(5, 1): None, (9, 0): None}, 2, 5, 1),
+        ({(5, 1): 1.5}, 1, 5, 1),
+        ({(7, 1): float("inf")}, 1, 7, 1),
+        ({(row, 0): str(row) for row in range(60)}, 60, 0, 0),
+        ({(row, 0): row % 2 == 0 for row in range(60)}, 60, 0, 0),
+    ],
+    ids=["missing", "fraction", "infinite", "text", "truth"],
+)
+def test_codes_that_are_no_whole_numbers_are_refused(
+    workdir: Path, damage: dict[tuple[int, int], Any], n_items: int, row: int, level: int
+) -> None:
+    """Neither a traceback nor, as a cast would give, the code of another item."""
+    path = workdir / artifacts.SEMANTIC_IDS
+    table = pd.read_parquet(path)
+    columns: dict[str, list[Any]] = {str(name): values.tolist() for name, values in table.items()}
+    for (place, which), value in damage.items():
+        columns[f"code_{which}"][place] = value
+    pd.DataFrame(columns).to_parquet(path)
+    with pytest.raises(PlumError) as caught:
+        table_of(workdir)
+    assert f"{n_items} items with codes that are no whole numbers" in caught.value.what
+    assert f"item {table['item_id'][row]!r} has " in str(caught.value.found)
+    assert f"at level {level}" in str(caught.value.found)
+    assert "plum tokenize --force" in str(caught.value.fix)
+
+
+def test_whole_codes_of_any_type_of_number_are_read(workdir: Path) -> None:
+    expected = table_of(workdir).codes
+    path = workdir / artifacts.SEMANTIC_IDS
+    table = pd.read_parquet(path)
+    table.astype({"code_0": "UInt8", "code_1": "float64"}).to_parquet(path)
+    assert (table_of(workdir).codes == expected).all()
+
+
+def test_a_table_without_item_ids_is_refused(workdir: Path) -> None:
+    path = workdir / artifacts.SEMANTIC_IDS
+    pd.read_parquet(path).drop(columns="item_id").to_parquet(path)
+    with pytest.raises(PlumError, match="not of this catalogue"):
+        table_of(workdir)

@@ -108,9 +108,8 @@ def _collapsed(entries: Sequence[Any]) -> list[Any]:
     There pydantic tells for each form why it is not that one, under names of its own ("eval.beams.constrained-int").
     Users want to hear of the form they meant: the one whose mistake lies deepest in the value, if there is one.
     """
-    values: dict[
-        Any, dict[Any, list[Any]]
-    ] = {}  # place of the value, or number of a mistake elsewhere -> form -> entries
+    # place of the value, or number of a mistake elsewhere -> form -> entries
+    values: dict[Any, dict[Any, list[Any]]] = {}
     for number, entry in enumerate(entries):
         path, place = entry["loc"], _form_place(entry["loc"])
         if place is None:

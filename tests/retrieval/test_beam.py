@@ -127,6 +127,25 @@ def test_beam_widths_may_differ_by_level():
         beam_search(tiny("qwen3"), prompt, trie, [2, 7])
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("name", ["llama", "gemma3", "gpt2"])
+def test_a_gpu_finds_the_same(name):
+    rng = np.random.default_rng(8)
+    codes = np.stack([rng.integers(0, size, 60) for size in (6, 5, 4)], axis=1)
+    codec = Codec(tuple(np.split(rng.permutation(VOCABULARY)[:15], [6, 11])))
+    prompts, mask, seen = random_prompts(rng, 3), rng.random(60) < 0.6, [rng.integers(0, 60, 9) for _ in range(3)]
+    found = []
+    for device in ("cpu", "cuda"):
+        trie = DeviceTrie.put(Trie.build(codes, (6, 5, 4)), codec, torch.device(device))
+        model = ARCHITECTURES[name]().eval()
+        model.load_state_dict(tiny(name).state_dict())
+        rule = trie.prune(mask)
+        legal = trie.legal([rule, None, rule], seen)
+        found.append(beam_search(model.to(device), prompts, trie, 7, legal, quota=Quota(1, 3)))
+    assert torch.equal(found[0].codes, found[1].codes.cpu())
+    torch.testing.assert_close(found[0].scores, found[1].scores.cpu(), atol=1e-3, rtol=0)
+
+
 def test_one_user_without_any_legal_item_does_not_disturb_another():
     rng = np.random.default_rng(1)
     codes, _, trie = catalogue(rng, 20, (4, 4, 4))

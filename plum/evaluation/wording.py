@@ -24,6 +24,7 @@ _ABOUT = {
     "novelty": "mean rarity of what is recommended, in bits: each bit halves an item's share of training interactions",
     "cold_users": "users with a cold target, one of few training interactions (eval.cold_below, by default 5)",
     "cold_recall": "recall of such targets for these users",
+    "invalid_sid_rate": "share of Semantic IDs that no item has, when the model is decoded without the constraint",
 }
 _PROTOCOL = {
     ("split", "leave-one-out"): "The last item of each user is the test target, the one before it the validation "

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from plum import runtime
 from plum.lm.logits import check_head
 from plum.retrieval.beam import Beams, Quota, Scoring, beam_search
-from plum.retrieval.constraint import DeviceTrie, Legal, Pruned
+from plum.retrieval.constraint import AllCodes, DeviceTrie, Legal, Pruned
 from plum.retrieval.exact import exact_search
 from plum.retrieval.interface import NO_ITEM, Recommendations
 from plum.retrieval.sampling import sample, user_generators
@@ -108,9 +108,7 @@ class Generative:
         """
 
         def search(users: np.ndarray, prompts: Sequence[np.ndarray], legal: Legal | None, k: int) -> Beams:
-            given = self._n_beams
-            widths = max(k, given) if isinstance(given, int) else [*given[:-1], max(k, given[-1])]
-            return beam_search(self._model, prompts, self._index, widths, legal, self._scoring, self._quota)
+            return beam_search(self._model, prompts, self._index, self._widths(k), legal, self._scoring, self._quota)
 
         return self._run(search, histories, k, seen, allowed)
 
@@ -177,6 +175,31 @@ class Generative:
 
         return self._run(search, histories, k, seen, allowed)
 
+    def invalid_rate(self, histories: Sequence[np.ndarray], k: int) -> float:
+        """Share of Semantic IDs that no item has among the K likeliest of each user, found without any constraint.
+
+        Each level's codes may follow any others; tokens that are no code of the level are not in question.
+
+        Args:
+            histories: U arrays of catalogue rows; at least one.
+            k: at least 1.
+        """
+        free = AllCodes(self._index.sizes, self._index.token_ids)
+        invalid = total = 0
+        was_training = self._model.training
+        self._model.eval()
+        try:
+            for start in range(0, len(histories), self._batch_size):
+                prompts = [self.prompt(history) for history in histories[start : start + self._batch_size]]
+                found = beam_search(self._model, prompts, free, self._widths(k), scoring=self._scoring)
+                codes = found.codes[:, :k].reshape(-1, len(free.sizes)).cpu().numpy()
+                codes = codes[codes[:, 0] >= 0]  # fewer than K where there are not as many combinations
+                invalid += int((self._trie.leaf_of(codes) < 0).sum())
+                total += len(codes)
+        finally:
+            self._model.train(was_training)
+        return invalid / total
+
     @property
     def model(self) -> PreTrainedModel:
         """The language model, as for ``generate``."""
@@ -191,6 +214,10 @@ class Generative:
         """Token ids of a history (item rows, oldest first)."""
         recent = history[-self._max_history :]
         return np.concatenate([self._prefix, self._item_tokens[recent].reshape(-1)])
+
+    def _widths(self, k: int) -> int | list[int]:
+        given = self._n_beams
+        return max(k, given) if isinstance(given, int) else [*given[:-1], max(k, given[-1])]
 
     def _run(
         self,

@@ -17,6 +17,7 @@ from plum.data.synthetic import BayesOptimal
 from plum.evaluation.compare import compare, summarise
 from plum.evaluation.metrics import catalogue_metrics, cold_start_recall, per_user_metrics
 from plum.evaluation.report import render_report
+from plum.retrieval.generative import Generative
 from plum.retrieval.interface import NO_ITEM, Recommendations
 from plum.runtime import seed_everything
 from plum.stages import common, retrieving
@@ -78,6 +79,10 @@ def run(config: RunConfig, force: bool = False) -> Path:
                 unfiltered = None if config.eval.filter_seen else asked.histories
                 other[name] = retriever.recommend(asked.histories, k, unfiltered)
         metrics = score(lists, other, asked, data, config)
+        for name, retriever in retrievers.items():
+            if isinstance(retriever, Generative):
+                rate = retriever.invalid_rate(asked.histories, 10)
+                metrics["retrievers"][name]["invalid_sid_rate@10"] = rate
         artifacts.write_json(folder / "metrics.json", metrics)
         artifacts.write_table(folder / "recommendations.parquet", _long_table(lists, asked, data))
         shown = examples(lists, asked, data, config.eval.examples)

@@ -230,3 +230,30 @@ def test_mistakes_are_named():
         retriever().recommend([np.array([1])], 4, [np.array([0]), np.array([1])])
     with pytest.raises(PlumError, match="too long"):
         retriever(max_history=40).recommend([np.arange(40) % 8], 4, None)
+
+
+def test_the_invalid_rate_counts_the_best_semantic_ids_that_no_item_has():
+    plum = retriever()
+    histories = [np.array([1]), np.array([], dtype=np.int64), np.array([7, 6, 5])]
+    valid = {tuple(codes) for codes in CODES.tolist()}
+    for k in (1, 3, 12, 50):
+        expected = []
+        for history in histories:
+            tokens = [int(CODEC.token_ids[level][CODES[item, level]]) for item in history for level in (0, 1)]
+            scores = all_scores(plum.model.eval(), [*PREFIX, *tokens])
+            best = sorted(scores, key=scores.get, reverse=True)[:k]
+            expected += [sid not in valid for sid in best]
+        assert retriever(n_beams=12).invalid_rate(histories, k) == pytest.approx(np.mean(expected))
+    assert plum.invalid_rate(histories, 50) == pytest.approx(1 - len(valid) / 12)
+
+
+@torch.no_grad()
+def all_scores(model, prompt):
+    """Score of every combination of codes, in the catalogue or not."""
+    scores = {}
+    first = model(input_ids=torch.tensor([prompt]), use_cache=False).logits[0, -1][CODEC.token_ids[0]].log_softmax(-1)
+    for one, token in enumerate(CODEC.token_ids[0]):
+        logits = model(input_ids=torch.tensor([[*prompt, int(token)]]), use_cache=False).logits[0, -1]
+        second = logits[CODEC.token_ids[1]].log_softmax(-1)
+        scores |= {(one, two): float(first[one] + second[two]) for two in range(4)}
+    return scores

@@ -222,6 +222,11 @@ def test_metrics_are_those_of_the_stored_recommendations(
         assert stored["effective_vocabulary@10"] == (~reached).sum() + 1
 
 
+def test_invalid_semantic_ids_are_reported_of_plum_alone(metrics: dict[str, Any]) -> None:
+    assert 0 <= metrics["retrievers"]["plum"]["invalid_sid_rate@10"] <= 1
+    assert [name for name, values in metrics["retrievers"].items() if "invalid_sid_rate@10" in values] == ["plum"]
+
+
 def test_comparisons_are_differences_of_the_means(metrics: dict[str, Any]) -> None:
     for one in metrics["comparisons"]:
         means = [metrics["retrievers"][one[side]][one["metric"]] for side in ("a", "b")]

@@ -89,13 +89,8 @@ def run(config: RunConfig, force: bool = False) -> Path:
         )
         training.write_log(folder / "train_log.jsonl", state)
         vocab.save_model_folder(model, tokenizer, folder / "model")
-        metrics = {
-            "best_step": state.best_step,
-            "steps": state.step,
-            "valid_recall@10": state.best_value,
-            "validation_users": len(asked[0]),
-        }
-        artifacts.write_json(folder / "metrics.json", metrics)
+        metrics = {"best_step": state.best_step, "steps": state.step, "valid_recall@10": state.best_value}
+        artifacts.write_json(folder / "metrics.json", metrics | {"validation_users": len(asked[0])})
     return stage.folder
 
 

@@ -192,9 +192,9 @@ class DeviceTrie:
         else:
             start = self.child_start[level]
             first = start[parents]
-            places = torch.arange(max(1, self.fan_out[level]), dtype=first.dtype, device=nodes.device)
+            places = torch.arange(self.fan_out[level], dtype=first.dtype, device=nodes.device)
             exists = places < (start[parents + 1] - first)[..., None]
-            found = (first[..., None] + places).clamp(max=max(0, len(self.child_code[level]) - 1))
+            found = (first[..., None] + places).clamp(max=len(self.child_code[level]) - 1)
             codes = self.child_code[level][found].long()
         if legal is not None:
             exists = legal.keep(level, nodes, found.clamp(min=0), exists)

@@ -297,15 +297,6 @@ class Generative:
         items, places = items[legal], places[legal]
         if self._quota is None:
             return items, places
-        prefixes = np.unique(self._codes[items, : self._quota.depth], axis=0, return_inverse=True)[1].reshape(-1)
-        within = _rank_in_group(prefixes) < self._quota.n
+        best_first = -np.arange(len(items))
+        within = bucket_rank(self._codes[items, : self._quota.depth], best_first) < self._quota.n
         return items[within], places[within]
-
-
-def _rank_in_group(groups: np.ndarray) -> np.ndarray:
-    """How many earlier entries (M,) are of the same group."""
-    order = np.argsort(groups, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(groups[order]) != 0][: len(groups)])
-    rank = np.empty(len(groups), dtype=np.int64)
-    rank[order] = np.arange(len(groups)) - np.repeat(starts, np.diff(np.r_[starts, len(groups)]))
-    return rank

@@ -87,6 +87,18 @@ def test_seen_items_never_come_back_and_lists_get_shorter():
     assert found.items[2].tolist() == [2] + [-1] * 7
 
 
+def test_a_quota_counts_items_also_where_they_share_a_semantic_id():
+    whole = retriever().recommend([np.array([1])], 8, None).items[0].tolist()
+    for n in (1, 2, 3):
+        taken, expected = {}, []
+        for item in whole:
+            taken[CODES[item, 0]] = taken.get(CODES[item, 0], 0) + 1
+            if taken[CODES[item, 0]] <= n:
+                expected.append(item)
+        found = retriever(quota=Quota(1, n)).recommend([np.array([1])], 8, None).items[0].tolist()
+        assert found == expected + [-1] * (8 - len(expected))
+
+
 def test_a_narrow_list_is_the_start_of_a_long_one():
     long = retriever().recommend([np.array([1])], 8, None)
     for k in (1, 2, 5):

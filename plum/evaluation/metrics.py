@@ -1,4 +1,4 @@
-"""How good lists are, per user and over the catalogue. Everything is counted on items, never on Semantic IDs."""
+"""How good lists are, user by user. Everything but :func:`prefix_recall` is counted on items, never on Semantic IDs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from plum.retrieval.interface import NO_ITEM
 
-CUTOFFS = (1, 5, 10, 50)
+CUTOFFS = (1, 5, 10, 20, 50)
 COLD_BELOW = 5
 
 
@@ -26,7 +26,8 @@ def per_user_metrics(
     - ``hit@k``: 1 if any relevant item is found. Equal to recall where R = 1.
 
     Args:
-        items: int64 (U, K), catalogue rows, best first, ``-1`` where a list is shorter; no item twice in a row.
+        items: int64 (U, K), catalogue rows, best first, ``-1`` for an empty place, which is a miss and may
+            stand anywhere; no item twice in a row.
         targets: U arrays of catalogue rows, at least one each; repeats count once.
         cutoffs: values of k, which may exceed K.
 
@@ -43,7 +44,9 @@ def per_user_metrics(
     """
     if min(cutoffs, default=1) < 1:
         raise ValueError(f"cutoffs must be at least 1, found {list(cutoffs)}")
-    hits, n_relevant = _hits(items, targets)
+    users, relevant, n_relevant = _distinct(items, targets)
+    offered, wanted = _pairs(items, users, relevant)
+    hits = np.isin(offered, wanted)
     places = np.arange(1, hits.shape[1] + 1)
     discounts = 1.0 / np.log2(1.0 + places)
     ideal = np.cumsum(1.0 / np.log2(1.0 + np.arange(1, max(cutoffs, default=1) + 1)))
@@ -55,81 +58,6 @@ def per_user_metrics(
         result[f"ndcg@{k}"] = (top * discounts[:k]).sum(axis=1) / ideal[np.minimum(n_relevant, k) - 1]
         result[f"mrr@{k}"] = (top / places[:k]).max(axis=1, initial=0.0)
         result[f"hit@{k}"] = (found > 0).astype(np.float64)
-    return result
-
-
-def effective_vocabulary(items: np.ndarray, share: float = 0.95) -> int:
-    """Fewest items that cover a share of all that is recommended (PLUM table 2: 95% of impressions).
-
-    Args:
-        items: int64 (U, K), ``-1`` for empty places, which do not count.
-        share: of the recommended places, within 0 and 1.
-
-    Returns:
-        Number of items; 0 if nothing is recommended.
-    """
-    counts = np.sort(_counts(items))[::-1]
-    if not counts.size:
-        return 0
-    # The tolerance keeps 0.95 * 20 = 19.000000000000004 from asking for a twentieth place.
-    return int(np.searchsorted(np.cumsum(counts), share * counts.sum() - 1e-6) + 1)
-
-
-def coverage(items: np.ndarray, n_items: int) -> float:
-    """Share of the catalogue's N items that stand in some list.
-
-    Args:
-        items: int64 (U, K), ``-1`` for empty places.
-        n_items: N, at least 1.
-
-    Returns:
-        Within 0 and 1.
-    """
-    return len(_counts(items)) / n_items
-
-
-def novelty(items: np.ndarray, train_counts: np.ndarray) -> float | None:
-    """Mean self-information of what is recommended, in bits: -log2 p(item), high for rare items (Zhou et al. 2010).
-
-    p(item) = (c + 1) / (total + N) with c training interactions: one is added so that an item never seen in training
-    has a finite value.
-
-    Args:
-        items: int64 (U, K), ``-1`` for empty places, which do not count.
-        train_counts: (N,), training interactions per catalogue row.
-
-    Returns:
-        Mean over all places that hold an item; None if there is none.
-    """
-    listed = items[items != NO_ITEM]
-    if not listed.size:
-        return None
-    bits = -np.log2((train_counts + 1.0) / (train_counts.sum() + len(train_counts)))
-    return float(bits[listed].mean())
-
-
-def catalogue_metrics(
-    items: np.ndarray, train_counts: np.ndarray, cutoffs: Sequence[int] = (10,)
-) -> dict[str, float | int]:
-    """Effective vocabulary, coverage and novelty of the first k places.
-
-    Args:
-        items: int64 (U, K), ``-1`` for empty places.
-        train_counts: (N,), training interactions per catalogue row.
-        cutoffs: values of k.
-
-    Returns:
-        ``effective_vocabulary@k`` (items), ``coverage@k`` (share), ``novelty@k`` (bits; left out if nothing is
-        recommended).
-    """
-    result: dict[str, float | int] = {}
-    for k in cutoffs:
-        top = items[:, :k]
-        result[f"effective_vocabulary@{k}"] = effective_vocabulary(top)
-        result[f"coverage@{k}"] = coverage(top, len(train_counts))
-        surprise = novelty(top, train_counts)
-        if surprise is not None:
-            result[f"novelty@{k}"] = surprise
     return result
 
 
@@ -162,26 +90,116 @@ def cold_start_recall(
     return result
 
 
-def _hits(items: np.ndarray, targets: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Where lists hold a relevant item, bool (U, K), and each user's number of relevant items, int64 (U,)."""
+def hit_rating(
+    items: np.ndarray, targets: Sequence[np.ndarray], ratings: Sequence[np.ndarray], k: int
+) -> tuple[float | None, int]:
+    """How users rated what was found for them: the mean rating of the targets within the first k places.
+
+    Two retrievers find different targets, so their means rest on different ratings: compare them beside their numbers.
+
+    Args:
+        items: int64 (U, K), ``-1`` for empty places.
+        targets: U arrays of catalogue rows; may be empty.
+        ratings: U arrays, entry by entry those of ``targets``, in the data's unit; NaN where unknown. A target that
+            stands there twice was rated twice, and both ratings count.
+        k: places of a list that are looked at.
+
+    Returns:
+        mean: of the ratings known; None if there is none.
+        count: how many ratings the mean rests on.
+
+    Raises:
+        ValueError: different numbers of users, ratings that do not fit the targets, a target < 0, or k < 1.
+
+    Example:
+        >>> hit_rating(np.array([[7, 3]]), [np.array([3, 7, 8])], [np.array([4.0, np.nan, 1.0])], k=2)
+        (4.0, 1)
+    """
+    if k < 1:
+        raise ValueError(f"k must be at least 1, found {k}")
+    users, flat = _flat(items, targets)
+    if [len(row) for row in ratings] != [len(row) for row in targets]:
+        raise ValueError("ratings must have one entry per target of each user")
+    offered, wanted = _pairs(items[:, :k], users, flat)
+    given = np.concatenate([np.zeros(0), *ratings]).astype(np.float64)[np.isin(wanted, offered)]
+    known = given[~np.isnan(given)]
+    return (float(known.mean()) if known.size else None), int(known.size)
+
+
+def prefix_recall(items: np.ndarray, targets: Sequence[np.ndarray], codes: np.ndarray, k: int) -> dict[str, np.ndarray]:
+    """Down to which level of the Semantic ID the first k places agree with the targets. For diagnosis alone.
+
+    A target counts at level l if any item within the first k places has the same codes 0 to l, be it the target or
+    another item. That is laxer than recall of items on purpose, so it is never a headline: the last level equals
+    ``recall@k`` only where Semantic IDs are unique. It shows at which level a retriever loses its targets.
+
+    Args:
+        items: int64 (U, K), catalogue rows, ``-1`` for empty places.
+        targets: U arrays of catalogue rows, at least one each; repeats count once, items that share a SID do not.
+        codes: integers (N, L), the Semantic ID of each catalogue row.
+        k: places of a list that are looked at.
+
+    Returns:
+        ``"prefix_recall_0@10"`` for code_0, and so on to level L - 1: float64 (U,), each within 0 and 1, never
+        growing from one level to the next.
+
+    Raises:
+        ValueError: as :func:`per_user_metrics`, or an item or target without a row in ``codes``.
+
+    Example:
+        >>> codes = np.array([[0, 0], [0, 1], [2, 0]])
+        >>> found = prefix_recall(np.array([[0]]), [np.array([1])], codes, k=1)
+        >>> {name: values.tolist() for name, values in found.items()}
+        {'prefix_recall_0@1': [1.0], 'prefix_recall_1@1': [0.0]}
+    """
+    if k < 1:
+        raise ValueError(f"k must be at least 1, found {k}")
+    users, relevant, n_relevant = _distinct(items, targets)
+    last = max(int(items.max(initial=NO_ITEM)), int(relevant.max(initial=NO_ITEM)))
+    if codes.ndim != 2 or last >= len(codes):
+        raise ValueError(f"codes must be (N, L) with N above {last}, the last row used, found {codes.shape}")
+    top = items[:, :k]
+    prefix = np.zeros(len(codes), dtype=np.int64)
+    result: dict[str, np.ndarray] = {}
+    for level, column in enumerate(codes.T):
+        # A prefix as one small number: numbered anew at every level, it cannot overflow however many levels there are.
+        values, code = np.unique(column, return_inverse=True)
+        _, prefix = np.unique(prefix * len(values) + code, return_inverse=True)
+        offered, wanted = _pairs(np.where(top == NO_ITEM, NO_ITEM, prefix[top]), users, prefix[relevant])
+        found = np.isin(wanted, offered)
+        result[f"prefix_recall_{level}@{k}"] = np.bincount(users, weights=found, minlength=len(items)) / n_relevant
+    return result
+
+
+def _flat(items: np.ndarray, targets: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """All targets in one array with the user of each, both int64, once it is sure that they fit the lists."""
     if items.ndim != 2 or len(targets) != len(items):
         raise ValueError(f"items must be (U, K) with U = {len(targets)} targets, found {items.shape}")
-    relevant = [np.unique(row) for row in targets]
-    n_relevant = np.array([len(row) for row in relevant], dtype=np.int64)
+    users = np.repeat(np.arange(len(items)), np.array([len(row) for row in targets], dtype=np.int64))
+    flat = np.concatenate([np.zeros(0, dtype=np.int64), *targets]).astype(np.int64)
+    if flat.min(initial=0) < 0:
+        raise ValueError(f"targets are catalogue rows >= 0, found {int(flat.min())}")
+    return users, flat
+
+
+def _distinct(items: np.ndarray, targets: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The relevant items without repeats, the user of each, and their number R (U,) per user, which is never 0."""
+    users, flat = _flat(items, targets)
+    base = int(flat.max(initial=0)) + 1
+    users, relevant = np.divmod(np.unique(users * base + flat), base)
+    n_relevant = np.bincount(users, minlength=len(items))
     if (n_relevant == 0).any():
         raise ValueError(f"user {int(np.argmin(n_relevant))} has no target: leave such users out of the evaluation")
-    if not relevant:
-        return np.zeros(items.shape, dtype=bool), n_relevant
-    flat = np.concatenate(relevant).astype(np.int64)
-    if flat.min() < 0:
-        raise ValueError(f"targets are catalogue rows >= 0, found {int(flat.min())}")
-    # A (user, item) pair as one number, so that a single set lookup serves all users.
-    base = max(int(flat.max()), int(items.max(initial=0))) + 1
-    wanted = np.repeat(np.arange(len(items)), n_relevant) * base + flat
-    offered = np.arange(len(items))[:, None] * base + items
-    return np.isin(offered, wanted) & (items != NO_ITEM), n_relevant
+    return users, relevant, n_relevant
 
 
-def _counts(items: np.ndarray) -> np.ndarray:
-    """How often each recommended item is recommended, int64, one entry per distinct item."""
-    return np.unique(items[items != NO_ITEM], return_counts=True)[1]
+def _pairs(items: np.ndarray, users: np.ndarray, flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A (user, item) pair as one number, so that a single set lookup serves all users.
+
+    Returns:
+        offered: int64 (U, K), of each place of a list; ``-1`` for an empty one.
+        wanted: int64, of each entry of ``flat``.
+    """
+    base = max(int(flat.max(initial=0)), int(items.max(initial=0))) + 1
+    offered = np.where(items < 0, NO_ITEM, np.arange(len(items))[:, None] * base + items)
+    return offered, users * base + flat

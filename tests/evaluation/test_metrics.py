@@ -6,14 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
 
-from plum.evaluation.metrics import (
-    catalogue_metrics,
-    cold_start_recall,
-    coverage,
-    effective_vocabulary,
-    novelty,
-    per_user_metrics,
-)
+from plum.evaluation.metrics import CUTOFFS, cold_start_recall, hit_rating, per_user_metrics, prefix_recall
 
 
 def rows(*lists):
@@ -138,48 +131,6 @@ def test_ndcg_agrees_with_scikit_learn(order, relevant, k):
     assert found[f"ndcg@{k}"][0] == pytest.approx(ndcg_score(truth, scores, k=k))
 
 
-def test_effective_vocabulary_by_hand():
-    # 20 places: 16 times item 0, then 1, 2, 3, 4 once each. 95% are 19 places: items 0 to 3.
-    items = np.array([0] * 16 + [1, 2, 3, 4]).reshape(10, 2)
-    assert effective_vocabulary(items) == 4
-    assert effective_vocabulary(items, share=0.8) == 1
-    assert effective_vocabulary(items, share=1.0) == 5
-
-
-def test_empty_places_are_no_item():
-    items = np.array([[3, -1, -1], [3, 4, -1]])
-    assert effective_vocabulary(items, share=1.0) == 2
-    assert coverage(items, 8) == 0.25
-    assert effective_vocabulary(np.full((2, 2), -1)) == 0
-    assert novelty(np.full((2, 2), -1), np.ones(4)) is None
-
-
-def test_novelty_by_hand():
-    # (c + 1) / (total + N): 8/16 for item 0, 1/16 for item 1, which nobody took.
-    counts = np.array([7, 0, 3, 2])
-    assert novelty(np.array([[0, 1]]), counts) == pytest.approx((1 + 4) / 2)
-
-
-@given(st.lists(st.integers(0, 30), min_size=1, max_size=60), st.floats(0.01, 1.0))
-def test_effective_vocabulary_is_the_smallest_that_covers(listed, share):
-    items = np.array([listed])
-    size = effective_vocabulary(items, share)
-    counts = sorted((listed.count(item) for item in set(listed)), reverse=True)
-    assert sum(counts[:size]) >= share * len(listed) - 1e-5
-    assert sum(counts[: size - 1]) < share * len(listed)
-
-
-def test_catalogue_metrics_look_at_the_first_k_places():
-    items = np.array([[0, 1], [0, 2]])
-    found = catalogue_metrics(items, np.array([7, 0, 3, 2]), cutoffs=[1, 2])
-    assert found["effective_vocabulary@1"] == 1
-    assert found["effective_vocabulary@2"] == 3
-    assert found["coverage@1"] == 0.25
-    assert found["coverage@2"] == 0.75
-    assert found["novelty@1"] == pytest.approx(1.0)
-    assert "novelty@1" not in catalogue_metrics(np.full((1, 1), -1), np.ones(3), cutoffs=[1])
-
-
 def test_cold_recall_counts_cold_targets_of_users_that_have_one():
     counts = np.array([9, 4, 0, 5])
     items = np.array([[1, 0], [0, 3], [3, 2]])
@@ -190,3 +141,102 @@ def test_cold_recall_counts_cold_targets_of_users_that_have_one():
 
 def test_without_cold_targets_there_is_no_cold_recall():
     assert cold_start_recall(np.array([[0]]), rows([0]), np.array([5])) == {"cold_users": 0}
+
+
+def test_the_cutoffs_are_those_of_the_tables():
+    found = per_user_metrics(np.array([[4]]), rows([4]))
+    assert CUTOFFS == (1, 5, 10, 20, 50)
+    assert sorted(name for name in found if name.startswith("recall")) == sorted(f"recall@{k}" for k in CUTOFFS)
+
+
+def test_a_user_has_no_hits_from_the_list_of_another():
+    # Were (user, item) pairs numbered too narrowly, item 9 of user 0 would look like item 0 of user 1.
+    found = per_user_metrics(np.array([[9, -1], [1, -1]]), rows([1], [0]), cutoffs=[2])
+    assert found["recall@2"].tolist() == [0, 0]
+
+
+def test_hit_rating_by_hand():
+    items = np.array([[1, 2, 3], [4, 5, -1], [7, 8, 9]])
+    targets = rows([3, 1, 6], [5], [8])
+    ratings = [np.array([2.0, 5.0, 1.0]), np.array([3.0]), np.array([np.nan])]
+    # Within 2 places: item 1 (5.0), item 5 (3.0), item 8 (not rated). Within 3 also item 3 (2.0); item 6 never.
+    assert hit_rating(items, targets, ratings, k=2) == (4.0, 2)
+    assert hit_rating(items, targets, ratings, k=3) == (pytest.approx(10 / 3), 3)
+    assert hit_rating(items, targets, ratings, k=1) == (5.0, 1)
+
+
+def test_without_rated_hits_there_is_no_mean():
+    assert hit_rating(np.array([[1]]), rows([2]), [np.array([5.0])], k=1) == (None, 0)
+    assert hit_rating(np.array([[1]]), rows([1]), [np.array([np.nan])], k=1) == (None, 0)
+    assert hit_rating(np.full((1, 2), -1), rows([]), [np.zeros(0)], k=2) == (None, 0)
+
+
+def test_a_target_rated_twice_counts_with_both_ratings():
+    assert hit_rating(np.array([[1]]), rows([1, 1]), [np.array([2.0, 5.0])], k=1) == (3.5, 2)
+
+
+@pytest.mark.parametrize(
+    ("ratings", "k", "message"),
+    [([np.zeros(1)], 1, "one entry per target"), ([np.zeros(2), np.zeros(1)], 1, "one entry"), ([], 0, "at least 1")],
+)
+def test_ratings_that_do_not_fit_the_targets_are_refused(ratings, k, message):
+    with pytest.raises(ValueError, match=message):
+        hit_rating(np.array([[1], [2]]), rows([1], [2]), ratings, k)
+
+
+@settings(deadline=None)
+@given(evaluations(), st.integers(1, 12))
+def test_ratings_rest_on_exactly_the_hits(evaluation, k):
+    items, targets = evaluation
+    mean, n_rated = hit_rating(items, targets, [row.astype(np.float64) for row in targets], k)
+    found = [item for user, row in enumerate(targets) for item in row if item in items[user, :k]]
+    assert n_rated == len(found)
+    assert mean == (pytest.approx(sum(found) / len(found)) if found else None)
+
+
+def test_prefix_recall_by_hand():
+    codes = np.array([[0, 0, 0], [0, 0, 1], [0, 2, 0], [5, 0, 0], [0, 0, 0]])  # item 4 has the SID of item 0
+    items = np.array([[1, 3], [2, -1], [4, 1]])
+    found = prefix_recall(items, rows([0, 2], [3], [0]), codes, k=2)
+    # User 0: target 0 shares two codes with item 1, target 2 one code. User 1: nothing. User 2: item 4 has all codes.
+    assert {name: values.tolist() for name, values in found.items()} == {
+        "prefix_recall_0@2": [1.0, 0.0, 1.0],
+        "prefix_recall_1@2": [0.5, 0.0, 1.0],
+        "prefix_recall_2@2": [0.0, 0.0, 1.0],
+    }
+    assert per_user_metrics(items, rows([0, 2], [3], [0]), cutoffs=[2])["recall@2"].tolist() == [0, 0, 0]
+
+
+def test_targets_of_one_prefix_are_several_targets():
+    # Targets 0 and 1 share their first code and are found there; target 2 is not: two of three.
+    found = prefix_recall(np.array([[1]]), rows([0, 1, 2]), np.array([[0, 0], [0, 1], [3, 0]]), k=1)
+    assert found["prefix_recall_0@1"][0] == pytest.approx(2 / 3)
+    assert found["prefix_recall_1@1"][0] == pytest.approx(1 / 3)
+
+
+def test_prefix_recall_looks_at_the_first_k_places():
+    found = prefix_recall(np.array([[2, 0]]), rows([0]), np.array([[0], [0], [1]]), k=1)
+    assert found == {"prefix_recall_0@1": np.array([0.0])}
+
+
+@pytest.mark.parametrize(("items", "target"), [([[3]], 0), ([[0]], 3)])
+def test_items_without_a_semantic_id_are_refused(items, target):
+    with pytest.raises(ValueError, match="N above 3"):
+        prefix_recall(np.array(items), rows([target]), np.zeros((3, 2), np.int64), k=1)
+
+
+@settings(deadline=None)
+@given(evaluations(), st.lists(st.tuples(*[st.integers(0, 2)] * 3), min_size=12, max_size=12), st.integers(1, 12))
+def test_prefix_recall_is_the_recall_of_prefixes(evaluation, sids, k):
+    items, targets = evaluation
+    found = prefix_recall(items, targets, np.array(sids), k)
+    recall = per_user_metrics(items, targets, [k])[f"recall@{k}"]
+    for user, row in enumerate(targets):
+        for level in range(3):
+            offered = {sids[item][: level + 1] for item in items[user, :k] if item >= 0}
+            share = sum(sids[item][: level + 1] in offered for item in row) / len(row)
+            assert found[f"prefix_recall_{level}@{k}"][user] == pytest.approx(share)
+    assert (found[f"prefix_recall_2@{k}"] >= recall - 1e-12).all()
+    # With a code that tells all items apart, the last level is the recall of items.
+    unique = prefix_recall(items, targets, np.column_stack([np.array(sids), np.arange(12)]), k)
+    assert unique[f"prefix_recall_3@{k}"] == pytest.approx(recall)

@@ -262,6 +262,54 @@ def recommend(
             _console().print(SYNTHETIC)
 
 
+@app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run folders; NAME=FOLDER names one.")],
+    reference: Annotated[
+        str, typer.Option(help="Compared with all others: a retriever, of the first run, or a row's name.")
+    ] = "plum",
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="recall@K, ndcg@K, mrr@K or hit@K; repeat the option. By default recall@10 and ndcg@10."),
+    ] = None,
+    lists: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE", help="Another system's lists, with columns user_id, rank, item_id; repeatable."
+        ),
+    ] = None,
+    resamples: Annotated[int, typer.Option(min=1, help="Of the bootstrap and of the permutation test.")] = 2000,
+    output: Annotated[
+        Path | None, typer.Option(help="A folder of its own to write comparison.json and comparison.md into.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Retrievers of one or several runs side by side, on the same users, with paired tests.
+
+    Runs that differ in nothing but the seed are joined. p-values are corrected for the number of tests (Holm).
+
+    Example: `plum compare runs/beauty-0 runs/beauty-1 --metric recall@10 --output comparisons/beauty`
+
+    Example: `plum compare mine=runs/beauty --lists theirs=lists.parquet --reference dense`
+    """
+    from plum.evaluation.compare_table import comparison_view
+    from plum.runtime import setup_logging
+    from plum.stages import compare as stage
+
+    setup_logging()
+    folders, names = stage.named_paths(runs)
+    files = stage.named_files(lists or ())
+    result = stage.compare_runs(folders, files, metric or stage.METRICS, reference, names, resamples)
+    if output is not None:
+        stage.write_comparison(output, result)
+    if json:
+        _print_json(result)
+        return
+    _console().print(comparison_view(result))
+    if output is not None:
+        _console().print(f"Written: {output / 'comparison.md'}", soft_wrap=True)
+
+
 def _load(
     config: Path | None,
     workdir: Path | None,

@@ -26,6 +26,7 @@ COMMANDS = (
     ("eval",),
     ("run",),
     ("recommend",),
+    ("compare",),
 )
 
 
@@ -99,6 +100,9 @@ def test_all_mistakes_of_a_configuration_are_told_at_once(cli: Cli, tmp_path: Pa
         (["recommend", "--workdir", "nowhere"], "give either --user or --history"),
         (["recommend", "--workdir", "nowhere", "--user", "u1", "--history", "Heat"], "give either --user or --history"),
         (["data", "fetch", "ml-100"], "did you mean ml-100k?"),
+        (["compare", "nowhere"], "no run in nowhere"),
+        (["compare", "nowhere", "--lists", "theirs.csv"], "needs a name"),
+        (["compare", "nowhere", "--metric", "novelty@10"], "can't compare by novelty@10"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -237,6 +241,41 @@ def test_who_and_what_recommend_does_not_know_is_told(cli: Cli, finished_run: Pa
     refused(cli(*ask, "--user", user, "--k", 61), "--k 61 is more than the catalogue holds", "60 items")
     code, _, err = cli(*ask, "--user", user, "--k", 0)
     assert (code, "Traceback" in err) == (2, False)
+
+
+def test_compare_shows_a_run_and_lists_from_elsewhere(cli: Cli, finished_run: Path, tmp_path: Path) -> None:
+    lists = pd.read_parquet(finished_run / "eval" / "recommendations.parquet")
+    popular = lists[lists["retriever"] == "popularity"].drop(columns=["retriever", "score"])
+    popular.to_csv(tmp_path / "lists.csv", index=False)
+    arguments = ("compare", finished_run, "--lists", f"theirs={tmp_path / 'lists.csv'}", "--metric", "ndcg@5")
+    code, out, _ = cli(*arguments, "--reference", "dense", "--output", tmp_path / "out")
+    assert code == 0
+    assert "NDCG@5" in out
+    assert "dense minus it" in out
+    assert (tmp_path / "out" / "comparison.md").is_file()
+    code, out, _ = cli(*arguments, "--json", "--resamples", "50")
+    found = {system["name"]: system["metrics"]["ndcg@5"] for system in json.loads(out)["systems"]}
+    assert code == 0
+    assert found["theirs"] == found["popularity"]
+
+
+def test_compare_refuses_a_run_without_an_evaluation(run_copy: Path) -> None:
+    shutil.rmtree(run_copy / "eval")
+    done = tiny_run.plum("compare", f"mine={run_copy}", "--output", run_copy / "out")
+    refused((done.returncode, done.stdout, done.stderr), "has no eval/", f"plum eval --workdir {run_copy}")
+    assert not (run_copy / "out").exists()
+
+
+def test_compare_joins_seeds_in_a_process_of_its_own(finished_run: Path, tmp_path: Path) -> None:
+    # The same lists under another seed: means stay, and nothing varies over seeds.
+    second = Path(shutil.copytree(finished_run, tmp_path / "second"))
+    for path in second.glob("*/manifest.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"seed": 1}))
+    done = tiny_run.plum("compare", f"x={finished_run}", f"x={second}", "--resamples", "50", "--json")
+    assert done.returncode == 0, done.stderr
+    systems = {system["name"]: system for system in json.loads(done.stdout)["systems"]}
+    assert systems["plum"]["seeds"] == [0, 1]
+    assert systems["plum"]["metrics"]["recall@10"]["seed_sd"] == 0
 
 
 def test_data_describe_counts_a_source(cli: Cli, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from plum.errors import PlumError
-from plum.evaluation.significance import N_RESAMPLES, bootstrap_intervals, sign_flip_p_values
+from plum.evaluation.significance import N_RESAMPLES, bootstrap_intervals, holm, sign_flip_p_values
 
 PerUser = Mapping[str, Mapping[str, np.ndarray]]
 
@@ -20,7 +20,11 @@ def compare(
     n_resamples: int = N_RESAMPLES,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Paired differences of one retriever against each other one. p-values are not corrected for their number.
+    """Paired differences of one retriever against each other one.
+
+    ``p_holm`` is corrected by Holm's method for the number of entries: all metrics and all rivals of one call are one
+    family, so that a difference called significant by it is not the lucky one among many. ``p_value`` and ``ci95``
+    are of the single comparison, as if it were the only one.
 
     Args:
         per_user: retriever -> metric -> (U,), users in one order for all.
@@ -31,7 +35,8 @@ def compare(
 
     Returns:
         One entry per metric and other retriever, in the order given:
-        ``{"metric", "a": reference, "b": other, "difference": mean of a - b, "ci95": [low, high], "p_value"}``.
+        ``{"metric", "a": reference, "b": other, "difference": mean of a - b, "ci95": [low, high], "p_value",
+        "p_holm"}``.
 
     Raises:
         PlumError: a retriever or metric that is not there.
@@ -52,6 +57,7 @@ def compare(
     )
     intervals = bootstrap_intervals(differences, n_resamples, seed)
     p_values = sign_flip_p_values(differences, n_resamples, seed)
+    adjusted = holm(p_values)
     return [
         {
             "metric": metric,
@@ -60,6 +66,7 @@ def compare(
             "difference": float(differences[:, column].mean()),
             "ci95": intervals[column].tolist(),
             "p_value": float(p_values[column]),
+            "p_holm": float(adjusted[column]),
         }
         for column, (metric, other) in enumerate(pairs)
     ]

@@ -5,7 +5,7 @@ import pytest
 
 from plum.errors import PlumError
 from plum.evaluation.compare import compare, summarise
-from plum.evaluation.significance import bootstrap_interval, paired_difference
+from plum.evaluation.significance import bootstrap_interval, holm, paired_difference
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_one_entry_per_metric_and_rival_in_the_fixed_form(per_user):
         ("ndcg@10", "plum", "dense"),
     ]
     for entry in entries:
-        assert list(entry) == ["metric", "a", "b", "difference", "ci95", "p_value"]
+        assert list(entry) == ["metric", "a", "b", "difference", "ci95", "p_value", "p_holm"]
     assert json.loads(json.dumps(entries)) == entries
 
 
@@ -38,6 +38,16 @@ def test_figures_are_those_of_the_single_test(per_user):
     assert entry["p_value"] == single["p_value"]
     expected = per_user["plum"]["recall@10"].mean() - per_user["popularity"]["recall@10"].mean()
     assert entry["difference"] == pytest.approx(expected)
+
+
+def test_all_entries_of_a_call_are_one_family(per_user):
+    both = compare(per_user, ["recall@10", "ndcg@10"], n_resamples=200)
+    assert [entry["p_holm"] for entry in both] == holm([entry["p_value"] for entry in both]).tolist()
+    # The surest of four tests is multiplied by four, and by two where only two are made.
+    surest = min(both, key=lambda entry: entry["p_value"])
+    alone = compare(per_user, [surest["metric"]], n_resamples=200)
+    assert surest["p_holm"] == pytest.approx(4 * surest["p_value"])
+    assert min(entry["p_holm"] for entry in alone) == pytest.approx(2 * surest["p_value"])
 
 
 def test_whole_numbers_and_truth_values_subtract_as_numbers():

@@ -10,7 +10,9 @@ from plum.evaluation import significance
 from plum.evaluation.significance import (
     bootstrap_interval,
     bootstrap_intervals,
+    holm,
     paired_difference,
+    resampled_means,
     sign_flip_p_values,
 )
 
@@ -124,9 +126,56 @@ def test_pairing_sees_what_separate_intervals_hide():
     assert result["p_value"] < 0.01
 
 
+def test_users_are_drawn_alike_whatever_the_columns(values):
+    both = resampled_means(np.stack([values, values**2], axis=1), 300, seed=3)
+    assert both.shape == (300, 2)
+    assert both[:, 1] == pytest.approx(resampled_means(values[:, None] ** 2, 300, seed=3)[:, 0])
+
+
+def test_holm_by_hand():
+    # .005 x 4, .01 x 3, .02 x 2; .03 x 1 may not fall below the .04 before it.
+    assert holm(np.array([0.01, 0.02, 0.03, 0.005])) == pytest.approx([0.03, 0.04, 0.04, 0.02])
+    assert holm(np.array([0.4, 0.9, 0.6])) == pytest.approx([1.0, 1.0, 1.0])
+    assert holm(np.array([0.2])) == pytest.approx([0.2])
+    assert holm(np.zeros(0)).tolist() == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
+def test_holm_is_the_closed_test_of_bonferroni(p_values):
+    # A hypothesis falls when every set of hypotheses that holds it falls, each by the Bonferroni test of that set.
+    numbers = range(len(p_values))
+    sets = [chosen for size in numbers for chosen in itertools.combinations(numbers, size + 1)]
+    expected = [
+        max(min(1.0, len(chosen) * min(p_values[j] for j in chosen)) for chosen in sets if number in chosen)
+        for number in numbers
+    ]
+    assert holm(np.array(p_values)) == pytest.approx(expected, abs=1e-12)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.randoms(use_true_random=False))
+def test_holm_keeps_the_order_and_never_helps(p_values, random):
+    adjusted = holm(np.array(p_values))
+    assert (adjusted >= np.array(p_values)).all()
+    assert (adjusted <= 1).all()
+    order = np.argsort(p_values, kind="stable")
+    assert (np.diff(adjusted[order]) >= 0).all()
+    shuffled = random.sample(range(len(p_values)), len(p_values))
+    assert holm(np.array(p_values)[shuffled]) == pytest.approx(adjusted[shuffled])
+
+
+def test_holm_keeps_the_error_of_a_whole_family():
+    # 400 families of 10 tests without any difference: at most 5% (here up to 8% by chance) may claim one.
+    rng = np.random.default_rng(0)
+    wrong = [holm(rng.random(10)).min() < 0.05 for _ in range(400)]
+    assert 0.02 <= np.mean(wrong) <= 0.08
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: holm(np.array([[0.1]])), "shape"),
+        (lambda: holm(np.array([0.1, np.nan])), "NaN"),
+        (lambda: holm(np.array([1.1])), "between 0 and 1"),
         (lambda: bootstrap_interval(np.zeros(0), 10), "at least one user"),
         (lambda: bootstrap_interval(np.array([np.nan]), 10), "NaN"),
         (lambda: bootstrap_interval(np.ones(2), 0), "n_resamples"),

@@ -1,14 +1,17 @@
-"""Retrievers without a model to train: what is popular, and what was taken by the same users."""
+"""Retrievers without a model to train: what is popular, what was lately, and what was taken by the same users."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 
-from plum.retrieval.interface import Recommendations, best_columns, flatten, top_k
+from plum.retrieval.choose import choose
+from plum.retrieval.interface import NO_ITEM, Recommendations, best_columns, flatten, top_k
 
 # Dense scores of one batch hold at most this many numbers (64 MiB of float32), whatever the catalogue's size.
 _BATCH_ENTRIES = 1 << 24
@@ -23,6 +26,9 @@ _BLOCK_ROWS = 1024
 # release, and so does shrinkage on Amazon Beauty: .069 / .040 with 10, 0 and .082 / .048 with 10, 10.
 DEFAULT_NEIGHBOURS = 10
 DEFAULT_SHRINKAGE = 10.0
+
+DAY = 86_400  # seconds
+HALF_LIVES = (1, 7, 30, 90, 365)  # days
 
 
 class Popularity:
@@ -47,12 +53,79 @@ class Popularity:
 
     def recommend(self, histories: Sequence[np.ndarray], k: int, seen: Sequence[np.ndarray] | None) -> Recommendations:
         """Lists by training count; see :class:`plum.retrieval.interface.Retriever`."""
-        n_items = len(self._scores)
-        parts = [
-            top_k(np.broadcast_to(self._scores, (stop - start, n_items)), k, None if seen is None else seen[start:stop])
-            for start, stop in _batches(len(histories), n_items)
-        ]
-        return _join(parts, k)
+        return _same_for_all(self._scores, len(histories), k, seen)
+
+
+class RecencyPopularity:
+    """The items with most training interactions of late: each counts ``0.5 ** (age / half_life)``.
+
+    An interaction's age is the time from it to the newest training interaction, so that all users are asked at one
+    moment, the end of training. Under leave-one-out some are really asked before it and some after; to count up to
+    each user's own moment would let the counts see interactions that are held out, or that came later than the
+    question. An item without training interactions is never recommended.
+
+    A score is the base-2 logarithm of an item's summed counts: the same order, where the sums themselves would all be
+    0 in float32 for items last taken 150 half-lives ago.
+
+    Args:
+        items: (E,), catalogue row of each training interaction; from the training part alone.
+        times: (E,), when it happened, seconds.
+        n_items: N.
+        half_life: seconds, above 0.
+
+    Raises:
+        ValueError: arrays of different lengths, rows outside the catalogue, times that are not finite, or a half-life
+            out of range.
+    """
+
+    name = "recencypop"
+
+    def __init__(self, items: np.ndarray, times: np.ndarray, n_items: int, half_life: float) -> None:
+        if items.shape != times.shape or items.ndim != 1:
+            raise ValueError(f"items and times must both be (E,), found {items.shape} and {times.shape}")
+        if items.size and (items.min() < 0 or items.max() >= n_items):
+            raise ValueError(f"catalogue rows must lie in 0..{n_items - 1}, found {items.min()}..{items.max()}")
+        if not np.isfinite(times).all() or not half_life > 0:
+            raise ValueError(f"times must be finite and half_life above 0, found a half_life of {half_life}")
+        self.half_life = half_life
+        halvings = (times - times.max()) / half_life if items.size else np.zeros(0)
+        newest = np.full(n_items, -np.inf)
+        np.maximum.at(newest, items, halvings)
+        # In units of the item's own newest interaction: each sum is at least 1, whatever its age.
+        sums = np.bincount(items, weights=2.0 ** (halvings - newest[items]), minlength=n_items)
+        self._scores = (newest + np.log2(np.where(sums > 0, sums, 1.0))).astype(np.float32)
+
+    def recommend(self, histories: Sequence[np.ndarray], k: int, seen: Sequence[np.ndarray] | None) -> Recommendations:
+        """Lists by decayed training count; see :class:`plum.retrieval.interface.Retriever`."""
+        return _same_for_all(self._scores, len(histories), k, seen)
+
+
+def choose_half_life(
+    items: np.ndarray,
+    times: np.ndarray,
+    n_items: int,
+    histories: Sequence[np.ndarray],
+    targets: Sequence[np.ndarray],
+    seen: Sequence[np.ndarray] | None,
+    candidates: Sequence[float] = HALF_LIVES,
+) -> tuple[RecencyPopularity, list[dict[str, Any]]]:
+    """:class:`RecencyPopularity` with the half-life of best validation Recall@10.
+
+    Args:
+        items: (E,), catalogue row of each training interaction.
+        times: (E,), seconds.
+        n_items: N.
+        histories, targets, seen: validation users; see :func:`plum.retrieval.choose.choose`.
+        candidates: half-lives in days.
+
+    Returns:
+        best: the retriever.
+        trials: ``{"settings": {"half_life_days": 30}, "valid_recall@10": x}`` each.
+    """
+    options = [
+        ({"half_life_days": days}, partial(RecencyPopularity, items, times, n_items, days * DAY)) for days in candidates
+    ]
+    return choose(options, histories, targets, seen)
 
 
 class ItemKNN:
@@ -104,6 +177,31 @@ class ItemKNN:
             scores[scores <= 0] = -np.inf
             parts.append(top_k(scores, k, None if seen is None else seen[start:stop]))
         return _join(parts, k)
+
+
+def _same_for_all(scores: np.ndarray, n_users: int, k: int, seen: Sequence[np.ndarray] | None) -> Recommendations:
+    """Lists of users who all have the same scores (N,), but have seen different items."""
+    n_items = len(scores)
+    if seen is not None:
+        flatten(seen, n_items)
+        if len(seen) != n_users:
+            raise ValueError(f"seen has {len(seen)} entries for {n_users} users")
+    # One ranking for all, so deep that K are left to those who have seen most.
+    depth = min(n_items, k + max(map(len, seen or ()), default=0))
+    ranking = top_k(scores[None], max(1, depth), None)
+    ranked = ranking.items[0]
+    place = np.full(n_items, NO_ITEM, dtype=np.int64)
+    place[ranked[ranked != NO_ITEM]] = np.flatnonzero(ranked != NO_ITEM)
+    parts = []
+    for start, stop in _batches(n_users, depth):
+        hidden = None
+        if seen is not None:
+            places = [place[np.asarray(rows, dtype=np.int64)] for rows in seen[start:stop]]
+            hidden = [row[row != NO_ITEM] for row in places]
+        best = top_k(np.broadcast_to(ranking.scores[0], (stop - start, len(ranked))), k, hidden)
+        items = np.where(best.items == NO_ITEM, NO_ITEM, ranked[np.maximum(best.items, 0)])
+        parts.append(Recommendations(items, best.scores))
+    return _join(parts, k)
 
 
 def _incidence(users: np.ndarray, items: np.ndarray, n_items: int, n_users: int | None = None) -> sparse.csr_array:

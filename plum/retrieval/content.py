@@ -1,0 +1,124 @@
+"""Retrieval by content alone: items whose vectors lie nearest to those of the history."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from plum.retrieval.choose import choose
+from plum.retrieval.interface import NO_ITEM, Recommendations, flatten
+from plum.retrieval.nearest import Nearest
+
+DECAYS = (1.0, 0.9, 0.7, 0.5, 0.3)
+
+
+class TextKNN:
+    """Items most like the history by content, needing no training interactions: a cold item is as good as another.
+
+    A history's vector is the weighted mean of its items' unit vectors. The newest item weighs 1, each older one
+    ``decay`` times the next; an item that was taken twice counts twice. The score is the cosine. An item without
+    content (a zero vector) is never recommended, and in a history it is as if it were not there: it takes no place
+    in the order. A history without content gives an empty list.
+
+    Args:
+        vectors: (N, D), a row per catalogue item; see :func:`joined` for several modalities. Lengths do not matter.
+        decay: within 0 (excluded) and 1.
+
+    Raises:
+        ValueError: vectors that are not (N, D) or not finite, or a decay out of range.
+    """
+
+    name = "textknn"
+
+    def __init__(self, vectors: np.ndarray, decay: float) -> None:
+        if not 0 < decay <= 1:
+            raise ValueError(f"decay must be above 0 and at most 1, found {decay}")
+        self.decay = decay
+        self._vectors = _unit_rows(vectors)
+        self._rows = np.flatnonzero(self._vectors.any(axis=1))
+        self._place = np.full(len(vectors), NO_ITEM, dtype=np.int64)  # catalogue row -> row of the index
+        self._place[self._rows] = np.arange(len(self._rows))
+        self._index = Nearest(self._vectors[self._rows])
+
+    def recommend(self, histories: Sequence[np.ndarray], k: int, seen: Sequence[np.ndarray] | None) -> Recommendations:
+        """The K items of largest cosine; see :class:`plum.retrieval.interface.Retriever`."""
+        queries = self.queries(histories)
+        asked = np.flatnonzero(queries.any(axis=1))
+        hidden = None if seen is None else self._with_content([seen[user] for user in asked.tolist()])
+        found = self._index.search(queries[asked], k, hidden)
+        items = np.full((len(queries), k), NO_ITEM, dtype=np.int64)
+        scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
+        items[asked] = np.where(found.items == NO_ITEM, NO_ITEM, self._rows[np.maximum(found.items, 0)])
+        scores[asked] = found.scores
+        return Recommendations(items, scores)
+
+    def queries(self, histories: Sequence[np.ndarray]) -> np.ndarray:
+        """Unit vectors (U, D) float32 of histories; zero where a history has no content."""
+        users, rows = flatten(histories, len(self._vectors))
+        kept = self._place[rows] != NO_ITEM
+        users, rows = users[kept], rows[kept]
+        newest = np.searchsorted(users, users, side="right") - 1
+        weights = self.decay ** (newest - np.arange(len(users))).astype(np.float64)
+        mix = sparse.coo_array((weights, (users, rows)), shape=(len(histories), len(self._vectors))).tocsr()
+        return _unit_rows(mix @ self._vectors)
+
+    def _with_content(self, seen: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The same rows, counted in the index, which lacks the items without content."""
+        flatten(seen, len(self._place))
+        places = [self._place[np.asarray(rows, dtype=np.int64)] for rows in seen]
+        return [place[place != NO_ITEM] for place in places]
+
+
+def joined(modalities: Sequence[np.ndarray]) -> np.ndarray:
+    """Several modalities as one vector an item, each with the same say: unit vectors side by side.
+
+    A modality that an item lacks (a zero row) stays zero.
+
+    Args:
+        modalities: (N, D_m) each.
+
+    Returns:
+        float32 (N, sum of D_m).
+
+    Raises:
+        ValueError: no modalities, different numbers of items, or vectors that are not finite.
+
+    Example:
+        >>> joined([np.array([[3.0, 4.0], [0.0, 0.0]]), np.array([[2.0], [5.0]])]).tolist()
+        [[0.6000000238418579, 0.800000011920929, 1.0], [0.0, 0.0, 1.0]]
+    """
+    if not modalities or len({len(vectors) for vectors in modalities}) > 1:
+        raise ValueError(f"modalities must all be (N, D), found {[vectors.shape for vectors in modalities]}")
+    return np.concatenate([_unit_rows(vectors) for vectors in modalities], axis=1)
+
+
+def choose_decay(
+    vectors: np.ndarray,
+    histories: Sequence[np.ndarray],
+    targets: Sequence[np.ndarray],
+    seen: Sequence[np.ndarray] | None,
+    candidates: Sequence[float] = DECAYS,
+) -> tuple[TextKNN, list[dict[str, Any]]]:
+    """:class:`TextKNN` with the decay of best validation Recall@10; see :func:`plum.retrieval.choose.choose`.
+
+    Returns:
+        best: the retriever.
+        trials: ``{"settings": {"decay": 0.9}, "valid_recall@10": x}`` each.
+    """
+    options = [({"decay": decay}, partial(TextKNN, vectors, decay)) for decay in candidates]
+    return choose(options, histories, targets, seen)
+
+
+def _unit_rows(vectors: np.ndarray) -> np.ndarray:
+    """Rows scaled to unit length, float32; zero rows stay."""
+    vectors = np.asarray(vectors)
+    if vectors.ndim != 2 or not np.isfinite(vectors).all():
+        raise ValueError(f"vectors must be (N, D) and finite, found shape {vectors.shape}")
+    largest = np.abs(vectors).max(axis=1, keepdims=True, initial=0.0)
+    # With 1 as largest entry no square under- or overflows, and a length below 1 is that of a zero row.
+    scaled = (vectors / np.where(largest > 0, largest, 1.0)).astype(np.float32)
+    return scaled / np.maximum(np.linalg.norm(scaled, axis=1, keepdims=True), 1.0)

@@ -31,13 +31,14 @@ from plum.errors import PlumError
 
 logger = logging.getLogger(__name__)
 
-DATA, FEATURES, TOKENIZE, CPT, FINETUNE, DENSE, EVAL = (
+DATA, FEATURES, TOKENIZE, CPT, FINETUNE, DENSE, LEM, EVAL = (
     "data",
     "features",
     "tokenize",
     "cpt",
     "finetune",
     "dense",
+    "lem",
     "eval",
 )
 COMMANDS = {
@@ -47,6 +48,7 @@ COMMANDS = {
     CPT: "plum cpt",
     FINETUNE: "plum finetune",
     DENSE: "plum eval",
+    LEM: "plum eval",
     EVAL: "plum eval",
 }
 INTERACTIONS = "data/interactions.parquet"
@@ -61,8 +63,11 @@ SID_INDEX = "tokenize/index.safetensors"
 QUALITY = "tokenize/quality.json"
 RQVAE = "tokenize/rqvae.safetensors"
 CPT_MODEL = "cpt/model"
+CPT_METRICS = "cpt/metrics.json"
 FINETUNE_MODEL = "finetune/model"
+FINETUNE_METRICS = "finetune/metrics.json"
 DENSE_MODEL = "dense/dense.safetensors"
+LEM_MODEL = "lem/lem.safetensors"
 EVAL_METRICS = "eval/metrics.json"
 RECOMMENDATIONS = "eval/recommendations.parquet"
 

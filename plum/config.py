@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from plum.tuning import combinations
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
@@ -84,6 +97,8 @@ class SplitConfig(Section):
     """temporal only: share of interactions, by time, in the test part."""
     ties: Literal["shuffle", "keep"] = "shuffle"
     """Order of a user's interactions that share a timestamp: seeded shuffle, or as they stand in the input."""
+    seed: Seed = 0
+    """Of that shuffle; not the run's seed, so that runs with other seeds are asked for the same items."""
     k_core_users: Annotated[int, Field(ge=0)] = 0
     k_core_items: Annotated[int, Field(ge=0)] = 0
 
@@ -102,14 +117,17 @@ class DataConfig(Section):
 class ModalityConfig(Section):
     """One content embedding of every item."""
 
-    encoder: Literal["tfidf", "topics", "sentence-transformers", "file"] = "tfidf"
+    encoder: Literal["tfidf", "topics", "sentence-transformers", "cooccurrence", "file"] = "tfidf"
+    """cooccurrence: vectors of which items training histories hold together, for catalogues with little content."""
     fields: Annotated[list[Literal["title", "topics", "creator", "description"]], Field(min_length=1)] = [
         "title",
         "creator",
         "description",
     ]
     dimensions: Count = 64
-    """Width after SVD, for tfidf."""
+    """Width after SVD, for tfidf, topics and cooccurrence."""
+    window: Count | None = None
+    """cooccurrence: items at most this many places apart are a pair; by default any two of a history."""
     model: str | None = None
     """sentence-transformers: a hub id, a local folder, or ``package:NAME`` for a model that a Python package ships."""
     path: UserPath | None = None
@@ -148,6 +166,8 @@ class TrainingConfig(Section):
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     checkpoint_steps: Count = 200
     """Steps between checkpoints, from which a killed stage goes on."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of matrix products in training: auto is bfloat16 on CUDA, else float32. Some CPUs gain from bfloat16 too."""
 
 
 class TokenizeConfig(TrainingConfig):
@@ -192,7 +212,14 @@ class ScratchModelConfig(Section):
         return self
 
 
-class CptConfig(TrainingConfig):
+class LanguageModelConfig(TrainingConfig):
+    """What both trainings of the language model share."""
+
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Of the input embeddings and of every attention and feed-forward branch."""
+
+
+class CptConfig(LanguageModelConfig):
     """Continued pre-training (PLUM section 2.2)."""
 
     epochs: Count = 10
@@ -208,7 +235,7 @@ class CptConfig(TrainingConfig):
     max_history: Count = 50
 
 
-class FinetuneConfig(TrainingConfig):
+class FinetuneConfig(LanguageModelConfig):
     """Generative retrieval: history -> the next item's SID (PLUM section 2.3)."""
 
     epochs: Count = 30
@@ -223,10 +250,75 @@ class FinetuneConfig(TrainingConfig):
     validation_users: Count = 2000
     """At most this many users, drawn by the seed, are decoded at each validation."""
     validation_beams: Count = 20
+    validate_every: Count = 1
+    """Epochs between validations; decoding takes a good part of a short epoch's time."""
 
 
-class DenseConfig(TrainingConfig):
-    """The dense baseline: SASRec-type model, full-softmax cross-entropy."""
+class SearchedConfig(TrainingConfig):
+    """A trained model whose settings may be chosen on the validation part."""
+
+    search: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
+    """Fields of this section -> values to try. Every combination is trained with the same seed; the best validation
+    Recall@10 wins, ties go to the earlier."""
+
+    @field_validator("search")
+    @classmethod
+    def _values_fit(cls, search: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        mistakes: list[str] = []
+        checked = {name: cls._values_of(name, values, mistakes) for name, values in search.items()}
+        if mistakes:
+            raise ValueError("; ".join(mistakes))
+        return checked
+
+    @model_validator(mode="after")
+    def _combinations_fit(self) -> SearchedConfig:
+        mistakes: dict[str, None] = {}  # a set that keeps its order
+        for values in combinations(self.search) if self.search else []:
+            try:
+                with_settings(self, values)
+            except ValidationError as error:
+                mistakes |= {f"search: {entry['msg'].removeprefix('Value error, ')}": None for entry in error.errors()}
+        if mistakes:
+            raise ValueError("; ".join(mistakes))
+        return self
+
+    @classmethod
+    def _values_of(cls, name: str, values: list[Any], mistakes: list[str]) -> list[Any]:
+        """The values as the field takes them (``1e-3`` is text in YAML); what it refuses is added to the mistakes."""
+        known = [field for field in cls.model_fields if field != "search"]
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(known))}"
+            mistakes.append(f"{name}: unknown key; {hint}")
+            return values
+        field = cls.model_fields[name]
+        form: Any = Annotated[(field.annotation, name, *field.metadata)]  # the name, since something must stand there
+        kind: TypeAdapter[Any] = TypeAdapter(form, config=ConfigDict(allow_inf_nan=False))
+        checked = []
+        for value in values:
+            try:
+                checked.append(kind.validate_python(value))
+            except ValidationError as error:
+                mistakes.append(f"{name}: {error.errors()[0]['msg']} (given: {value!r})")
+        if any(value in checked[:place] for place, value in enumerate(checked)):
+            mistakes.append(f"{name}: a value is given twice")
+        return checked
+
+
+Searched = TypeVar("Searched", bound=SearchedConfig)
+
+
+def with_settings(section: Searched, values: Mapping[str, Any]) -> Searched:
+    """A section with some of its fields set to other values, and nothing left to search.
+
+    Raises:
+        pydantic.ValidationError: if the values don't fit.
+    """
+    return type(section).model_validate(section.model_dump() | dict(values) | {"search": {}})
+
+
+class DenseConfig(SearchedConfig):
+    """The dense baseline: SASRec-type model, softmax cross-entropy."""
 
     epochs: Count = 100
     batch_size: Count = 64
@@ -235,6 +327,15 @@ class DenseConfig(TrainingConfig):
     layers: Count = 2
     heads: Count = 2
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.3
+    embedding_size: Count | None = None
+    """Width of the item-ID embeddings, projected to ``hidden_size`` where it differs; by default ``hidden_size``."""
+    tied: bool = True
+    """Whether items have the same embedding as input and as output."""
+    negatives: Count | None = None
+    """Items that a batch's softmax is estimated from (sampled softmax with log-Q correction); by default the full
+    softmax up to 100,000 items, and 8,192 negatives above."""
+    negative_power: Share = 0.75
+    """Negatives are drawn by how often an item is a training target, to this power."""
     max_history: Count = 50
     patience: Count = 10
 
@@ -245,11 +346,20 @@ class DenseConfig(TrainingConfig):
         return self
 
 
+class LemConfig(DenseConfig):
+    """The large embedding model (PLUM table 2): nearly all parameters in item-ID embeddings, a small transformer."""
+
+    embedding_size: Count | None = 256
+    tied: bool = False
+
+
 class EvalConfig(Section):
     """Which retrievers are compared, and how."""
 
     dense: DenseConfig = DenseConfig()
-    cutoffs: Annotated[list[Count], Field(min_length=1)] = [1, 5, 10, 50]
+    lem: LemConfig | None = LemConfig()
+    """null leaves the large embedding model out."""
+    cutoffs: Annotated[list[Count], Field(min_length=1)] = [1, 5, 10, 20, 50]
     beams: Count | Annotated[list[Count], Field(min_length=1)] = 50
     """Beam width of plum's decoder: one number, or one per level of the Semantic IDs, disambiguation code counted."""
     scores_over: Literal["codes", "legal", "vocabulary"] = "codes"

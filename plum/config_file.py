@@ -178,5 +178,6 @@ def _section_of(path: list[str]) -> type[Section]:
         return ModalityConfig
     section: Any = RunConfig
     for part in path[:-1]:
-        section = section.model_fields[part].annotation
+        kind = section.model_fields[part].annotation
+        section = next((form for form in get_args(kind) if form is not NoneType), kind)  # one that may be null
     return section

@@ -69,6 +69,7 @@ def test_all_mistakes_come_at_once_with_the_value_given():
     [
         ({"finetune": {"epoch": 1}}, "finetune.epoch: unknown key; did you mean epochs?"),
         ({"eval": {"dense": {"layer": 1}}}, "eval.dense.layer: unknown key; did you mean layers?"),
+        ({"eval": {"lem": {"layer": 1}}}, "eval.lem.layer: unknown key; did you mean layers?"),
         ({"cpt": {"scratch": {"head": 1}}}, "cpt.scratch.head: unknown key; did you mean heads?"),
         ({"data": {**SOURCE, "splits": {}}}, "data.splits: unknown key; did you mean split?"),
         ({"data": {**SOURCE, "split": {"protocl": 1}}}, "data.split.protocl: unknown key; did you mean protocol?"),

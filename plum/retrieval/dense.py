@@ -1,7 +1,10 @@
-"""The dense baseline: a SASRec-type transformer over item embeddings, trained with full-softmax cross-entropy.
+"""The dense baselines: a transformer over item embeddings, trained with softmax cross-entropy at every position.
 
-Architecture: Kang and McAuley 2018. The loss is the full softmax over the catalogue at every position, which makes this
-model markedly stronger than the published SASRec figures (binary cross-entropy with one sampled negative).
+- SASRec (Kang and McAuley 2018): item vectors as wide as the transformer, the same at input and output. The loss is
+  the softmax over the catalogue, which makes this model markedly stronger than the published SASRec figures (binary
+  cross-entropy with one sampled negative).
+- LEM, the large embedding model that PLUM is compared with (PLUM table 2): nearly all parameters lie in wide tables of
+  item-ID embeddings, one for the input and one for the output, around a small transformer.
 """
 
 from __future__ import annotations
@@ -14,9 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from plum.evaluation.efficiency import Size
 from plum.lm.examples import IGNORED, Window
 from plum.retrieval.interface import NO_ITEM, Recommendations
 from plum.retrieval.nearest import largest_products
+from plum.retrieval.softmax import Negatives, full_softmax_loss, sampled_softmax_loss
 
 
 class DenseBatch(NamedTuple):
@@ -31,8 +36,11 @@ class DenseBatch(NamedTuple):
     targets: Tensor
 
 
-class SASRec(nn.Module):
-    """Causal self-attention over a history; scores are dot products with the item embeddings.
+class ItemTransformer(nn.Module):
+    """Causal self-attention over a history; scores are dot products with item vectors.
+
+    A table of another width than the transformer's is projected to it linearly, so that scores are products of
+    D dimensions whatever the table's width.
 
     Args:
         n_items: N.
@@ -41,46 +49,106 @@ class SASRec(nn.Module):
         layers: transformer layers.
         heads: attention heads.
         dropout: of embeddings, attention and feed-forward layers.
+        embedding_size: width E of the tables of item-ID embeddings; None for D.
+        tied: whether input and output share one table.
     """
 
     def __init__(
-        self, n_items: int, max_history: int, hidden_size: int, layers: int, heads: int, dropout: float
+        self,
+        n_items: int,
+        max_history: int,
+        hidden_size: int,
+        layers: int,
+        heads: int,
+        dropout: float,
+        embedding_size: int | None = None,
+        tied: bool = True,
     ) -> None:
         super().__init__()
+        width = embedding_size or hidden_size
         self.max_history, self.heads = max_history, heads
-        self.items = nn.Embedding(n_items + 1, hidden_size, padding_idx=0)
+        self.items = nn.Embedding(n_items + 1, width, padding_idx=0)
         self.positions = nn.Embedding(max_history, hidden_size)
         self.dropout = nn.Dropout(dropout)
         layer = nn.TransformerEncoderLayer(
             hidden_size, heads, 4 * hidden_size, dropout, activation="gelu", batch_first=True, norm_first=True
         )
         self.encoder = nn.TransformerEncoder(layer, layers, nn.LayerNorm(hidden_size), enable_nested_tensor=False)
+        self.project = _projection(width, hidden_size)
+        self.outputs = None if tied else nn.Embedding(n_items + 1, width, padding_idx=0)
+        self.project_outputs = None if tied else _projection(width, hidden_size)
         nn.init.normal_(self.items.weight, std=0.02)
         nn.init.normal_(self.positions.weight, std=0.02)
+        if self.outputs is not None:
+            nn.init.normal_(self.outputs.weight, std=0.02)
 
     def forward(self, items: Tensor) -> Tensor:
         """Hidden states (B, T, D) of histories (B, T), padded on the left with 0."""
         width = items.shape[1]
         # The newest item has the last position, whatever the length.
         positions = torch.arange(self.max_history - width, self.max_history, device=items.device)
-        hidden = self.dropout(self.items(items) + self.positions(positions))
+        hidden = self.dropout(self.project(self.items(items)) + self.positions(positions))
         future = torch.ones(width, width, dtype=torch.bool, device=items.device).triu(1)
         # Padding may attend to itself, else its rows would be all -inf.
         blocked = future | ((items == 0)[:, None] & ~torch.eye(width, dtype=torch.bool, device=items.device))
         return self.encoder(hidden, mask=blocked.repeat_interleave(self.heads, dim=0))
 
-    def item_vectors(self) -> Tensor:
-        """Embeddings (N, D) of the catalogue."""
-        return self.items.weight[1:]
+    def item_vectors(self, rows: Tensor | None = None) -> Tensor:
+        """Output vectors (N, D) of the catalogue, or (R, D) of the item rows (R,) given."""
+        table = self.items.weight if self.outputs is None else self.outputs.weight
+        project = self.project if self.project_outputs is None else self.project_outputs
+        return project(table[1:] if rows is None else F.embedding(rows + 1, table))
+
+    @property
+    def hidden_size(self) -> int:
+        """D, the width of histories' and items' vectors."""
+        return self.positions.embedding_dim
+
+    @property
+    def table_share(self) -> float:
+        """Share of the parameters that lies in tables of item-ID embeddings."""
+        in_tables = self.items.weight.numel() * (1 if self.outputs is None else 2)
+        return in_tables / sum(parameter.numel() for parameter in self.parameters())
 
 
-def dense_loss(model: SASRec, batch: DenseBatch) -> Tensor:
-    """Cross-entropy over the whole catalogue at every position that has a next item."""
+def _projection(width: int, hidden_size: int) -> nn.Module:
+    if width == hidden_size:
+        return nn.Identity()
+    linear = nn.Linear(width, hidden_size, bias=False)
+    nn.init.normal_(linear.weight, std=width**-0.5)  # projected vectors are as long as those of a table of width D
+    return linear
+
+
+def dense_loss(model: ItemTransformer, batch: DenseBatch, negatives: Negatives | None = None) -> Tensor:
+    """Cross-entropy over the catalogue at every position that has a next item.
+
+    Args:
+        model: what is trained.
+        batch: histories and next items.
+        negatives: draws the sample that the softmax is estimated from; None for the full softmax.
+    """
     device = model.items.weight.device
     items, targets = batch.items.to(device), batch.targets.to(device)
     counted = targets != IGNORED
-    hidden = model(items)[counted]
-    return F.cross_entropy(hidden @ model.item_vectors().T, targets[counted])
+    hidden, targets = model(items)[counted], targets[counted]
+    if negatives is None:
+        return full_softmax_loss(hidden, model.item_vectors(), targets)
+    drawn = negatives.draw()
+    log_q, drawn = negatives.log_q[drawn].to(device), drawn.to(device)
+    target_scores = (hidden * model.item_vectors(targets)).sum(dim=1)
+    return sampled_softmax_loss(target_scores, hidden @ model.item_vectors(drawn).T, targets, drawn, log_q)
+
+
+def size_of(batch: DenseBatch) -> Size:
+    """How much training a batch is: next items that gave a loss, items read, positions with padding."""
+    examples, tokens = int((batch.targets != IGNORED).sum()), int((batch.items != 0).sum())
+    return Size(examples, tokens, batch.items.numel())
+
+
+def target_counts(windows: Sequence[Window], n_items: int) -> np.ndarray:
+    """How often (N,) each item is a target in one epoch of ``dense_batches``."""
+    targets = [window.items[max(1, window.n_context) :] for window in windows]
+    return np.bincount(np.concatenate(targets) if targets else [], minlength=n_items)
 
 
 def dense_batches(
@@ -110,11 +178,16 @@ def dense_batches(
 
 
 class Dense:
-    """Retrieval by inner product between a history's vector and all items."""
+    """Retrieval by inner product between a history's vector and all items.
 
-    name = "dense"
+    Args:
+        model: trained.
+        name: what the retriever is called in comparisons.
+        batch_size: histories that go through the model together.
+    """
 
-    def __init__(self, model: SASRec, batch_size: int = 256) -> None:
+    def __init__(self, model: ItemTransformer, name: str = "dense", batch_size: int = 256) -> None:
+        self.name = name
         self._model = model
         self._batch_size = batch_size
 
@@ -123,10 +196,15 @@ class Dense:
 
         An empty history gives an empty list: there is nothing to rank by.
         """
-        found = largest_products(self._model.item_vectors().detach().cpu().numpy(), self.vectors(histories), k, seen)
+        found = largest_products(self.item_vectors(), self.vectors(histories), k, seen)
         empty = np.array([len(history) == 0 for history in histories], dtype=bool)
         found.items[empty], found.scores[empty] = NO_ITEM, -np.inf
         return found
+
+    @torch.no_grad()
+    def item_vectors(self) -> np.ndarray:
+        """Vectors (N, D) float32 of the catalogue, whose products with a history's vector are the scores."""
+        return self._model.item_vectors().float().cpu().numpy()
 
     @torch.no_grad()
     def vectors(self, histories: Sequence[np.ndarray]) -> np.ndarray:
@@ -134,7 +212,7 @@ class Dense:
         was_training = self._model.training
         self._model.eval()
         device = self._model.items.weight.device
-        out = np.zeros((len(histories), self._model.items.weight.shape[1]), dtype=np.float32)
+        out = np.zeros((len(histories), self._model.hidden_size), dtype=np.float32)
         rows = np.flatnonzero([len(history) > 0 for history in histories])
         for start in range(0, len(rows), self._batch_size):
             chosen = rows[start : start + self._batch_size]

@@ -1,62 +1,145 @@
-"""Stage dense: train the dense baseline that every comparison needs."""
+"""Stage dense: train the dense baselines that every comparison needs, SASRec and the large embedding model (LEM)."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save_file
+from torch import Tensor
 
 from plum import artifacts, training
-from plum.config import RunConfig
+from plum.config import DenseConfig, RunConfig, with_settings
+from plum.evaluation.efficiency import training_cost
 from plum.lm.examples import windows
-from plum.retrieval.dense import Dense, DenseBatch, dense_batches, dense_loss
-from plum.runtime import pick_device, seed_everything
+from plum.retrieval.dense import (
+    Dense,
+    DenseBatch,
+    ItemTransformer,
+    dense_batches,
+    dense_loss,
+    size_of,
+    target_counts,
+)
+from plum.retrieval.softmax import Negatives, n_negatives
+from plum.runtime import autocast, pick_device, seed_everything
 from plum.stages import common, retrieving
+from plum.tuning import Outcome, combinations, search_best
 
 logger = logging.getLogger(__name__)
 
 
 def run(config: RunConfig, force: bool = False) -> Path:
-    """Write ``dense/dense.safetensors`` (best validation Recall@10) and the training log; skip if up to date."""
-    settings = config.eval.dense
+    """Write ``dense/dense.safetensors`` (best validation Recall@10), log, trials, metrics; skip if up to date."""
+    return _run(config, artifacts.DENSE, force)
+
+
+def run_lem(config: RunConfig, force: bool = False) -> Path:
+    """The same for the large embedding model: ``lem/lem.safetensors``.
+
+    Raises:
+        ValueError: if the configuration leaves it out.
+    """
+    return _run(config, artifacts.LEM, force)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A model and all that its training needs."""
+
+    model: ItemTransformer
+    recipe: training.Recipe
+    batches: Callable[[int], Iterable[DenseBatch]]
+    loss: Callable[[DenseBatch], Tensor]
+    negatives: Negatives | None
+
+
+def _run(config: RunConfig, kind: str, force: bool) -> Path:
+    settings = retrieving.dense_settings(config, kind)
     stage = artifacts.StageRun(
         config.workdir,
-        artifacts.DENSE,
-        common.recorded(config, artifacts.DENSE),
+        kind,
+        common.recorded(config, kind),
         config.seed,
         [artifacts.ITEMS, artifacts.SPLIT],
     )
     if stage.is_complete() and not force:
-        logger.info("dense: up to date")
+        logger.info("%s: up to date", kind)
         return stage.folder
-    seed_everything(config.seed)
     data = common.read_prepared(config.workdir)
-    model = retrieving.untrained_dense(settings, len(data.items)).to(pick_device(config.device))
-    cut = [window for window in windows(data.histories.train, settings.max_history + 1) if len(window.items) > 1]
     _, histories, targets = data.histories.questions("valid")
 
-    def batches(epoch: int) -> Iterator[DenseBatch]:
-        return dense_batches(cut, settings.max_history, settings.batch_size, config.seed, epoch)
+    def train_one(values: dict[str, Any], checkpoint: Path) -> Outcome:
+        task = _task(with_settings(settings, values), data, config)
 
-    def validate() -> dict[str, float]:
-        return common.validation_metrics(Dense(model), histories, targets, config.eval.filter_seen)
+        def validate() -> dict[str, float]:
+            return common.validation_metrics(Dense(task.model), histories, targets, config.eval.filter_seen)
 
-    recipe = common.recipe(settings, -(-len(cut) // settings.batch_size), settings.patience)
-    with stage.writing(force) as folder:
         state = training.fit(
-            model,
-            recipe,
-            batches,
-            lambda batch: {"loss": dense_loss(model, batch)},
-            checkpoint=stage.checkpoint,
-            name="dense",
+            task.model,
+            task.recipe,
+            task.batches,
+            lambda batch: {"loss": task.loss(batch)},
+            checkpoint=checkpoint,
+            name=kind,
             validate=validate,
             monitor="recall@10",
         )
-        training.write_log(folder / "train_log.jsonl", state)
-        save_file(model.state_dict(), str(folder / "dense.safetensors"))
-        metrics = {"best_step": state.best_step, "steps": state.step, "valid_recall@10": state.best_value}
+        return Outcome(state.best_value, asdict(state), task.model.state_dict())
+
+    with stage.writing(force) as folder:
+        found = search_best(combinations(settings.search), train_one, stage.checkpoint)
+        states = [training.Progress(**trial.result) for trial in found.trials]
+        training.write_log(folder / "train_log.jsonl", states[found.best])
+        save_file(found.weights, str(folder / f"{kind}.safetensors"))
+        trials = [
+            {"settings": trial.settings, **_summary(state)} for trial, state in zip(found.trials, states, strict=True)
+        ]
+        artifacts.write_json(folder / "trials.json", trials)
+        chosen = found.trials[found.best].settings
+        task = _task(with_settings(settings, chosen), data, config)
+        metrics = _summary(states[found.best]) | {"chosen": chosen} | _facts(task, states[found.best])
         artifacts.write_json(folder / "metrics.json", metrics)
     return stage.folder
+
+
+def _task(settings: DenseConfig, data: common.Prepared, config: RunConfig) -> _Task:
+    """A new model and its training; every trial starts from the same seed."""
+    seed_everything(config.seed)
+    n_items = len(data.items)
+    device = pick_device(config.device)
+    model = retrieving.untrained_dense(settings, n_items).to(device)
+    cut = [window for window in windows(data.histories.train, settings.max_history + 1) if len(window.items) > 1]
+    drawn = n_negatives(settings.negatives, n_items)
+    negatives = Negatives(target_counts(cut, n_items), drawn, settings.negative_power) if drawn else None
+
+    def loss(batch: DenseBatch) -> Tensor:
+        with autocast(device, settings.precision):
+            return dense_loss(model, batch, negatives)
+
+    return _Task(
+        model,
+        common.recipe(settings, -(-len(cut) // settings.batch_size), settings.patience),
+        lambda epoch: dense_batches(cut, settings.max_history, settings.batch_size, config.seed, epoch),
+        loss,
+        negatives,
+    )
+
+
+def _summary(state: training.Progress) -> dict[str, Any]:
+    return {"best_step": state.best_step, "steps": state.step, "valid_recall@10": state.best_value}
+
+
+def _facts(task: _Task, state: training.Progress) -> dict[str, Any]:
+    """What the model is and what its training cost; an untrained one of the same settings will do."""
+    cost = training_cost(
+        task.model, task.batches, size_of, task.loss, steps=state.step, steps_per_epoch=task.recipe.steps_per_epoch
+    )
+    return {
+        "table_share": task.model.table_share,
+        "negatives": task.negatives.n if task.negatives else None,
+        "cost": asdict(cost),
+    }

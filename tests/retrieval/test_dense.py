@@ -3,12 +3,23 @@ import pytest
 import torch
 
 from plum.lm.examples import IGNORED, Window, windows
-from plum.retrieval.dense import Dense, DenseBatch, SASRec, dense_batches, dense_loss
+from plum.retrieval.dense import (
+    Dense,
+    DenseBatch,
+    ItemTransformer,
+    dense_batches,
+    dense_loss,
+    size_of,
+    target_counts,
+)
+from plum.retrieval.softmax import Negatives
+
+SHAPES = {"sasrec": {}, "lem": {"embedding_size": 40, "tied": False}, "wide and tied": {"embedding_size": 40}}
 
 
-def model_of(n_items=12, max_history=6, dropout=0.0, layers=2):
+def model_of(n_items=12, max_history=6, dropout=0.0, layers=2, **shape):
     torch.manual_seed(0)
-    model = SASRec(n_items, max_history, hidden_size=16, layers=layers, heads=2, dropout=dropout)
+    model = ItemTransformer(n_items, max_history, hidden_size=16, layers=layers, heads=2, dropout=dropout, **shape)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
@@ -85,15 +96,83 @@ def test_the_loss_is_the_full_softmax_over_the_catalogue():
     assert dense_loss(model, DenseBatch(items, targets)).item() == pytest.approx(np.mean(expected), rel=1e-5)
 
 
-def test_it_learns_a_deterministic_pattern():
+@torch.no_grad()
+def test_without_ties_the_loss_scores_by_the_output_table():
+    model = model_of(n_items=5, embedding_size=7, tied=False).eval()
+    items, targets = torch.tensor([[0, 2, 3]]), torch.tensor([[IGNORED, IGNORED, 4]])
+    vectors = model.outputs.weight[1:] @ model.project_outputs.weight.T
+    expected = -torch.log_softmax(model(items)[0, 2] @ vectors.T, dim=0)[4]
+    torch.testing.assert_close(dense_loss(model, DenseBatch(items, targets)), expected)
+
+
+def test_a_wide_table_is_projected_to_the_transformers_width():
+    model = model_of(embedding_size=40)
+    assert model.items.weight.shape == (13, 40)
+    expected = model.items.weight[1:] @ model.project.weight.T
+    torch.testing.assert_close(model.item_vectors(), expected)
+    torch.testing.assert_close(model.item_vectors(torch.tensor([3, 0, 3])), expected[[3, 0, 3]])
+    assert Dense(model).vectors([np.array([1, 2])]).shape == (1, 16)
+
+
+def test_a_wide_table_starts_with_vectors_as_long_as_those_of_a_narrow_one():
+    torch.manual_seed(0)
+    narrow = ItemTransformer(2000, 5, 32, 1, 2, 0.0)
+    wide = ItemTransformer(2000, 5, 32, 1, 2, 0.0, embedding_size=256, tied=False)
+    for vectors in (wide.item_vectors(), wide.project(wide.items.weight[1:])):
+        assert vectors.std().item() == pytest.approx(narrow.item_vectors().std().item(), rel=0.1)
+
+
+def test_the_share_of_parameters_in_item_tables():
+    def total(model):
+        return sum(parameter.numel() for parameter in model.parameters())
+
+    sasrec, lem = model_of(n_items=99), model_of(n_items=99, embedding_size=40, tied=False)
+    assert sasrec.table_share == pytest.approx(100 * 16 / total(sasrec))
+    assert lem.table_share == pytest.approx(2 * 100 * 40 / total(lem))
+    assert total(lem) - total(sasrec) == 2 * 100 * 40 - 100 * 16 + 2 * 40 * 16  # two tables, two projections
+    big = ItemTransformer(12_000, 50, 64, 2, 2, 0.0, embedding_size=256, tied=False)
+    assert big.table_share > 0.95
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_no_two_names_share_a_tensor_so_that_weights_can_be_stored(shape):
+    weights = model_of(**shape).state_dict()
+    assert len({tensor.data_ptr() for tensor in weights.values()}) == len(weights)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_the_sampled_loss_approaches_the_full_one(shape):
+    model = model_of(n_items=12, **shape).eval()
+    batch = DenseBatch(torch.tensor([[0, 2, 3], [1, 4, 12]]), torch.tensor([[IGNORED, IGNORED, 4], [3, 11, 0]]))
+    sampled = dense_loss(model, batch, Negatives(np.arange(12), 200_000, 0.75))
+    assert sampled.item() == pytest.approx(dense_loss(model, batch).item(), rel=0.02)
+
+
+def test_target_counts_are_those_of_the_batches():
+    histories = [np.array([1, 2, 1, 2, 3, 5, 2, 2, 1]), np.array([4]), np.array([0, 6])]
+    cut = [window for window in windows(histories, 4) if len(window.items) > 1]
+    targets = torch.cat([batch.targets.flatten() for batch in dense_batches(cut, 3, 2, seed=0, epoch=0)])
+    expected = np.bincount(targets[targets != IGNORED].numpy(), minlength=8)
+    assert target_counts(cut, 8).tolist() == expected.tolist() == [0, 2, 4, 1, 0, 1, 1, 0]
+    assert target_counts([], 3).tolist() == [0, 0, 0]
+
+
+def test_the_size_of_a_batch_counts_targets_items_and_places():
+    (batch,) = dense_batches([Window(np.array([5, 6, 7, 8]), 2), Window(np.array([7, 8]), 0)], 4, 8, 0, 0)
+    assert size_of(batch) == (3, 4, 6)  # 7, 8 and 8 are targets; 5, 6, 7 and 7 are read; two rows of three places
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("negatives", [None, Negatives(np.ones(12), 50, 1.0)], ids=["full", "sampled"])
+def test_it_learns_a_deterministic_pattern(shape, negatives):
     """Each item is followed by the next one of a cycle, so the last item of a history tells the answer."""
-    n_items, model = 12, model_of(layers=1)
+    n_items, model = 12, model_of(layers=1, **shape)
     cut = [Window((np.arange(5) + start) % n_items, 0) for start in range(n_items)]
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     for epoch in range(80):
         for batch in dense_batches(cut, 6, 12, 0, epoch):
             optimizer.zero_grad()
-            dense_loss(model, batch).backward()
+            dense_loss(model, batch, negatives).backward()
             optimizer.step()
     histories = [(np.arange(3) + start) % n_items for start in range(n_items)]
     found = Dense(model).recommend(histories, 1, None)
@@ -116,6 +195,16 @@ def test_lists_leave_out_what_was_seen_and_are_empty_without_a_history():
     found = dense.recommend(histories, 12, [np.array([1, 2, 5]), np.zeros(0, dtype=np.int64)])
     assert set(found.items[0].tolist()) == (set(range(12)) - {1, 2, 5}) | {-1}
     assert (found.items[1] == -1).all()
-    scores = dense.vectors(histories)[0] @ dense._model.item_vectors().detach().numpy().T
+    scores = dense.vectors(histories)[0] @ dense.item_vectors().T
     assert found.items[0, 0] == max(set(range(12)) - {1, 2, 5}, key=lambda row: scores[row])
     assert dense.recommend([], 3, None).items.shape == (0, 3)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_scores_are_products_of_the_vectors(shape):
+    dense = Dense(model_of(**shape), name="lem")
+    assert dense.name == "lem"
+    histories = [np.array([1, 2]), np.array([7])]
+    found = dense.recommend(histories, 4, None)
+    scores = dense.vectors(histories) @ dense.item_vectors().T
+    np.testing.assert_allclose(found.scores, -np.sort(-scores, axis=1)[:, :4], rtol=1e-5)

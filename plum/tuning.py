@@ -1,0 +1,150 @@
+"""Choosing settings on the validation part: every combination is trained, the best one is kept.
+
+A search may be killed at any instant: a finished trial's result is kept beside the checkpoint of the one at work, so
+that the search goes on where it was and ends as an undisturbed one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:  # the configuration uses this module, and must not wait for torch
+    from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+
+class Outcome(NamedTuple):
+    """What one training gave.
+
+    Attributes:
+        value: by which trials are compared; larger is better.
+        result: what is to be known of the training afterwards, as JSON has it.
+        weights: the trained weights, on any device.
+    """
+
+    value: float
+    result: dict[str, Any]
+    weights: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A finished training with the settings it was done with; see ``Outcome``."""
+
+    settings: dict[str, Any]
+    value: float
+    result: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Search:
+    """All trials in order, which of them is the best, and its weights."""
+
+    trials: list[Trial]
+    best: int
+    weights: dict[str, Tensor]
+
+
+def combinations(search: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Every choice of one value a field; the last field changes fastest. One empty choice where there is no field.
+
+    Example:
+        >>> combinations({"dropout": [0.3, 0.5], "layers": [2]})
+        [{'dropout': 0.3, 'layers': 2}, {'dropout': 0.5, 'layers': 2}]
+    """
+    return [dict(zip(search, values, strict=True)) for values in itertools.product(*search.values())]
+
+
+def search_best(
+    settings: Sequence[dict[str, Any]], train_one: Callable[[dict[str, Any], Path], Outcome], folder: Path
+) -> Search:
+    """Train with each of several settings; the largest value wins, ties go to the earlier.
+
+    Args:
+        settings: of the trials, at least one.
+        train_one: trains with settings and a folder for its checkpoint, from which it must be able to go on.
+        folder: where trials keep their checkpoints and results; not to be used for another search. A single trial has
+            its checkpoint in ``folder`` itself.
+
+    Returns:
+        The trials and the best one's weights, on the CPU.
+
+    Raises:
+        ValueError: without settings, or if ``folder`` is of another search.
+    """
+    if not settings:
+        raise ValueError("a search needs at least one trial")
+    if len(settings) == 1:
+        outcome = train_one(settings[0], folder)
+        return Search([Trial(settings[0], outcome.value, outcome.result)], 0, _on_cpu(outcome.weights))
+    trials: list[Trial] = []
+    for number, values in enumerate(settings):
+        if not _record(folder, number).exists():
+            logger.info("trial %d of %d: %s", number + 1, len(settings), told(values))
+            _keep(folder, number, values, train_one(values, folder / f"trial-{number}"), trials)
+        trials.append(_read(folder, number, values))
+        _tidy(folder, number, _best(trials))
+        logger.info("trial %d of %d: %.4f", number + 1, len(settings), trials[-1].value)
+    from safetensors.torch import load_file
+
+    best = _best(trials)
+    return Search(trials, best, load_file(_weights(folder, best)))
+
+
+def told(settings: Mapping[str, Any]) -> str:
+    """Settings in words: ``dropout 0.3, layers 2``."""
+    return ", ".join(f"{name} {value}" for name, value in settings.items())
+
+
+def _record(folder: Path, number: int) -> Path:
+    return folder / f"trial-{number}.json"
+
+
+def _weights(folder: Path, number: int) -> Path:
+    return folder / f"trial-{number}.safetensors"
+
+
+def _best(trials: Sequence[Trial]) -> int:
+    return max(range(len(trials)), key=lambda number: trials[number].value)  # the first of equal ones
+
+
+def _on_cpu(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in weights.items()}
+
+
+def _keep(folder: Path, number: int, settings: dict[str, Any], outcome: Outcome, before: Sequence[Trial]) -> None:
+    """Record a finished trial; its JSON file comes last, and makes it count. Weights of a beaten trial are not kept."""
+    from safetensors.torch import save_file
+
+    if all(outcome.value > trial.value for trial in before):
+        partial = folder / f"trial-{number}.safetensors.partial"
+        save_file(_on_cpu(outcome.weights), str(partial))
+        partial.replace(_weights(folder, number))
+    partial = folder / f"trial-{number}.json.partial"
+    content = {"settings": settings, "value": outcome.value, "result": outcome.result}
+    partial.write_text(json.dumps(content), encoding="utf-8")
+    partial.replace(_record(folder, number))
+
+
+def _read(folder: Path, number: int, settings: dict[str, Any]) -> Trial:
+    """A finished trial from its file, in the midst of a search as after a kill, so that both give the same."""
+    trial = Trial(**json.loads(_record(folder, number).read_text(encoding="utf-8")))
+    if trial.settings != settings:
+        raise ValueError(f"{_record(folder, number)} is of another search: {trial.settings}, not {settings}")
+    return trial
+
+
+def _tidy(folder: Path, number: int, best: int) -> None:
+    """Remove what a finished trial no longer needs: its checkpoint, and all weights but the best ones."""
+    shutil.rmtree(folder / f"trial-{number}", ignore_errors=True)
+    for other in range(number + 1):
+        if other != best:
+            _weights(folder, other).unlink(missing_ok=True)

@@ -39,6 +39,7 @@ class Recipe:
         schedule: ``"constant"`` or ``"cosine"``.
         checkpoint_steps: steps between checkpoints.
         patience: validations without improvement before stopping, or None.
+        validate_every: epochs between validations; the last epoch always has one.
     """
 
     epochs: int
@@ -50,11 +51,16 @@ class Recipe:
     max_grad_norm: float = 1.0
     checkpoint_steps: int = 200
     patience: int | None = None
+    validate_every: int = 1
 
     @property
     def total_steps(self) -> int:
         """Optimizer steps of the whole training."""
         return self.epochs * self.steps_per_epoch
+
+    def is_validated(self, epoch: int) -> bool:
+        """Whether a validation follows epoch ``epoch``, counted from 0."""
+        return (epoch + 1) % self.validate_every == 0 or epoch + 1 == self.epochs
 
     def rate(self, step: int) -> float:
         """Learning rate of step ``step``, counted from 0."""
@@ -101,7 +107,7 @@ def fit(
         loss: the losses of a batch; ``"loss"`` is minimised, the others are logged.
         checkpoint: folder for checkpoints; an earlier one there is resumed.
         name: what the progress bar and the log say.
-        validate: metrics after each epoch, larger is better for ``monitor``.
+        validate: metrics after an epoch, larger is better for ``monitor``.
         monitor: the metric that picks the best weights.
         after_epoch: called with the epoch's number before validation (dead-code reset, for example).
         log_every: steps between log entries.
@@ -135,11 +141,12 @@ def fit(
             _check_epoch(state, recipe, epoch, name)
             if after_epoch:
                 after_epoch(epoch)
-            if validate:
+            due = validate is not None and recipe.is_validated(epoch)
+            if validate and due:
                 _validate(model, state, recipe, epoch, validate, str(monitor), checkpoint, name)
-            elif (epoch + 1) % max(1, recipe.epochs // 5) == 0:
+            elif not validate and (epoch + 1) % max(1, recipe.epochs // 5) == 0:
                 logger.info("%s: epoch %d of %d, loss %.4f", name, epoch + 1, recipe.epochs, float(last))
-            if validate or epoch + 1 == recipe.epochs or _every(epoch, recipe):
+            if due or epoch + 1 == recipe.epochs or _every(epoch, recipe):
                 _save(checkpoint, model, optimizer, state)
     if validate:
         load_model(model, checkpoint / _best_name(state))

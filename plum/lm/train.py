@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from plum.lm.dropout import residual_dropout
 from plum.lm.examples import IGNORED, Batch, pad_rows
 from plum.lm.logits import check_length, max_positions, token_logits
+from plum.runtime import Precision, autocast, is_half
 from plum.training import Progress, Recipe, fit
 
 
@@ -45,15 +48,40 @@ def train(
     name: str,
     validate: Callable[[], dict[str, float]] | None = None,
     monitor: str | None = None,
+    dropout: float = 0.0,
+    precision: Precision = "auto",
 ) -> Progress:
-    """Train a language model in place; see ``plum.training.fit``. On CUDA the forward pass runs in bfloat16."""
+    """Train a language model in place; see ``plum.training.fit`` for what is not listed here.
+
+    Args:
+        model: on its device.
+        recipe, batches, checkpoint, name, validate, monitor: as for ``fit``.
+        dropout: see ``plum.lm.dropout``.
+        precision: of the matrix products; see ``plum.runtime.is_half``.
+    """
     device = next(model.parameters()).device
+    half_on_cpu = device.type == "cpu" and is_half(device, precision)
 
     def loss(batch: Batch) -> dict[str, Tensor]:
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+        with _plain_attention(model, half_on_cpu), autocast(device, precision):
             return {"loss": next_token_loss(model, batch)}
 
-    return fit(model, recipe, batches, loss, checkpoint=checkpoint, name=name, validate=validate, monitor=monitor)
+    with residual_dropout(model, dropout):
+        return fit(model, recipe, batches, loss, checkpoint=checkpoint, name=name, validate=validate, monitor=monitor)
+
+
+@contextmanager
+def _plain_attention(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
+    """Attention as two matrix products while open: on CPUs the fused kernel takes twice as long in bfloat16."""
+    before = model.config._attn_implementation
+    if not wanted or before == "eager":
+        yield
+        return
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
 
 
 @torch.no_grad()

@@ -118,11 +118,37 @@ def add_sid_tokens(tokenizer: PreTrainedTokenizerBase, sizes: Sequence[int]) -> 
     return tokenizer.add_tokens(sid_tokens(sizes), special_tokens=False)
 
 
-def extend_embeddings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sizes: Sequence[int]) -> None:
+def place_codes(model: PreTrainedModel, codec: Codec, directions: Sequence[np.ndarray]) -> None:
+    """Let the codes' tokens of a new model start along given directions, as large as its other embeddings.
+
+    Args:
+        model: with random weights.
+        codec: its tokens of the codes.
+        directions: (C, W) of mean square 1 for the first levels; the levels after them stay as they are.
+    """
+    scale = model.config.get_text_config().initializer_range
+    with torch.no_grad():
+        for matrix in _vocabulary_matrices(model):
+            for ids, rows in zip(codec.token_ids, directions, strict=False):
+                matrix[torch.from_numpy(ids)] = scale * torch.from_numpy(rows).to(matrix)
+
+
+def extend_embeddings(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    sizes: Sequence[int],
+    directions: Sequence[np.ndarray] = (),
+) -> None:
     """Give every Semantic-ID token an embedding row of its own.
 
-    New rows are drawn around the mean of the old ones with a tenth of their spread: inside the region the model knows,
-    yet all different. Rows that padding left in the matrix are overwritten too, since they were never trained.
+    New rows lie around the mean of the old ones with a tenth of their spread: inside the region the model knows, yet
+    all different. Rows that padding left in the matrix are overwritten too, since they were never trained.
+
+    Args:
+        model: pre-trained.
+        tokenizer: that knows the codes' tokens already.
+        sizes: codes per level.
+        directions: (C, W) of mean square 1 for the first levels, along which their rows lie; others are random.
     """
     n_rows = len(_matrix(model.get_input_embeddings()))
     before = min(n_rows, len(tokenizer))
@@ -132,15 +158,24 @@ def extend_embeddings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     needed = max(len(tokenizer), int(new_ids.max()) + 1)
     if needed > n_rows:
         model.resize_token_embeddings(needed, mean_resizing=False)
-    matrices = [_matrix(model.get_input_embeddings())]
-    output = _matrix(model.get_output_embeddings())
-    if output is not matrices[0]:
-        matrices.append(output)
+    given = torch.from_numpy(np.concatenate([np.zeros((0, embedding_width(model)), np.float32), *directions]))
     with torch.no_grad():
-        for matrix in matrices:
+        for matrix in _vocabulary_matrices(model):
             old = matrix[:before][known.to(matrix.device)]
-            noise = torch.randn(len(new_ids), matrix.shape[1], dtype=matrix.dtype).to(matrix.device)
-            matrix[new_ids.to(matrix.device)] = old.mean(0) + 0.1 * old.std(0) * noise
+            ways = torch.randn(len(new_ids), matrix.shape[1], dtype=matrix.dtype)
+            ways[: len(given)] = given.to(matrix.dtype)
+            matrix[new_ids.to(matrix.device)] = old.mean(0) + 0.1 * old.std(0) * ways.to(matrix.device)
+
+
+def embedding_width(model: PreTrainedModel) -> int:
+    """W, the width of a model's embeddings."""
+    return _matrix(model.get_input_embeddings()).shape[1]
+
+
+def _vocabulary_matrices(model: PreTrainedModel) -> list[Tensor]:
+    """The input embeddings and, if it is another matrix, the output head's."""
+    embeddings, head = _matrix(model.get_input_embeddings()), _matrix(model.get_output_embeddings())
+    return [embeddings] if head is embeddings else [embeddings, head]
 
 
 def _matrix(layer: nn.Module | None) -> Tensor:

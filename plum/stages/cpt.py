@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from plum import artifacts, training
 from plum.config import CptConfig, RunConfig
+from plum.evaluation.efficiency import Size, training_cost
 from plum.lm import documents, vocab
+from plum.lm.codewords import code_directions
 from plum.lm.examples import Batch
 from plum.lm.logits import check_head
 from plum.lm.packing import Mixture
-from plum.lm.train import mean_loss, train
+from plum.lm.train import mean_loss, next_token_loss, train
 from plum.retrieval.tree import check_tree_attention
 from plum.runtime import seed_everything
 from plum.sid.table import SidTable
@@ -34,7 +38,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
         artifacts.CPT,
         common.recorded(config, artifacts.CPT),
         config.seed,
-        [artifacts.ITEMS, artifacts.SPLIT, artifacts.SEMANTIC_IDS, artifacts.QUALITY],
+        [artifacts.ITEMS, artifacts.SPLIT, artifacts.SEMANTIC_IDS, artifacts.QUALITY, artifacts.RQVAE],
         _base_files(settings.base),
     )
     common.warn_outdated(config, artifacts.DATA, artifacts.TOKENIZE)
@@ -44,7 +48,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
     seed_everything(config.seed)
     data = common.read_prepared(config.workdir)
     table = common.read_sid_table(config.workdir, data.items)
-    model, tokenizer = _base_model(settings, data, table)
+    model, tokenizer = _base_model(config, data, table)
     common.move(model, config.device)
     behaviour, metadata = _corpora(settings, data, table, tokenizer)
     mixture = Mixture(
@@ -71,7 +75,15 @@ def run(config: RunConfig, force: bool = False) -> Path:
         recipe.total_steps,
     )
     with stage.writing(force) as folder:
-        state = train(model, recipe, batches, checkpoint=stage.checkpoint, name="cpt")
+        state = train(
+            model,
+            recipe,
+            batches,
+            checkpoint=stage.checkpoint,
+            name="cpt",
+            dropout=settings.dropout,
+            precision=settings.precision,
+        )
         training.write_log(folder / "train_log.jsonl", state)
         vocab.save_model_folder(model, tokenizer, folder / "model")
         metrics = {
@@ -81,9 +93,22 @@ def run(config: RunConfig, force: bool = False) -> Path:
             "steps": state.step,
             "behaviour_loss": mean_loss(model, behaviour, settings.batch_size, _end_token(tokenizer)),
             "metadata_loss": mean_loss(model, metadata, settings.batch_size, _end_token(tokenizer)),
+            "cost": _cost(model, batches, recipe, state),
         }
         artifacts.write_json(folder / "metrics.json", metrics)
     return stage.folder
+
+
+def _cost(
+    model: PreTrainedModel, batches: Callable[[int], Iterator[Batch]], recipe: training.Recipe, state: training.Progress
+) -> dict[str, int]:
+    """What the training cost; blocks are examples here, and have no padding."""
+
+    def size(batch: Batch) -> Size:
+        return Size(len(batch.tokens), batch.tokens.numel(), batch.tokens.numel())
+
+    loss = functools.partial(next_token_loss, model)
+    return asdict(training_cost(model, batches, size, loss, steps=state.step, steps_per_epoch=recipe.steps_per_epoch))
 
 
 def _base_files(base: str) -> list[Path]:
@@ -95,9 +120,11 @@ def _base_files(base: str) -> list[Path]:
 
 
 def _base_model(
-    settings: CptConfig, data: common.Prepared, table: SidTable
+    config: RunConfig, data: common.Prepared, table: SidTable
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model to train on, its vocabulary extended by the Semantic IDs' tokens."""
+    """The model to train on, its vocabulary extended by the codes' tokens, which start as their codewords lie."""
+    settings = config.cpt
+    codebooks = common.read_codebooks(config.workdir)
     if settings.base == SCRATCH:
         texts = [documents.HISTORY_PREFIX, *documents.item_documents(data.items, [""] * len(data.items))]
         tokenizer: PreTrainedTokenizerBase = vocab.train_tokenizer(texts, settings.scratch.text_vocabulary)
@@ -108,10 +135,13 @@ def _base_model(
             tokenizer,
             max(settings.context_length, 2048),
         )
+        directions = code_directions(codebooks, shape.hidden_size, config.seed)
+        vocab.place_codes(model, vocab.codec_of(tokenizer, table.sizes), directions)
         return model, tokenizer
     model, tokenizer = vocab.load_pretrained(settings.base)
     vocab.add_sid_tokens(tokenizer, table.sizes)
-    vocab.extend_embeddings(model, tokenizer, table.sizes)
+    directions = code_directions(codebooks, vocab.embedding_width(model), config.seed)
+    vocab.extend_embeddings(model, tokenizer, table.sizes, directions)
     check_head(model)
     check_tree_attention(model)
     return model, tokenizer

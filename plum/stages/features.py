@@ -11,6 +11,7 @@ import pandas as pd
 from plum import artifacts
 from plum.config import ModalityConfig, RunConfig
 from plum.errors import PlumError
+from plum.features.cooccurrence import cooccurrence_vectors
 from plum.features.sentences import sentence_vectors
 from plum.features.text import join_fields, tfidf_vectors, topic_vectors
 from plum.runtime import pick_device, seed_everything
@@ -30,7 +31,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
         artifacts.FEATURES,
         common.recorded(config, artifacts.FEATURES),
         config.seed,
-        [artifacts.ITEMS],
+        [artifacts.ITEMS, *([artifacts.SPLIT] if _reads_histories(config) else [])],
         files,
     )
     if stage.is_complete() and not force:
@@ -60,9 +61,13 @@ def run(config: RunConfig, force: bool = False) -> Path:
     return stage.folder
 
 
+def _reads_histories(config: RunConfig) -> bool:
+    return any(modality.encoder == "cooccurrence" for modality in config.features.modalities.values())
+
+
 def _has_content(modality: ModalityConfig, items: pd.DataFrame) -> bool:
-    """Whether any item has any of the modality's fields; vectors from a file are content by themselves."""
-    if modality.encoder == "file":
+    """Whether any item has any of the modality's fields; vectors of another source need none."""
+    if modality.encoder in ("file", "cooccurrence"):
         return True
     fields = ["topics"] if modality.encoder == "topics" else modality.fields
     return any(text.strip() for text in join_fields([items[field] for field in fields]))
@@ -72,6 +77,9 @@ def _vectors(modality: ModalityConfig, items: pd.DataFrame, config: RunConfig) -
     if modality.encoder == "topics":
         topics = [[] if value is None else list(value) for value in items["topics"]]
         return topic_vectors(topics, modality.dimensions, config.seed)
+    if modality.encoder == "cooccurrence":
+        train = common.read_prepared(config.workdir).histories.train
+        return cooccurrence_vectors(train, len(items), modality.dimensions, config.seed, modality.window)
     if modality.path and modality.encoder == "file":
         return _given(modality.path, len(items))
     texts = join_fields([items[field] for field in modality.fields])

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import torch
 from transformers import PreTrainedModel
 
 from plum import artifacts, training
 from plum.config import RunConfig
+from plum.evaluation.efficiency import Size, training_cost
 from plum.lm import documents, examples, vocab
-from plum.lm.examples import Batch
+from plum.lm.examples import IGNORED, Batch
 from plum.lm.logits import check_length
-from plum.lm.train import train
+from plum.lm.train import next_token_loss, train
 from plum.retrieval.beam import Scoring
 from plum.retrieval.generative import Generative
 from plum.runtime import seed_everything
@@ -32,7 +36,6 @@ INPUTS = (
     artifacts.QUALITY,
     artifacts.CPT_MODEL,
 )
-Sample = tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]  # users, histories, targets
 
 
 def run(config: RunConfig, force: bool = False) -> Path:
@@ -62,21 +65,20 @@ def run(config: RunConfig, force: bool = False) -> Path:
     check_length(model, len(prefix) + length * table.n_levels)
     cut = examples.windows(data.histories.train, length)
 
-    def batches(epoch: int) -> Iterator[Batch]:
-        return examples.batches(
-            cut,
-            codec.encode(table.codes),
-            prefix,
-            settings.batch_size,
-            settings.history_dropout,
-            tokenizer.pad_token_id,
-            config.seed,
-            epoch,
-        )
-
-    asked = _validation_sample(data, settings.validation_users, config.seed)
+    batches = functools.partial(
+        examples.batches,
+        cut,
+        codec.encode(table.codes),
+        prefix,
+        settings.batch_size,
+        settings.history_dropout,
+        tokenizer.pad_token_id,
+        config.seed,
+    )
+    asked = common.validation_sample(data, settings.validation_users, config.seed)
     validate = _validator(config, data, asked, table, model, codec, prefix)
-    recipe = common.recipe(settings, examples.n_batches(cut, settings.batch_size), settings.patience)
+    steps = examples.n_batches(cut, settings.batch_size)
+    recipe = common.recipe(settings, steps, settings.patience, settings.validate_every)
     with stage.writing(force) as folder:
         state = train(
             model,
@@ -86,18 +88,41 @@ def run(config: RunConfig, force: bool = False) -> Path:
             name="finetune",
             validate=validate,
             monitor="recall@10",
+            dropout=settings.dropout,
+            precision=settings.precision,
         )
         training.write_log(folder / "train_log.jsonl", state)
         vocab.save_model_folder(model, tokenizer, folder / "model")
+        cost = _cost(model, batches, table.n_levels, recipe, state)
         metrics = {"best_step": state.best_step, "steps": state.step, "valid_recall@10": state.best_value}
-        artifacts.write_json(folder / "metrics.json", metrics | {"validation_users": len(asked[0])})
+        facts = {"validation_users": len(asked[0]), "cost": cost}
+        artifacts.write_json(folder / "metrics.json", metrics | facts)
     return stage.folder
+
+
+def _cost(
+    model: PreTrainedModel,
+    batches: Callable[[int], Iterator[Batch]],
+    n_levels: int,
+    recipe: training.Recipe,
+    state: training.Progress,
+) -> dict[str, int]:
+    """What the training cost; target items are examples, of ``n_levels`` tokens each."""
+
+    def size(batch: Batch) -> Size:
+        labelled = batch.labels != IGNORED
+        # Every row ends with a target: what follows its last label is padding.
+        tokens = (labelled * torch.arange(1, labelled.shape[1] + 1)).amax(dim=1).sum()
+        return Size(int(labelled.sum()) // n_levels, int(tokens), batch.tokens.numel())
+
+    loss = functools.partial(next_token_loss, model)
+    return asdict(training_cost(model, batches, size, loss, steps=state.step, steps_per_epoch=recipe.steps_per_epoch))
 
 
 def _validator(
     config: RunConfig,
     data: common.Prepared,
-    asked: Sample,
+    asked: common.Questions,
     table: SidTable,
     model: PreTrainedModel,
     codec: Codec,
@@ -123,11 +148,3 @@ def _validator(
         return common.validation_metrics(retriever, histories, targets, config.eval.filter_seen)
 
     return validate
-
-
-def _validation_sample(data: common.Prepared, limit: int, seed: int) -> Sample:
-    users, histories, targets = data.histories.questions("valid")
-    chosen = np.arange(len(users))
-    if len(users) > limit:
-        chosen = np.sort(np.random.default_rng(seed).choice(len(users), limit, replace=False))
-    return users[chosen], [histories[i] for i in chosen], [targets[i] for i in chosen]

@@ -1,0 +1,90 @@
+"""Training histories -> item vectors: which items are taken by the same users."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import sparse
+from sklearn.decomposition import TruncatedSVD
+
+from plum.errors import PlumError
+
+CONTEXT_POWER = 0.75
+"""Context counts are raised to this power (Levy, Goldberg & Dagan 2015, section 3.2): rare contexts say less."""
+NOTHING = 1e-6
+"""Singular values and lengths of vectors below this share of the largest are rounding, not information."""
+
+
+def cooccurrence_vectors(
+    histories: Sequence[np.ndarray], n_items: int, dimensions: int, seed: int, window: int | None = None
+) -> np.ndarray:
+    """Vectors of items by positive pointwise mutual information and SVD (Levy, Goldberg & Dagan 2015).
+
+    PLUM lets co-occurrence guide the quantiser and keeps it out of the content, so that a shift in what is popular asks
+    for no new Semantic IDs (section 2.1). As content it helps where the catalogue has little text: vectors are of these
+    histories, and an item that none of them holds has none.
+
+    Args:
+        histories: item rows of each user's training interactions, oldest first; from the training part alone.
+        n_items: N.
+        dimensions: D; fewer if the catalogue has fewer items.
+        seed: of the randomised SVD.
+        window: items at most this many places apart count as a pair; None for any two items of a history.
+
+    Returns:
+        (N, D) float32, rows of unit length; the zero vector for an item without a partner, and for one that the D
+        strongest axes say nothing of.
+
+    Raises:
+        PlumError: if no history holds two different items.
+    """
+    counts = _pair_counts(histories, n_items, window)
+    if not counts.nnz:
+        raise PlumError(
+            "no two items occur together in a training history",
+            f"{len(histories):,} histories",
+            "drop the cooccurrence modality from features.modalities",
+        )
+    information = _positive_pmi(counts)
+    width = min(dimensions, n_items - 1)
+    svd = TruncatedSVD(width, random_state=seed)
+    vectors = svd.fit_transform(information)
+    # Singular values at half their weight: with all of it, the few strongest axes drown the rest.
+    # Beyond the rank the axes are arbitrary, and a division by next to nothing would make them count.
+    real = svd.singular_values_ > NOTHING * svd.singular_values_[0]
+    vectors = vectors / np.where(real, np.sqrt(svd.singular_values_), np.inf)
+    # Unit length: without, the items of many partners are far from the origin and get most of the codes.
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return (vectors / np.where(length > NOTHING * length.max(), length, np.inf)).astype(np.float32)
+
+
+def _pair_counts(histories: Sequence[np.ndarray], n_items: int, window: int | None) -> sparse.csr_array:
+    """How often two different items stand together, (N, N) symmetric, float64."""
+    rows, columns = [], []
+    for history in histories:
+        earlier, later = np.triu_indices(len(history), 1)
+        if window is not None:
+            near = later - earlier <= window
+            earlier, later = earlier[near], later[near]
+        rows.append(history[earlier])
+        columns.append(history[later])
+    empty = np.zeros(0, dtype=np.int64)
+    row, column = np.concatenate([empty, *rows]), np.concatenate([empty, *columns])
+    different = row != column
+    row, column = row[different], column[different]
+    half = sparse.coo_array((np.ones(len(row)), (row, column)), shape=(n_items, n_items)).tocsr()
+    return (half + half.T).tocsr()
+
+
+def _positive_pmi(counts: sparse.csr_array) -> sparse.csr_array:
+    """max(0, log(p(i, j) / (p(i) p_context(j)))), with smoothed contexts; made symmetric by the mean of both ways."""
+    totals = np.asarray(counts.sum(axis=0), dtype=np.float64)
+    context = totals**CONTEXT_POWER
+    context /= context.sum()
+    pairs = counts.tocoo()
+    values = np.log(pairs.data / (totals[pairs.row] * context[pairs.col]))
+    positive = sparse.coo_array((np.maximum(values, 0.0), (pairs.row, pairs.col)), shape=counts.shape).tocsr()
+    symmetric = ((positive + positive.T) / 2).tocsr()
+    symmetric.eliminate_zeros()
+    return symmetric

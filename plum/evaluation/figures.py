@@ -1,59 +1,33 @@
-"""The pictures of a report as inline SVG: text stays text, no ids clash, the same numbers give the same bytes."""
+"""The pictures of a report as inline SVG. Numbers in, an ``<svg>`` element out; :mod:`drawing` has their looks."""
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import matplotlib
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-INK, MUTED, GRID, PLUM = "#1f1b24", "#5f5a66", "#e3e0e6", "#7a1f5c"
-# Distinct also without colour, by marker; dark enough on white.
-_COLOURS = ("#1d6a86", "#a8620b", "#3f6b35", "#59529a", "#9c2f2f", "#4d4d4d")
-_MARKERS = ("s", "^", "D", "v", "P", "X")
-_WIDTH, _HEIGHT = 4.8, 2.9  # inches; at 460 CSS pixels wide, 9 pt comes out as 12 pixels
+from plum.evaluation.drawing import BEHIND, INK, MUTED, PLUM, Style, legend_below, legend_height, render, styles_of
+from plum.evaluation.wording import flops_text
+
+_HEIGHT = 3.1  # inches
 _MOST_POINTS = 400
 
-_STYLE: dict[str, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "plum",
-    "text.parse_math": False,  # a title with two dollar signs is no formula
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the layout is the same on every machine
-    "font.size": 9.5,
-    "text.color": INK,
-    "axes.labelcolor": MUTED,
-    "axes.edgecolor": MUTED,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.7,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-}
+Point = tuple[float, float, float]
+"""A value with both ends of its interval."""
 
 
 def recall_curves(
-    curves: Mapping[str, Sequence[tuple[int, float, float, float]]], highlight: str, label: str
+    curves: Mapping[str, Sequence[tuple[int, float, float, float]]], styles: Mapping[str, Style], label: str
 ) -> Markup:
     """Recall over the length of the list, one line per retriever, bars for the intervals.
 
     Args:
         curves: retriever -> (k, value, low, high) with k ascending.
-        highlight: the retriever drawn in front, in the project's colour.
+        styles: retriever -> how it is drawn.
         label: what the picture says, for readers who cannot see it.
 
     Returns:
@@ -62,23 +36,10 @@ def recall_curves(
 
     def draw(axes: Axes) -> None:
         ticks = sorted({point[0] for points in curves.values() for point in points})
-        for order, (name, colour, marker) in enumerate(_styles(list(curves), highlight)):
-            k, value, low, high = zip(*curves[name], strict=True)
-            front = name == highlight
-            bars = [[v - x for v, x in zip(value, low, strict=True)], [x - v for v, x in zip(value, high, strict=True)]]
-            axes.errorbar(
-                # A few percent apart, so that the bars of two retrievers do not hide each other.
-                [x * (1 + 0.025 * (order - (len(curves) - 1) / 2)) for x in k],
-                value,
-                yerr=[[max(0.0, x) for x in side] for side in bars],
-                label=name,
-                color=colour,
-                marker=marker,
-                markersize=4.5 if front else 4,
-                linewidth=2 if front else 1.3,
-                elinewidth=1,
-                zorder=4 if front else 3,
-            )
+        for order, (name, points) in enumerate(curves.items()):
+            # A few percent apart, so that the bars of two retrievers do not hide each other.
+            shift = 1 + 0.02 * (order - (len(curves) - 1) / 2)
+            _with_bars(axes, [k * shift for k, *_ in points], [p[1:] for p in points], name, styles[name], joined=True)
         axes.set_xscale("log")
         axes.set_xticks(ticks, [str(k) for k in ticks])
         axes.minorticks_off()
@@ -86,16 +47,16 @@ def recall_curves(
         axes.set_ylim(bottom=0)
         axes.set_xlabel("places of the list (k)")
         axes.set_ylabel("Recall@k")
-        axes.legend(loc="upper left", handlelength=1.6)
+        legend_below(axes, len(curves))
 
-    return _render(draw, "recall", label)
+    return render(draw, "recall", label, _HEIGHT + legend_height(len(curves)))
 
 
-def difference_bars(entries: Sequence[tuple[str, float, float, float]], axis: str, label: str) -> Markup:
+def difference_bars(entries: Sequence[tuple[str, Point, bool]], axis: str, label: str) -> Markup:
     """Paired differences as points with their intervals, beside a line at zero.
 
     Args:
-        entries: (name, difference, low, high), top to bottom.
+        entries: (name, (difference, low, high), whether it is clear), top to bottom; what is not clear is grey.
         axis: what is on the x axis.
         label: what the picture says, for readers who cannot see it.
 
@@ -104,8 +65,8 @@ def difference_bars(entries: Sequence[tuple[str, float, float, float]], axis: st
     """
 
     def draw(axes: Axes) -> None:
-        for row, (_, difference, low, high) in enumerate(entries):
-            colour = PLUM if low > 0 else _COLOURS[4] if high < 0 else MUTED
+        for row, (_, (difference, low, high), clear) in enumerate(entries):
+            colour = MUTED if not clear else PLUM if difference > 0 else BEHIND
             axes.plot([low, high], [row, row], color=colour, linewidth=2, solid_capstyle="butt")
             axes.plot([difference], [row], color=colour, marker="o", markersize=6)
         axes.axvline(0, color=INK, linewidth=0.9)
@@ -115,7 +76,105 @@ def difference_bars(entries: Sequence[tuple[str, float, float, float]], axis: st
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlabel(axis)
 
-    return _render(draw, "difference", label, height=max(1.6, 0.9 + 0.4 * len(entries)))
+    return render(draw, "difference", label, max(1.6, 0.9 + 0.32 * len(entries)))
+
+
+def slice_dots(
+    slices: Sequence[tuple[str, Mapping[str, Point]]], styles: Mapping[str, Style], axis: str, label: str, number: int
+) -> Markup:
+    """One metric of all retrievers side by side in each slice of the users or targets, bars for the intervals.
+
+    Args:
+        slices: (name, retriever -> (value, low, high)), left to right.
+        styles: retriever -> how it is drawn.
+        axis: what is on the y axis.
+        label: what the picture says, for readers who cannot see it.
+        number: unlike that of any other such picture of the page.
+
+    Returns:
+        An ``<svg>`` element.
+    """
+    names = [name for name in styles if any(name in points for _, points in slices)]
+
+    def draw(axes: Axes) -> None:
+        for order, name in enumerate(names):
+            shift = 0.76 * ((order + 0.5) / len(names) - 0.5)
+            places = [place for place, (_, points) in enumerate(slices) if name in points]
+            chosen = [slices[place][1][name] for place in places]
+            _with_bars(axes, [place + shift for place in places], chosen, name, styles[name], joined=False, size=5.5)
+        for edge in range(1, len(slices)):
+            axes.axvline(edge - 0.5, color=MUTED, linewidth=0.5, linestyle=":")
+        axes.set_xticks(range(len(slices)), [name for name, _ in slices])
+        axes.set_xlim(-0.5, len(slices) - 0.5)
+        axes.tick_params(axis="x", length=0)
+        axes.grid(visible=False, axis="x")
+        axes.set_ylim(bottom=0)
+        axes.set_ylabel(axis)
+        legend_below(axes, len(names))
+
+    return render(draw, f"slices{number}", label, _HEIGHT + legend_height(len(names)))
+
+
+def prefix_lines(
+    lines: Mapping[str, Sequence[float]], ticks: Sequence[str], styles: Mapping[str, Style], axis: str, label: str
+) -> Markup:
+    """Recall of prefixes of the Semantic ID, one line per retriever.
+
+    Args:
+        lines: retriever -> values, one per tick or fewer.
+        ticks: names of the prefixes, shortest first.
+        styles: retriever -> how it is drawn.
+        axis: what is on the y axis.
+        label: what the picture says, for readers who cannot see it.
+
+    Returns:
+        An ``<svg>`` element.
+    """
+
+    def draw(axes: Axes) -> None:
+        for name, values in lines.items():
+            style = styles[name]
+            axes.plot(range(len(values)), values, label=name, color=style.colour, marker=style.marker, **_weight(style))
+        axes.set_xticks(range(len(ticks)), list(ticks))
+        axes.grid(visible=False, axis="x")
+        axes.set_ylim(bottom=0)
+        axes.set_ylabel(axis)
+        legend_below(axes, len(lines))
+
+    return render(draw, "prefix", label, 2.6 + legend_height(len(lines)))
+
+
+def cost_scatter(
+    points: Mapping[str, tuple[float, Point]], styles: Mapping[str, Style], axis: str, label: str
+) -> Markup:
+    """One metric over the floating-point operations of the training, one point per retriever, on a logarithmic axis.
+
+    Args:
+        points: retriever -> (operations, (value, low, high)), operations above 0.
+        styles: retriever -> how it is drawn.
+        axis: what is on the y axis.
+        label: what the picture says, for readers who cannot see it.
+
+    Returns:
+        An ``<svg>`` element.
+    """
+
+    def draw(axes: Axes) -> None:
+        for name, (operations, point) in points.items():
+            _with_bars(axes, [operations], [point], name, styles[name], joined=False, size=7)
+        axes.set_xscale("log")
+        spent = [operations for operations, _ in points.values()]
+        low, high = math.floor(math.log10(min(spent) / 1.5)), math.ceil(math.log10(max(spent) * 1.5))
+        axes.set_xlim(10.0**low, 10.0**high)
+        axes.xaxis.set_major_locator(LogLocator(numticks=6))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda spent, _: flops_text(spent)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("floating-point operations of the training")
+        axes.set_ylabel(axis)
+        legend_below(axes, len(points))
+
+    return render(draw, "cost", label, 2.6 + legend_height(len(points)))
 
 
 def training_curve(
@@ -134,25 +193,28 @@ def training_curve(
     """
 
     def draw(axes: Axes) -> None:
-        for name, colour, marker in _styles(list(lines), next(iter(lines), "")):
+        for name, style in styles_of(list(lines), next(iter(lines), "")).items():
             points = _thinned(lines[name])
             axes.plot(
                 [step for step, _ in points],
                 [value for _, value in points],
                 label=name,
-                color=colour,
+                color=style.colour,
+                linestyle=style.line,
                 linewidth=1.6,
-                marker=marker if len(points) <= 20 else None,
+                marker=style.marker if len(points) <= 20 else None,
                 markersize=4,
             )
         axes.set_xlabel("step")
         axes.set_ylabel(axis)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
-        if len(lines) > 1:
-            axes.legend(handlelength=1.6)
+        if len(lines) > 4:
+            legend_below(axes, len(lines))
+        elif len(lines) > 1:
+            axes.legend(handlelength=2.2)
 
-    return _render(draw, identifier, label, height=2.5)
+    return render(draw, identifier, label, 2.5 + (legend_height(len(lines)) if len(lines) > 4 else 0))
 
 
 def codebook_usage(levels: Sequence[tuple[int, float, float]], label: str) -> Markup:
@@ -181,18 +243,57 @@ def codebook_usage(levels: Sequence[tuple[int, float, float]], label: str) -> Ma
         axes.set_xlabel("share of the level's codes")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, handlelength=1.2, columnspacing=1.2)
 
-    return _render(draw, "codebook", label, height=max(1.7, 1.1 + 0.36 * len(levels)))
+    return render(draw, "codebook", label, max(1.7, 1.1 + 0.36 * len(levels)))
 
 
-def _styles(names: list[str], highlight: str) -> list[tuple[str, str, str]]:
-    """(name, colour, marker) in order; the highlighted name gets the project's colour and a dot."""
-    others = iter(range(len(names)))
-    result = []
-    for name in names:
-        number = -1 if name == highlight else next(others)
-        colour = PLUM if number < 0 else _COLOURS[number % len(_COLOURS)]
-        result.append((name, colour, "o" if number < 0 else _MARKERS[number % len(_MARKERS)]))
-    return result
+def code_spread(counts: Sequence[int], label: str) -> Markup:
+    """How many items each code of a level has, codes from the fullest to the emptiest.
+
+    Args:
+        counts: items per code, in any order, empty codes as 0.
+        label: what the picture says, for readers who cannot see it.
+
+    Returns:
+        An ``<svg>`` element.
+    """
+
+    def draw(axes: Axes) -> None:
+        heights, even = sorted(counts, reverse=True), sum(counts) / len(counts)
+        axes.stairs(heights, range(len(heights) + 1), fill=True, color="#c98fb8", label="items of a code")
+        axes.stairs(heights, range(len(heights) + 1), color=PLUM, linewidth=0.8)
+        axes.axhline(even, color=INK, linewidth=1, linestyle="--", label=f"if spread evenly: {even:,.1f}")
+        axes.set_xlim(0, len(heights))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.grid(visible=False, axis="x")
+        axes.set_xlabel("codes of level 0, fullest first")
+        axes.set_ylabel("items")
+        axes.legend(loc="upper right")
+
+    return render(draw, "spread", label, 2.4)
+
+
+def _with_bars(
+    axes: Axes, x: Sequence[float], points: Sequence[Point], name: str, style: Style, joined: bool, size: float = 4.5
+) -> None:
+    """Points with the bars of their intervals, joined by a line or not."""
+    low = [max(0.0, value - end) for value, end, _ in points]
+    high = [max(0.0, end - value) for value, _, end in points]
+    axes.errorbar(
+        x,
+        [value for value, _, _ in points],
+        yerr=[low, high],
+        label=name,
+        color=style.colour,
+        marker=style.marker,
+        elinewidth=1,
+        **(_weight(style) | {"markersize": size} | ({} if joined else {"linestyle": "none"})),
+    )
+
+
+def _weight(style: Style) -> dict[str, Any]:
+    """Line, size and depth: what is in front is drawn heavier."""
+    heavy: dict[str, Any] = {"linewidth": 2.0, "markersize": 4.5, "zorder": 4} if style.front else {}
+    return {"linewidth": 1.3, "markersize": 4.0, "zorder": 3, "linestyle": style.line, **heavy}
 
 
 def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -201,26 +302,3 @@ def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
         return list(points)
     last = len(points) - 1
     return [points[round(i * last / (_MOST_POINTS - 1))] for i in range(_MOST_POINTS)]
-
-
-def _render(draw: Callable[[Axes], None], identifier: str, label: str, height: float = _HEIGHT) -> Markup:
-    """Draw on a figure of its own (no pyplot, no global figure) and return it as an element for inline use."""
-    with matplotlib.rc_context(cast(Any, _STYLE)):
-        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
-        FigureCanvasSVG(figure)
-        draw(figure.add_subplot())
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]  # an XML declaration has no place inside HTML
-    # Metadata names outside addresses, and the style sheet would reach out of the picture into the page.
-    svg = re.sub(r"<metadata>.*?</metadata>\s*|<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL)
-    head, body = svg.split(">", 1)
-    head = re.sub(r'\s(width|height|version)="[^"]*"', "", head) + f' role="img" aria-label="{escape(label)}"'
-    body = re.sub(r"<\w[^>]*>", lambda tag: _own_ids(tag.group(), identifier), body)
-    return Markup(f"{head}>{body.strip()}")
-
-
-def _own_ids(tag: str, identifier: str) -> str:
-    """One tag with its ids and references prefixed: ids are unique within a page, not within a picture."""
-    return re.sub(r'(\bid="|url\(#|href="#)', lambda match: f"{match.group()}{identifier}-", tag)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,32 +11,25 @@ import jinja2
 from rich.table import Table
 from rich.text import Text
 
-from plum.evaluation import figures
+from plum.evaluation import report_models, report_results
+from plum.evaluation.drawing import styles_of
+from plum.evaluation.report_tables import REFERENCE, cell, metric_cells, metric_names, row, table
 from plum.evaluation.wording import (
+    BOUND,
     DASH,
     Markdown,
     as_number,
-    best_of,
-    by_cutoff,
     duration,
     escape_markdown,
-    explain,
     explain_protocol,
     headline,
-    interval_text,
     is_accuracy,
     label_of,
-    order_of_metric,
-    p_text,
     plain,
     primary_metric,
-    reading,
-    signed,
-    value_text,
+    title_text,
     words,
 )
-
-REFERENCE = "plum"
 
 
 def render_report(payload: Mapping[str, Any]) -> tuple[str, str]:
@@ -44,33 +38,49 @@ def render_report(payload: Mapping[str, Any]) -> tuple[str, str]:
     Args:
         payload:
             - ``title``: str; ``synthetic``: bool, shows a banner; ``n_users``: int.
-            - ``protocol``: dict; ``split`` ("leave-one-out" or "temporal") and ``seen`` ("filtered" or "kept") are
-              put into sentences, other entries are listed.
+            - ``protocol``: dict; ``split`` ("leave-one-out" or "temporal"), ``seen`` ("filtered" or "kept") and ``ties
+              in time`` ("shuffle" or "keep") are put into sentences, all entries are listed.
             - ``retrievers``: {name: {metric: value}}, ``intervals``: {name: {metric: [low, high]}}, ``comparisons``:
-              entries of :func:`plum.evaluation.compare.compare`.
-            - ``data``: {name: count}; ``quality``: the content of ``tokenize/quality.json``.
+              entries of :func:`plum.evaluation.compare.compare`; ``retriever_about``: {name: sentence}.
+            - ``other_view``: {seen, retrievers}, the same metrics under the other rule for seen items; or ``seen_kept``
+              or ``seen_filtered``: its retrievers alone.
+            - ``slices``: groups of :func:`plum.evaluation.slices.score_slices`; ``prefix_recall``: {retriever:
+              [share of targets whose first code, first two codes, ... some item among the first 10 places has]};
+              ``lists``: {retriever: {what was odd about its lists: count}}.
+            - ``efficiency``: {retriever: {parameters, examples, tokens, flops, epochs}}; ``tuning``: {retriever:
+              {searched: {field: [value]}, trials: [{settings, "valid_recall@10"}], chosen: {field: value}, note}};
+              ``dense_search``: [{index, parameters, build_s, ms_per_query, mib, "recall_of_exact@10"}].
+            - ``data``: {name: count}; ``quality``: the content of ``tokenize/quality.json``; ``levels2``: {level_0:
+              [items of each code], top: [{code, items, titles, topics}]}.
             - ``curves``: {stage: [{step, loss, "recall@10", ...}]}.
             - ``examples``: [{user_id, history: [title], target: title, recommendations: {retriever: [{title, hit}]}}].
-            - ``reproduce``: commands; ``versions``: {library: version}; ``timings``: {stage: {seconds, peak_mib}}.
+            - ``reproduce``: commands; ``config``: YAML; ``inputs``: {file: SHA-256}; ``versions``: {library: version};
+              ``timings``: {stage: {seconds, peak_mib}}.
 
     Returns:
         html: one self-contained page without scripts or outside addresses.
         markdown: the same without the pictures.
     """
     view = _view(payload)
-    folder = jinja2.FileSystemLoader(Path(__file__).parent)
-    options: dict[str, Any] = {
-        "loader": folder,
-        "undefined": jinja2.StrictUndefined,
-        "trim_blocks": True,
-        "lstrip_blocks": True,
-        "keep_trailing_newline": True,
-    }
-    html = jinja2.Environment(autoescape=True, **options).get_template("report.html.jinja").render(view)
-    # Autoescape is for HTML; `finalize` does the same for Markdown: whatever a template prints is escaped.
-    markdown = jinja2.Environment(autoescape=False, finalize=escape_markdown, **options)
-    markdown.filters["code"] = lambda line: Markdown("    " + " ".join(str(line).split("\n")))
-    return html, markdown.get_template("report.md.jinja").render(view)
+    html = _environment(autoescape=True).get_template("report.html.jinja").render(view)
+    return html, _environment(autoescape=False).get_template("report.md.jinja").render(view)
+
+
+@functools.lru_cache
+def _environment(autoescape: bool) -> jinja2.Environment:
+    """The templates, for HTML with autoescape, for Markdown without: compiled once."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=autoescape,
+        # Autoescape is for HTML; `finalize` does the same for Markdown: whatever a template prints is escaped.
+        finalize=None if autoescape else escape_markdown,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["code"] = lambda line: Markdown("    " + " ".join(str(line).split("\n")))
+    return environment
 
 
 def console_table(payload: Mapping[str, Any]) -> Table:
@@ -84,251 +94,122 @@ def console_table(payload: Mapping[str, Any]) -> Table:
         A table for ``rich.console.Console.print``.
     """
     retrievers, intervals = payload.get("retrievers") or {}, payload.get("intervals") or {}
-    names = _metrics(retrievers)
+    names = metric_names(retrievers)
     chosen = [name for name in names if name in ("recall@10", "ndcg@10")] or [n for n in names if is_accuracy(n)][:2]
     users = payload.get("n_users")
     notes = [f"{plain(users)} users" if users else "", "95% intervals over users" if intervals else ""]
     notes.append("synthetic data" if payload.get("synthetic") else "")
     # Text objects: a name with square brackets is no rich markup.
-    table = Table(
+    shown = Table(
         title=Text(str(payload.get("title") or "")) if payload.get("title") else None,
         caption=Text(", ".join(note for note in notes if note)),
     )
-    table.add_column("retriever")
+    shown.add_column("retriever")
     for metric in chosen:
-        table.add_column(Text(label_of(metric)), justify="right")
-    for row in _rows(retrievers, intervals, chosen):
-        cells = [Text(cell["value"], "bold" if cell["best"] else "") for cell in row["cells"]]
-        for cell, text in zip(row["cells"], cells, strict=True):
-            if cell["interval"]:
-                text.append(f" [{cell['interval']}]", "dim")
-        table.add_row(Text(row["name"]), *cells)
-    return table
+        shown.add_column(Text(label_of(metric)), justify="right")
+    for name, cells in metric_cells(retrievers, intervals, chosen).items():
+        texts = [Text(entry["value"], "bold" if entry["best"] else "") for entry in cells]
+        for entry, text in zip(cells, texts, strict=True):
+            if entry["small"]:
+                text.append(f" [{entry['small']}]", "dim")
+        shown.add_row(Text(name), *texts)
+    return shown
 
 
 def _view(payload: Mapping[str, Any]) -> dict[str, Any]:
     """All that the templates show, in words: they only lay out."""
-    retrievers, intervals = payload.get("retrievers") or {}, payload.get("intervals") or {}
-    comparisons = [
-        entry for entry in payload.get("comparisons") or [] if as_number(entry.get("difference")) is not None
-    ]
-    users = payload.get("n_users")
-    verdict, evidence = headline(retrievers, intervals, comparisons, users, REFERENCE)
+    given = {key: value for key, value in payload.items() if value}
+    users = given.get("n_users")
     return {
-        "title": str(payload.get("title") or "Evaluation report"),
-        "synthetic": bool(payload.get("synthetic")),
+        "title": str(given.get("title") or "Evaluation report"),
+        "synthetic": bool(given.get("synthetic")),
         "users": f"{plain(users)} users" if users else "",
+        **_results(given),
+        **_models(given),
+        "examples": [_example(example) for example in given.get("examples", [])],
+        "protocol": explain_protocol(given.get("protocol", {})),
+        "data": words(given.get("data", {})),
+        "timings": _timings(given.get("timings", {})),
+        "repeat": _repeat(given),
+    }
+
+
+def _results(given: Mapping[str, Any]) -> dict[str, Any]:
+    """How good the recommendations are."""
+    retrievers, intervals = given.get("retrievers", {}), given.get("intervals", {})
+    tested = [entry for entry in given.get("comparisons", []) if as_number(entry.get("difference")) is not None]
+    verdict, evidence = headline(retrievers, intervals, tested, given.get("n_users"), REFERENCE)
+    styles = _styles(given)
+    return {
         "verdict": verdict,
         "evidence": evidence,
-        "families": _families(retrievers, intervals),
-        "comparisons": _comparisons(comparisons),
-        "beyond": _beyond(retrievers, intervals),
-        "quality": _quality(payload.get("quality") or {}),
-        "training": _training(payload.get("curves") or {}),
-        "examples": [_example(example) for example in payload.get("examples") or []],
-        "protocol": explain_protocol(payload.get("protocol") or {}),
-        "data": words(payload.get("data") or {}),
-        "timings": _timings(payload.get("timings") or {}),
-        "reproduce": [str(line) for line in payload.get("reproduce") or []],
-        "versions": words(payload.get("versions") or {}),
-        "recall_figure": _recall_figure(retrievers, intervals),
-        "difference_figure": _difference_figure(comparisons, primary_metric(retrievers)),
+        "about": [(str(name), str(text)) for name, text in given.get("retriever_about", {}).items() if text],
+        "families": report_results.families(retrievers, intervals),
+        "recall_figure": report_results.recall_figure(retrievers, intervals, styles),
+        "other_view": report_results.other_view(retrievers, given),
+        "comparisons": report_results.comparisons(tested, primary_metric(retrievers)),
+        "slices": report_results.slices(given.get("slices", []), styles),
+        "beyond": report_results.beyond(retrievers, intervals),
+        "prefixes": report_results.prefixes(given.get("prefix_recall", {}), retrievers, styles),
+        "delivered": report_results.delivered(given.get("lists", {})),
     }
 
 
-def _metrics(retrievers: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Metrics that some retriever has, in reading order."""
-    return sorted({name for values in retrievers.values() for name in values}, key=order_of_metric)
-
-
-def _rows(
-    retrievers: Mapping[str, Mapping[str, Any]], intervals: Mapping[str, Mapping[str, Any]], metrics: list[str]
-) -> list[dict[str, Any]]:
-    """One row per retriever: a cell per metric with value, interval, and whether it is the best of its column."""
-    best = {metric: best_of(retrievers, metric) for metric in metrics}
-    return [
-        {
-            "name": str(name),
-            "cells": [
-                {
-                    "value": value_text(values.get(metric)),
-                    "interval": interval_text((intervals.get(name) or {}).get(metric)),
-                    "best": name in best[metric],
-                }
-                for metric in metrics
-            ],
-        }
-        for name, values in retrievers.items()
-    ]
-
-
-def _families(retrievers: Mapping[str, Any], intervals: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One table per accuracy metric, columns by cutoff. Hit is left out where it repeats recall."""
-    groups: dict[str, list[str]] = {}
-    for metric in filter(is_accuracy, _metrics(retrievers)):
-        groups.setdefault(metric.split("@")[0], []).append(metric)
-    repeated = "hit" in groups and all(
-        values.get(metric) == values.get(metric.replace("hit", "recall"))
-        for values in retrievers.values()
-        for metric in groups["hit"]
-    )
-    if repeated:
-        del groups["hit"]
-    same = " With one target a user, the hit rate is the same." if repeated else ""
-    return [
-        {
-            "name": label_of(family),
-            "about": explain(family) + (same if family == "recall" else ""),
-            "columns": [label_of(metric) for metric in metrics],
-            "rows": _rows(retrievers, intervals, metrics),
-        }
-        for family, metrics in groups.items()
-    ]
-
-
-def _beyond(retrievers: Mapping[str, Any], intervals: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What is measured besides accuracy: rows are metrics, since more is not always better and units differ."""
-    metrics = [name for name in _metrics(retrievers) if not is_accuracy(name)]
-    if not metrics:
-        return None
-    rows = _rows(retrievers, intervals, metrics)
-    families = dict.fromkeys(metric.partition("@")[0] for metric in metrics)
+def _models(given: Mapping[str, Any]) -> dict[str, Any]:
+    """How the retrievers were made."""
+    retrievers, intervals = given.get("retrievers", {}), given.get("intervals", {})
+    costs = given.get("efficiency", {})
     return {
-        "columns": [row["name"] for row in rows],
-        "rows": [
-            {"name": label_of(metric), "cells": [row["cells"][number] for row in rows]}
-            for number, metric in enumerate(metrics)
-        ],
-        # By family: effective vocabulary at two cutoffs is explained once.
-        "notes": [(label_of(family), explain(family)) for family in families if explain(family)],
+        "efficiency": report_models.efficiency(costs, retrievers, intervals, _styles(given)),
+        "tuning": report_models.tuning(given.get("tuning", {})),
+        "dense_search": report_models.dense_search(given.get("dense_search", [])),
+        "quality": report_models.quality(given.get("quality", {}), given.get("levels2", {})),
+        "training": report_models.training(given.get("curves", {})),
     }
 
 
-def _comparisons(entries: list[Mapping[str, Any]]) -> list[dict[str, str]]:
-    return [
-        {
-            "metric": label_of(str(entry.get("metric", ""))),
-            "a": str(entry.get("a", "")),
-            "b": str(entry.get("b", "")),
-            "difference": signed(entry["difference"]),
-            "interval": interval_text(entry.get("ci95"), signs=True) or DASH,
-            "p_value": p_text(entry.get("p_value")),
-            "reading": reading(entry),
-        }
-        for entry in entries
-    ]
-
-
-def _recall_figure(retrievers: Mapping[str, Any], intervals: Mapping[str, Any]) -> dict[str, Any] | None:
-    curves: dict[str, list[tuple[int, float, float, float]]] = {}
-    for name, values in retrievers.items():
-        for k, metric in by_cutoff(values, "recall"):
-            value = as_number(values[metric])
-            ends = (intervals.get(name) or {}).get(metric) or [value, value]
-            if value is not None:
-                low, high = (value if as_number(end) is None else float(end) for end in ends)
-                curves.setdefault(str(name), []).append((k, value, low, high))
-    if not any(len(points) > 1 for points in curves.values()):
-        return None
-    told = "; ".join(
-        f"{name} " + ", ".join(f"{value:.3f} at {k}" for k, value, _, _ in points) for name, points in curves.items()
-    )
-    label = f"Recall by length of the list. {told}."
-    caption = "Recall by length of the list. Bars are 95% intervals over users; the k axis is logarithmic."
-    return {"svg": figures.recall_curves(curves, REFERENCE, label), "caption": caption}
-
-
-def _difference_figure(comparisons: list[Mapping[str, Any]], metric: str | None) -> dict[str, Any] | None:
-    chosen = [entry for entry in comparisons if entry.get("metric") == metric and interval_text(entry.get("ci95"))]
-    if not chosen or metric is None:
-        return None
-    entries = [
-        (f"{entry['a']} − {entry['b']}", float(entry["difference"]), float(entry["ci95"][0]), float(entry["ci95"][1]))
-        for entry in chosen
-    ]
-    told = "; ".join(f"{name} {signed(mean)} ({signed(low)} to {signed(high)})" for name, mean, low, high in entries)
-    axis = f"difference in {label_of(metric)}"
-    svg = figures.difference_bars(entries, axis, f"{axis.capitalize()} with 95% intervals: {told}.")
-    caption = f"Paired differences in {label_of(metric)} with 95% intervals. Right of the line, the first is ahead."
-    return {"svg": svg, "caption": caption}
-
-
-def _quality(quality: Mapping[str, Any]) -> dict[str, Any] | None:
-    if not quality:
-        return None
-    levels = [
-        (int(level["size"]), float(level["usage"]), float(level["perplexity"]))
-        for level in quality.get("levels") or []
-        if all(as_number(level.get(key)) is not None for key in ("size", "usage", "perplexity"))
-    ]
-    figure = None
-    if levels:
-        told = "; ".join(f"level {i}: {u:.1%} of {s:,} codes, perplexity {p:.1f}" for i, (s, u, p) in enumerate(levels))
-        caption = (
-            "Codebook usage. Wide bar: codes that some item has. Narrow bar: perplexity, the number of codes in use if "
-            "items were spread evenly over them."
-        )
-        figure = {"svg": figures.codebook_usage(levels, f"Codebook usage. {told}."), "caption": caption}
-    return {
-        "facts": words({key: value for key, value in quality.items() if key != "levels"}),
-        "levels": [
-            {"level": i, "size": f"{s:,}", "usage": f"{u:.1%}", "perplexity": f"{p:.1f}"}
-            for i, (s, u, p) in enumerate(levels)
-        ],
-        "figure": figure,
-    }
-
-
-def _training(curves: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Pictures of each stage: losses in one, metrics of lists in another (they share no scale)."""
-    result = []
-    for number, (stage, log) in enumerate(curves.items()):
-        lines: dict[str, list[tuple[float, float]]] = {}
-        for entry in log or []:
-            step = as_number(entry.get("step"))
-            for name, raw in entry.items():
-                value = as_number(raw)
-                if step is not None and value is not None and ("loss" in name or is_accuracy(name)):
-                    lines.setdefault(name, []).append((step, value))
-        for kind in ("loss", "metric"):
-            chosen = {label_of(n): line for n, line in lines.items() if ("loss" in n) == (kind == "loss")}
-            if not chosen:
-                continue
-            told = "; ".join(f"{n} from {line[0][1]:.4g} to {line[-1][1]:.4g}" for n, line in chosen.items())
-            last = max(line[-1][0] for line in chosen.values())
-            caption = f"{stage}: {told}, over {last:,.0f} steps."
-            axis = next(iter(chosen)) if len(chosen) == 1 else kind
-            svg = figures.training_curve(chosen, axis, f"Training of {caption}", f"training{number}{kind}")
-            result.append({"svg": svg, "caption": caption})
-    return result
+def _styles(given: Mapping[str, Any]) -> dict[str, Any]:
+    """How each retriever is drawn, in every picture of the page alike."""
+    names = dict.fromkeys(given.get("retrievers", {}))
+    for key in ("prefix_recall", "efficiency"):
+        names |= dict.fromkeys(given.get(key, {}))
+    parts = (part for group in given.get("slices", []) for part in group.get("slices") or [])
+    names |= dict.fromkeys(name for part in parts for name in part.get("retrievers") or {})
+    return styles_of([str(name) for name in names], REFERENCE, BOUND)
 
 
 def _example(example: Mapping[str, Any]) -> dict[str, Any]:
+    """One user's history, target and lists; the list the report is about first, where a phone shows but one."""
+    lists = (example.get("recommendations") or {}).items()
     return {
         "user": str(example.get("user_id", "")),
-        "history": [_title(title) for title in example.get("history") or []],
-        "target": _title(example.get("target")),
+        "history": [title_text(title) for title in example.get("history") or []],
+        "target": title_text(example.get("target")),
         "lists": [
             {
                 "name": str(name),
-                "items": [{"title": _title(item.get("title")), "hit": bool(item.get("hit"))} for item in items],
+                "items": [{"title": title_text(item.get("title")), "hit": bool(item.get("hit"))} for item in items],
             }
-            for name, items in (example.get("recommendations") or {}).items()
+            for name, items in sorted(lists, key=lambda entry: entry[0] != REFERENCE)
         ],
     }
 
 
-def _title(title: Any) -> str:
-    return str(title) if title not in (None, "") else "(no title)"
+def _timings(timings: Mapping[str, Any]) -> dict[str, Any] | None:
+    rows = []
+    for stage, values in timings.items():
+        peak = as_number((values or {}).get("peak_mib"))
+        if values:
+            memory = DASH if peak is None else f"{peak:,.0f} MiB"
+            rows.append(row(str(stage), [cell(duration(values.get("seconds"))), cell(memory)]))
+    return table("Time and memory by stage", "stage", ["time", "peak memory"], rows, look="narrow") if rows else None
 
 
-def _timings(timings: Mapping[str, Any]) -> list[dict[str, str]]:
-    return [
-        {
-            "stage": str(stage),
-            "seconds": duration(values.get("seconds")),
-            "memory": DASH if as_number(values.get("peak_mib")) is None else f"{values['peak_mib']:,.0f} MiB",
-        }
-        for stage, values in timings.items()
-        if values
-    ]
+def _repeat(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Commands, configuration, inputs and versions; all empty if nothing is known."""
+    return {
+        "commands": [str(line) for line in given.get("reproduce", [])],
+        "config": str(given.get("config", "")).rstrip().split("\n") if given.get("config") else [],
+        "inputs": [(str(name), str(digest)[:12]) for name, digest in given.get("inputs", {}).items()],
+        "versions": words(given.get("versions", {})),
+    }

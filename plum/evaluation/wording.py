@@ -12,7 +12,19 @@ BOUND = "optimum"
 """Not a rival: the best that any retriever could do, known for synthetic data alone."""
 MINUS = "−"
 
-_NAMES = {"recall": "Recall", "ndcg": "NDCG", "mrr": "MRR", "hit": "Hit rate"}
+UNCLEAR = "no clear difference"
+CLEAR = 0.05
+"""Adjusted p-values below it make a difference clear."""
+
+_NAMES = {
+    "recall": "Recall",
+    "ndcg": "NDCG",
+    "mrr": "MRR",
+    "hit": "Hit rate",
+    "gini": "Gini index",
+    "diversity": "Intra-list diversity",
+    "hit_rating": "Mean rating of hits",
+}
 # What is known about metrics, in the order in which a report shows them.
 _ABOUT = {
     "recall": "Share of a user's targets found in the first k places.",
@@ -21,10 +33,16 @@ _ABOUT = {
     "hit": "Share of users with a target in the first k places.",
     "effective_vocabulary": "fewest items that cover 95% of what is recommended",
     "coverage": "share of the catalogue that is recommended to anyone",
+    "gini": "how unevenly recommendations fall on the catalogue's items: 0 if on all alike, towards 1 if on one item",
     "novelty": "mean rarity of what is recommended, in bits: each bit halves an item's share of training interactions",
+    "diversity": "mean over users of 1 − cosine between the contents of a list's items, over all pairs",
+    "hit_rating": "mean rating that users gave to the targets found; rated hits says how many ratings that rests on",
+    "rated_hits": "targets found that the user has rated",
     "cold_users": "users with a cold target, one of few training interactions (eval.cold_below, by default 5)",
     "cold_recall": "recall of such targets for these users",
     "invalid_sid_rate": "share of Semantic IDs that no item has, when the model is decoded without the constraint",
+    "prefix_recall": "share of targets with whose first codes some item is recommended; laxer than recall of items",
+    "tied": "users for whom a tie in time decides which item is the test target",
 }
 _PROTOCOL = {
     ("split", "leave-one-out"): "The last item of each user is the test target, the one before it the validation "
@@ -33,6 +51,13 @@ _PROTOCOL = {
     "seen by any part, tokenizer and features included.",
     ("seen", "filtered"): "Items that a user has already taken are never recommended, by any retriever.",
     ("seen", "kept"): "Items that a user has already taken may be recommended, by every retriever.",
+    (
+        "ties in time",
+        "shuffle",
+    ): "Interactions of a user that share a timestamp are put in an order drawn from the seed; "
+    "where the last ones do, the draw decides which item is the test target.",
+    ("ties in time", "keep"): "Interactions of a user that share a timestamp stay in the order of the input; where the "
+    "last ones do, that order decides which item is the test target.",
 }
 
 
@@ -89,6 +114,11 @@ def words(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(_spoken(key), plain(value)) for key, value in values.items()]
 
 
+def title_text(title: Any) -> str:
+    """An item's title, or that it has none."""
+    return str(title) if title not in (None, "") else "(no title)"
+
+
 def value_text(value: Any) -> str:
     """A metric's value: four decimals up to 1, two above, whole numbers of items or users without."""
     number = as_number(value)
@@ -139,6 +169,29 @@ def duration(seconds: Any) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def human_count(value: Any) -> str:
+    """A count to three digits: ``"950"``, ``"1.2M"``, ``"3.45B"``."""
+    return _scaled(value, ("", "K", "M", "B", "T"))
+
+
+def flops_text(value: Any) -> str:
+    """Floating-point operations to three digits: ``"3.4 TFLOP"``."""
+    scaled = _scaled(value, (" FLOP", " kFLOP", " MFLOP", " GFLOP", " TFLOP", " PFLOP", " EFLOP", " ZFLOP"))
+    return "0" if scaled == "0 FLOP" else scaled
+
+
+def _scaled(value: Any, units: Sequence[str]) -> str:
+    number = as_number(value)
+    if number is None:
+        return DASH
+    power = 0
+    while abs(number) >= 999.5 and power < len(units) - 1:
+        number, power = number / 1000, power + 1
+    # Three digits, but none that is zero and says nothing.
+    text = f"{number:,.0f}" if abs(number) >= 99.5 else f"{number:.3g}"
+    return text + units[power]
+
+
 def is_accuracy(metric: str) -> bool:
     """Whether a metric is recall, NDCG, MRR or hit rate at a cutoff."""
     return re.fullmatch(r"(recall|ndcg|mrr|hit)@\d+", metric) is not None
@@ -147,13 +200,19 @@ def is_accuracy(metric: str) -> bool:
 def order_of_metric(metric: str) -> tuple[int, str, int]:
     """Sort key: accuracy first in the usual order, then by name; cutoffs as numbers."""
     family, _, cutoff = metric.partition("@")
-    place = list(_ABOUT).index(family) if family in _ABOUT else len(_ABOUT)
+    known = family_of(metric)
+    place = list(_ABOUT).index(known) if known in _ABOUT else len(_ABOUT)
     return place, family, int(cutoff) if cutoff.isdigit() else 0
 
 
 def by_cutoff(values: Mapping[str, Any], family: str) -> list[tuple[int, str]]:
     """The cutoffs of one family of metrics, ascending, with the metric's key."""
     return sorted((int(m.split("@")[1]), m) for m in values if is_accuracy(m) and m.startswith(family + "@"))
+
+
+def family_of(metric: str) -> str:
+    """What metrics of several cutoffs or levels have in common: ``"prefix_recall"`` of ``"prefix_recall_0@10"``."""
+    return re.sub(r"^(prefix_recall)_\d+$", r"\1", metric.partition("@")[0])
 
 
 def label_of(metric: str) -> str:
@@ -167,7 +226,7 @@ def label_of(metric: str) -> str:
 
 def explain(metric: str) -> str:
     """What a metric measures, in one sentence; empty for one not known here."""
-    return _ABOUT.get(metric.partition("@")[0], "")
+    return _ABOUT.get(family_of(metric), "")
 
 
 def primary_metric(retrievers: Mapping[str, Mapping[str, Any]]) -> str | None:
@@ -188,13 +247,19 @@ def best_of(retrievers: Mapping[str, Mapping[str, Any]], metric: str) -> set[str
 
 
 def reading(entry: Mapping[str, Any]) -> str:
-    """What a paired comparison says: who is ahead, or that the interval holds zero."""
+    """What a paired comparison says: who is ahead, or nobody clearly.
+
+    Ahead is said where the interval excludes zero and, if there is one, the adjusted p-value is below ``CLEAR``.
+    """
     if not interval_text(entry.get("ci95")):
         return DASH
     low, high = entry["ci95"]
+    adjusted = as_number(entry.get("p_holm"))
+    if adjusted is not None and adjusted >= CLEAR:
+        return UNCLEAR
     if low > 0:
         return f"{entry.get('a')} ahead"
-    return f"{entry.get('b')} ahead" if high < 0 else "no clear difference"
+    return f"{entry.get('b')} ahead" if high < 0 else UNCLEAR
 
 
 def headline(
@@ -238,8 +303,9 @@ def headline(
         f"{mine} ahead": f"{mine} is ahead of {rival}, the best of the others.",
         f"{rival} ahead": f"{rival} is ahead of {mine}.",
     }.get(reading(entry), f"{mine} and {rival}, the best of the others, cannot be told apart.")
-    p_value = p_text(entry.get("p_value"))
-    p_value = "" if p_value == DASH else f", p {p_value if p_value.startswith('<') else '= ' + p_value}"
+    named = ("p (Holm)", "p_holm") if as_number(entry.get("p_holm")) is not None else ("p", "p_value")
+    p_value = p_text(entry.get(named[1]))
+    p_value = "" if p_value == DASH else f", {named[0]} {p_value if p_value.startswith('<') else '= ' + p_value}"
     difference = f"{signed(entry['difference'])} (95% interval {interval_text(entry['ci95'], signs=True)}{p_value})"
     return verdict, f"{evidence}: a difference of {difference}."
 

@@ -122,7 +122,7 @@ def load_logs(
         people, found = _load_users(users, columns["user_id"], encoding, max_bad_share)
         problems += found
     if catalogue is None:
-        catalogue = item_frame({"item_id": list(pd.unique(log_rows["item_id"]))})
+        catalogue = item_frame({"item_id": sorted(pd.unique(log_rows["item_id"]))})  # no order of the log leaks
     return RawTables(log_rows, catalogue, people, problems=problems, n_rows=rows.n_read)
 
 

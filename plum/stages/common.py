@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 
 from plum import artifacts
-from plum.config import EvalConfig, RunConfig, TrainingConfig
+from plum.config import EvalConfig, RunConfig, Section, TrainingConfig
 from plum.data.histories import Histories
 from plum.errors import PlumError
 from plum.evaluation.metrics import per_user_metrics
+from plum.retrieval.content import joined
 from plum.retrieval.interface import Retriever
 from plum.runtime import pick_device
 from plum.sid.table import SidTable
@@ -54,22 +55,62 @@ def read_prepared(workdir: Path) -> Prepared:
     return Prepared(items, Histories.from_split(split, items["item_id"]))
 
 
+Questions = tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]
+"""Users, their histories and their targets; see ``Histories.questions``."""
+
+
+def validation_sample(data: Prepared, limit: int, seed: int) -> Questions:
+    """At most ``limit`` of the validation users, drawn by the seed, in their order."""
+    users, histories, targets = data.histories.questions("valid")
+    chosen = np.arange(len(users))
+    if len(users) > limit:
+        chosen = np.sort(np.random.default_rng(seed).choice(len(users), limit, replace=False))
+    return users[chosen], [histories[i] for i in chosen], [targets[i] for i in chosen]
+
+
+def train_times(workdir: Path) -> np.ndarray | None:
+    """Seconds (E,) int64 of the training interactions, in the order of ``Histories.train``; None if there are no times.
+
+    Some sources give the order of each user's interactions alone.
+    """
+    if artifacts.read_json(workdir / artifacts.DATA_SUMMARY)["timestamps_are_positions"]:
+        return None
+    log = artifacts.read_table(workdir / artifacts.INTERACTIONS)
+    split = artifacts.read_table(workdir / artifacts.SPLIT)  # rows as in the log
+    order = np.lexsort((split["position"].to_numpy(), split["user_id"].to_numpy(dtype=str)))
+    return log["timestamp"].to_numpy()[order][split["part"].to_numpy(dtype=str)[order] == "train"]
+
+
+def content_vectors(workdir: Path) -> np.ndarray | None:
+    """What items are made of, (N, D) float32: all modalities joined but co-occurrence, which is no content.
+
+    None if there is no other.
+    """
+    made = artifacts.read_json(workdir / artifacts.FEATURES_SUMMARY)["modalities"]
+    names = [name for name, entry in made.items() if entry["encoder"] != "cooccurrence"]
+    if not names:
+        return None
+    return joined([np.load(workdir / artifacts.FEATURES / f"{name}.npy", allow_pickle=False) for name in names])
+
+
 def recorded(config: RunConfig, stage: str) -> dict[str, Any]:
     """The settings that the result of a stage depends on, as its manifest holds them; of every stage but eval.
 
     One place for the stages and for :func:`warn_outdated`, which would speak of settings that no one changed if the
     two differed.
     """
-    settings = {
+    settings: dict[str, Section | None] = {
         artifacts.DATA: config.data,
         artifacts.FEATURES: config.features,
         artifacts.TOKENIZE: config.tokenize,
         artifacts.CPT: config.cpt,
         artifacts.FINETUNE: config.finetune,
         artifacts.DENSE: config.eval.dense,
+        artifacts.LEM: config.eval.lem,
     }
-    values = settings[stage].model_dump(mode="json")
-    if stage in (artifacts.FINETUNE, artifacts.DENSE):
+    section = settings[stage]
+    values = section.model_dump(mode="json") if section else {}
+    if stage in (artifacts.FINETUNE, artifacts.DENSE, artifacts.LEM):
         values |= _selection(config.eval, decoder=stage == artifacts.FINETUNE)
     return values
 
@@ -122,6 +163,15 @@ def _whole(column: pd.Series) -> np.ndarray:
     return (numbers == np.floor(numbers)) & (np.abs(numbers) < 1 << 53)  # beyond, a float holds no single number
 
 
+def read_codebooks(workdir: Path) -> list[np.ndarray]:
+    """The codewords (C, D) of each level of a run's tokenizer; a disambiguation code has none."""
+    from safetensors.numpy import load_file
+
+    tensors = load_file(workdir / artifacts.RQVAE)
+    names = [name for name in tensors if name.startswith("codebooks.")]
+    return [tensors[name] for name in sorted(names, key=lambda name: int(name.split(".")[1]))]
+
+
 def check_beams(config: EvalConfig, n_levels: int) -> None:
     """Refuse a beam width per level for another number of levels.
 
@@ -156,7 +206,9 @@ def move(model: nn.Module, device: str) -> None:
     model.to(pick_device(device))
 
 
-def recipe(config: TrainingConfig, steps_per_epoch: int, patience: int | None = None) -> Recipe:
+def recipe(
+    config: TrainingConfig, steps_per_epoch: int, patience: int | None = None, validate_every: int = 1
+) -> Recipe:
     """The training recipe of a stage's configuration."""
     from plum.training import Recipe
 
@@ -170,6 +222,7 @@ def recipe(config: TrainingConfig, steps_per_epoch: int, patience: int | None = 
         max_grad_norm=config.max_grad_norm,
         checkpoint_steps=config.checkpoint_steps,
         patience=patience,
+        validate_every=validate_every,
     )
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,130 +13,129 @@ import pandas as pd
 from plum import artifacts
 from plum.config import RunConfig
 from plum.data.synthetic import BayesOptimal
-from plum.evaluation.compare import compare, summarise
-from plum.evaluation.metrics import catalogue_metrics, cold_start_recall, per_user_metrics
 from plum.evaluation.report import render_report
+from plum.retrieval.dense import Dense
 from plum.retrieval.generative import Generative
+from plum.retrieval.hybrid import Hybrid
 from plum.retrieval.interface import NO_ITEM, Recommendations
+from plum.retrieval.nearest import search_report
 from plum.runtime import seed_everything
-from plum.stages import common, retrieving
+from plum.stages import common, reporting, retrieving, scoring
 
 logger = logging.getLogger(__name__)
 
 INPUTS = (
     artifacts.ITEMS,
+    artifacts.INTERACTIONS,
     artifacts.SPLIT,
     artifacts.DATA_SUMMARY,
+    artifacts.FEATURES_SUMMARY,
     artifacts.SEMANTIC_IDS,
     artifacts.SID_INDEX,
     artifacts.QUALITY,
+    artifacts.CPT_METRICS,
+    artifacts.FINETUNE_METRICS,
     artifacts.FINETUNE_MODEL,
-    artifacts.DENSE_MODEL,
 )
-
-
-@dataclass(frozen=True)
-class Questions:
-    """What is asked of every retriever.
-
-    Attributes:
-        users: (U,) places in ``Histories.user_ids``.
-        histories: U arrays of item rows, everything before the target.
-        targets: U arrays of item rows.
-    """
-
-    users: np.ndarray
-    histories: list[np.ndarray]
-    targets: list[np.ndarray]
+FUSED = ("plum", artifacts.DENSE)
+"""The parts of the hybrid."""
+SAMPLE = 2000
+"""Users, at most, for figures that are no retriever's accuracy: invalid Semantic IDs, and approximate search."""
 
 
 def run(config: RunConfig, force: bool = False) -> Path:
     """Write ``metrics.json``, ``recommendations.parquet``, ``report.html`` and ``report.md``; skip if up to date."""
     workdir = config.workdir
-    inputs = [*INPUTS, *([artifacts.TRUTH] if artifacts.has(workdir, artifacts.TRUTH) else [])]
     settings = config.eval.model_dump(mode="json") | {
         "max_history": config.finetune.max_history,
+        "validation_users": config.finetune.validation_users,
         "title": config.title,
     }
-    stage = artifacts.StageRun(workdir, artifacts.EVAL, settings, config.seed, inputs)
+    stage = artifacts.StageRun(workdir, artifacts.EVAL, settings, config.seed, _inputs(config))
     common.warn_outdated(config, artifacts.DATA, artifacts.TOKENIZE, artifacts.FINETUNE)
     if stage.is_complete() and not force:
         logger.info("eval: up to date")
         return stage.folder
     seed_everything(config.seed)
     data = common.read_prepared(workdir)
-    asked = Questions(*data.histories.questions("test"))
-    retrievers = retrieving.all_retrievers(config, data)
-    k = max(config.eval.cutoffs)
+    asked = scoring.read_asked(config, data)
     with stage.writing(force) as folder:
-        lists, other = {}, {}
-        for name, retriever in retrievers.items():
-            logger.info("eval: %s recommends to %d users", name, len(asked.users))
-            lists[name] = retriever.recommend(asked.histories, k, asked.histories if config.eval.filter_seen else None)
-            # The optimum knows that no one has an item twice: it has no list with seen items in it.
-            if name != BayesOptimal.name:
-                unfiltered = None if config.eval.filter_seen else asked.histories
-                other[name] = retriever.recommend(asked.histories, k, unfiltered)
-        metrics = score(lists, other, asked, data, config)
-        for name, retriever in retrievers.items():
-            if isinstance(retriever, Generative):
-                rate = retriever.invalid_rate(asked.histories, 10)
-                metrics["retrievers"][name]["invalid_sid_rate@10"] = rate
+        field = retrieving.all_retrievers(config, data)
+        lists, other = _recommend(config, data, field, asked)
+        metrics = scoring.score(lists, other, asked, data, config)
+        metrics |= {"efficiency": reporting.costs(config), "tuning": field.tuning, "left_out": field.left_out}
+        sample = np.unique(np.linspace(0, len(asked.users) - 1, SAMPLE).round().astype(int))
+        generative = field.retrievers[Generative.name]
+        if isinstance(generative, Generative):
+            rate = generative.invalid_rate([asked.histories[user] for user in sample], scoring.HEADLINE)
+            metrics["retrievers"][Generative.name][f"invalid_sid_rate@{scoring.HEADLINE}"] = rate
         artifacts.write_json(folder / "metrics.json", metrics)
         artifacts.write_table(folder / "recommendations.parquet", _long_table(lists, asked, data))
         shown = examples(lists, asked, data, config.eval.examples)
         artifacts.write_json(folder / "examples.json", shown)
-        html, markdown = render_report(payload(config, metrics, shown))
+        search = _dense_search(config, field, asked, sample)
+        artifacts.write_json(folder / "dense_search.json", search)  # times: not in metrics.json, which repeats exactly
+        html, markdown = render_report(reporting.payload(config, metrics, shown, search))
         (folder / "report.html").write_text(html, encoding="utf-8")
         (folder / "report.md").write_text(markdown, encoding="utf-8")
     return stage.folder
 
 
-def score(
-    lists: dict[str, Recommendations],
-    other: dict[str, Recommendations],
-    asked: Questions,
-    data: common.Prepared,
-    config: RunConfig,
-) -> dict[str, Any]:
-    """The content of ``eval/metrics.json``."""
-    settings = config.eval
-    split = artifacts.read_manifest(config.workdir / artifacts.DATA).config["split"]  # as it was, not as it is set now
-    per_user = {name: per_user_metrics(found.items, asked.targets, settings.cutoffs) for name, found in lists.items()}
-    means, intervals = summarise(per_user, n_resamples=settings.resamples, seed=config.seed)
-    cutoffs = [10]
-    for name, found in lists.items():
-        means[name] |= catalogue_metrics(found.items, data.popularity, cutoffs)
-        means[name] |= cold_start_recall(found.items, asked.targets, data.popularity, cutoffs, settings.cold_below)
-    kept = {name: per_user_metrics(found.items, asked.targets, settings.cutoffs) for name, found in other.items()}
-    rivals = [name for name in per_user if name != BayesOptimal.name]
-    return {
-        "protocol": {
-            "split": split["protocol"],
-            "seen": "filtered" if settings.filter_seen else "kept",
-            "candidates": len(data.items),
-            "ties in time": split["ties"],
-            "beams": settings.beams,
-            "probabilities over": settings.scores_over,
-            "seed": config.seed,
-        },
-        "n_users": len(asked.users),
-        "retrievers": means,
-        "intervals": intervals,
-        "comparisons": compare(
-            {name: per_user[name] for name in rivals},
-            ["recall@10", "ndcg@10"],
-            n_resamples=settings.resamples,
-            seed=config.seed,
-        ),
-        "seen_kept" if settings.filter_seen else "seen_filtered": {
-            name: {metric: float(values.mean()) for metric, values in metrics.items()} for name, metrics in kept.items()
-        },
-    }
+def _inputs(config: RunConfig) -> list[str]:
+    """The files of the run that the stage reads."""
+    workdir = config.workdir
+    optional = [artifacts.TRUTH, artifacts.USERS]
+    summary = workdir / artifacts.FEATURES_SUMMARY
+    made = artifacts.read_json(summary)["modalities"] if summary.exists() else {}
+    trained = [artifacts.DENSE, *([artifacts.LEM] if config.eval.lem is not None else [])]
+    return [
+        *INPUTS,
+        *(f"{artifacts.FEATURES}/{name}.npy" for name in made),
+        *(f"{kind}/{name}" for kind in trained for name in (f"{kind}.safetensors", "metrics.json", "trials.json")),
+        *(name for name in optional if artifacts.has(workdir, name)),
+    ]
+
+
+def _recommend(
+    config: RunConfig, data: common.Prepared, field: retrieving.Field, asked: scoring.Asked
+) -> tuple[dict[str, Recommendations], dict[str, Recommendations]]:
+    """Lists of all retrievers under the headline's rule on seen items, and under the other rule."""
+    k = max(config.eval.cutoffs)
+    headline = asked.histories if config.eval.filter_seen else None
+    unlike = None if config.eval.filter_seen else asked.histories
+    lists: dict[str, Recommendations] = {}
+    other: dict[str, Recommendations] = {}
+    for name, retriever in field.retrievers.items():
+        logger.info("eval: %s recommends to %s users", name, f"{len(asked.users):,}")
+        lists[name] = retriever.recommend(asked.histories, k, headline)
+        # The optimum knows that no one has an item twice: it has no list with seen items in it.
+        if name != BayesOptimal.name:
+            other[name] = retriever.recommend(asked.histories, k, unlike)
+    views = [[view[name] for name in FUSED] for view in (lists, other)]
+    parts = [field.retrievers[name] for name in FUSED]
+    (fused, fused_other), field.tuning[Hybrid.name] = retrieving.fused(config, data, parts, views, k)
+    return _weakest_first(lists | {Hybrid.name: fused}), _weakest_first(other | {Hybrid.name: fused_other})
+
+
+def _weakest_first(lists: Mapping[str, Recommendations]) -> dict[str, Recommendations]:
+    """In the order in which reports show retrievers."""
+    return {name: lists[name] for name in retrieving.ABOUT if name in lists}
+
+
+def _dense_search(
+    config: RunConfig, field: retrieving.Field, asked: scoring.Asked, sample: np.ndarray
+) -> list[dict[str, Any]]:
+    """What approximate search would cost and miss over the dense baseline's vectors."""
+    dense = field.retrievers[artifacts.DENSE]
+    if not isinstance(dense, Dense):
+        return []
+    histories = [asked.histories[user] for user in sample]
+    seen = histories if config.eval.filter_seen else None
+    return search_report(dense.item_vectors(), dense.vectors(histories), scoring.HEADLINE, seen)
 
 
 def examples(
-    lists: dict[str, Recommendations], asked: Questions, data: common.Prepared, n: int, shown: int = 5
+    lists: Mapping[str, Recommendations], asked: scoring.Asked, data: common.Prepared, n: int, shown: int = 5
 ) -> list[dict[str, Any]]:
     """``n`` users spread evenly over the test users, so that nobody picked them; history, target, lists as titles."""
     titles = data.items["title"].fillna(data.items["item_id"]).to_numpy()
@@ -161,44 +159,7 @@ def examples(
     ]
 
 
-def payload(config: RunConfig, metrics: dict[str, Any], shown: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Everything the report shows, gathered from the folders of the run."""
-    workdir = config.workdir
-    summary = artifacts.read_json(workdir / artifacts.DATA_SUMMARY)
-    stages = [s for s in artifacts.COMMANDS if s != artifacts.EVAL]
-    manifests = {stage: artifacts.read_manifest(workdir / stage) for stage in stages}
-    logs = {s: artifacts.read_log(workdir / s / "train_log.jsonl") for s in stages}
-    split, ties = summary["split"], summary["ties"]
-    return {
-        **metrics,
-        "title": config.title,
-        "synthetic": summary["synthetic"],
-        "data": {
-            "users": split["users"],
-            "items": summary["items"],
-            "training interactions": split["train"],
-            "validation interactions": split["valid"],
-            "test interactions": split["test"],
-            "test interactions with an item that training lacks": split["test_cold"],
-            "interactions tied in time": ties["tied"],
-            "users whose test item a tie decides": ties["users_test_tied"],
-            "users without a test interaction": split["users_without_test"],
-            "test users with targets from their history alone": summary["test_users_with_seen_targets_only"],
-            "rows that could not be used": sum(problem["count"] for problem in summary["unusable_rows"]),
-        },
-        "quality": artifacts.read_json(workdir / artifacts.QUALITY),
-        "curves": {stage: entries for stage, entries in logs.items() if entries},
-        "examples": list(shown),
-        "reproduce": [f"plum run --config {artifacts.config_path(workdir)}"],
-        "versions": manifests[artifacts.FINETUNE].versions,
-        "timings": {
-            stage: {"seconds": manifest.duration_s, "peak_mib": manifest.peak_memory_mib}
-            for stage, manifest in manifests.items()
-        },
-    }
-
-
-def _long_table(lists: dict[str, Recommendations], asked: Questions, data: common.Prepared) -> pd.DataFrame:
+def _long_table(lists: Mapping[str, Recommendations], asked: scoring.Asked, data: common.Prepared) -> pd.DataFrame:
     """One row per recommended item: retriever, user_id, rank (from 1), item_id, score."""
     item_ids = data.items["item_id"].to_numpy()
     parts = []

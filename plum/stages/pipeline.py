@@ -17,10 +17,12 @@ def run_tokenize(config: RunConfig, force: bool = False) -> Path:
 
 
 def run_eval(config: RunConfig, force: bool = False) -> Path:
-    """Train the dense baseline, then compare all retrievers: what ``plum eval`` does."""
+    """Train the dense baselines, then compare all retrievers: what ``plum eval`` does."""
     from plum.stages import dense, eval
 
     dense.run(config, force)
+    if config.eval.lem is not None:
+        dense.run_lem(config, force)
     return eval.run(config, force)
 
 

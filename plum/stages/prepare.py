@@ -54,7 +54,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
         logger.info("data: up to date")
         return stage.folder
     tables = load(config.data)
-    ordered, ties = splits.order_interactions(tables.interactions, config.data.split.ties, config.seed)
+    ordered, ties = splits.order_interactions(tables.interactions, config.data.split.ties, config.data.split.seed)
     cutoffs = _cutoffs(ordered, config.data.split, tables)
     ordered = _core(ordered, config.data.split, cutoffs)
     split = splits.temporal(ordered, *cutoffs) if cutoffs else splits.leave_one_out(ordered)
@@ -79,6 +79,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
             "items": len(items),
             "split": asdict(report),
             "ties": asdict(ties),
+            "timestamps_are_positions": tables.timestamps_are_positions,
             "test_users_with_seen_targets_only": repeated,
             "unusable_rows": [asdict(problem) for problem in tables.problems],
         }

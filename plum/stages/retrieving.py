@@ -2,37 +2,156 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
 import numpy as np
 from safetensors.numpy import load_file as load_arrays
 from safetensors.torch import load_file
 
 from plum import artifacts
-from plum.config import DenseConfig, RunConfig
+from plum.config import DenseConfig, RunConfig, with_settings
 from plum.data.synthetic import BayesOptimal
 from plum.lm import documents, vocab
 from plum.retrieval.beam import Quota, Scoring
-from plum.retrieval.dense import Dense, SASRec
+from plum.retrieval.choose import MEASURE, choose
+from plum.retrieval.content import TextKNN, choose_decay
+from plum.retrieval.dense import Dense, ItemTransformer
 from plum.retrieval.generative import Generative
-from plum.retrieval.interface import Retriever
-from plum.retrieval.simple import ItemKNN, Popularity
+from plum.retrieval.hybrid import choose_weights, fuse
+from plum.retrieval.interface import Recommendations, Retriever
+from plum.retrieval.simple import ItemKNN, Popularity, RecencyPopularity, choose_half_life
 from plum.runtime import pick_device
 from plum.stages import common
 
+ABOUT = {
+    "popularity": "The items with most training interactions.",
+    "recencypop": "The items with most training interactions of late: each counts half as much per half-life of age.",
+    "textknn": "Items whose content is most like that of the history; it needs no training interactions.",
+    "itemknn": "Items taken by the same users as those of the history (shrunk cosine of co-occurrence).",
+    "lem": "Large embedding model: a small transformer over item-ID embeddings that hold nearly all parameters.",
+    "dense": "SASRec-type transformer over item embeddings, trained with softmax cross-entropy over the catalogue.",
+    "plum": "Language model that generates Semantic IDs, decoded by beam search over those of the catalogue.",
+    "hybrid": "The lists of plum and dense, fused by weighted reciprocal rank.",
+    "optimum": "The best that any retriever could do, known because the data are synthetic.",
+}
+"""What each retriever is, for readers of a report."""
 
-def all_retrievers(config: RunConfig, data: common.Prepared) -> dict[str, Retriever]:
-    """All retrievers by name, weakest first."""
-    users = np.repeat(np.arange(len(data.histories.train)), [len(h) for h in data.histories.train])
-    sasrec = untrained_dense(config.eval.dense, len(data.items))
-    sasrec.load_state_dict(load_file(config.workdir / artifacts.DENSE_MODEL))
-    retrievers: list[Retriever] = [
-        Popularity(data.popularity),
-        ItemKNN(users, np.concatenate(data.histories.train), len(data.items)),
-        Dense(sasrec.to(pick_device(config.device))),
-        plum_retriever(config, data),
-    ]
+NEIGHBOURS = (10, 100)
+SHRINKAGES = (0.0, 10.0)
+"""Of ItemKNN, tried on the validation part."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """All retrievers of a run.
+
+    Attributes:
+        retrievers: by name, weakest kind first.
+        tuning: how each one's settings were chosen on the validation part: ``{"searched": {field: [value]}, "trials":
+            [{"settings", "valid_recall@10"}], "chosen": {field: value}}``.
+        left_out: the retrievers that this run cannot have, with the reason.
+    """
+
+    retrievers: dict[str, Retriever]
+    tuning: dict[str, dict[str, Any]]
+    left_out: dict[str, str]
+
+
+def all_retrievers(config: RunConfig, data: common.Prepared) -> Field:
+    """Make every retriever but the hybrid, whose parts are decoded first; what has settings is tuned on validation."""
+    field = Field({Popularity.name: Popularity(data.popularity)}, {}, {})
+    _add_untrained(field, config, data)
+    for kind in (artifacts.LEM, artifacts.DENSE):
+        if kind == artifacts.LEM and config.eval.lem is None:
+            field.left_out[kind] = "eval.lem is null"
+            continue
+        field.retrievers[kind] = dense_retriever(config, kind, len(data.items))
+        field.tuning[kind] = _searched(config, kind)
+    field.retrievers[Generative.name] = plum_retriever(config, data)
     if artifacts.has(config.workdir, artifacts.TRUTH):
-        retrievers.append(BayesOptimal(load_arrays(config.workdir / artifacts.TRUTH)))
-    return {retriever.name: retriever for retriever in retrievers}
+        field.retrievers[BayesOptimal.name] = BayesOptimal(load_arrays(config.workdir / artifacts.TRUTH))
+    return field
+
+
+def _add_untrained(field: Field, config: RunConfig, data: common.Prepared) -> None:
+    """Recency-popularity, TextKNN and ItemKNN, where the data have what they need."""
+    n_items = len(data.items)
+    users = np.repeat(np.arange(len(data.histories.train)), [len(h) for h in data.histories.train])
+    items = np.concatenate(data.histories.train)
+    _, histories, targets = data.histories.questions("valid")
+    seen = histories if config.eval.filter_seen else None
+
+    def add(found: tuple[Retriever, list[dict[str, Any]]]) -> None:
+        retriever, trials = found
+        field.retrievers[retriever.name] = retriever
+        field.tuning[retriever.name] = _told(trials)
+
+    times = common.train_times(config.workdir)
+    if times is None:
+        field.left_out[RecencyPopularity.name] = "the source gives the order of interactions, not their times"
+    else:
+        add(choose_half_life(items, times, n_items, histories, targets, seen))
+    vectors = common.content_vectors(config.workdir)
+    if vectors is None:
+        field.left_out[TextKNN.name] = "the items have no content but co-occurrence"
+    else:
+        add(choose_decay(vectors, histories, targets, seen))
+    options = [
+        ({"neighbours": n, "shrinkage": s}, partial(ItemKNN, users, items, n_items, n, s))
+        for n in NEIGHBOURS
+        for s in SHRINKAGES
+    ]
+    add(choose(options, histories, targets, seen))
+
+
+def fused(
+    config: RunConfig,
+    data: common.Prepared,
+    parts: Sequence[Retriever],
+    views: Sequence[Sequence[Recommendations]],
+    k: int,
+) -> tuple[list[Recommendations], dict[str, Any]]:
+    """The hybrid of two retrievers, from lists that they made; weight and constant are chosen on validation users.
+
+    Args:
+        config: of the run.
+        data: its data.
+        parts: the two retrievers.
+        views: for every rule on seen items, the two retrievers' lists.
+        k: K.
+
+    Returns:
+        The fused lists of every view, and how the settings were chosen.
+    """
+    _, histories, targets = common.validation_sample(data, config.finetune.validation_users, config.seed)
+    seen = histories if config.eval.filter_seen else None
+    asked = [part.recommend(histories, k, seen) for part in parts]
+    (weight, constant), trials = choose_weights(asked, targets)
+    lists = [fuse(view, [weight, 1.0 - weight], constant, len(data.items), k) for view in views]
+    note = f"weight is that of {parts[0].name}; 1 - weight that of {parts[1].name}; {len(targets):,} validation users"
+    return lists, _told(trials) | {"note": note}
+
+
+def _searched(config: RunConfig, kind: str) -> dict[str, Any]:
+    """How the settings of a trained baseline were chosen, as its stage recorded it."""
+    settings = dense_settings(config, kind)
+    trials = artifacts.read_json(config.workdir / kind / "trials.json")
+    chosen = artifacts.read_json(config.workdir / kind / "metrics.json")["chosen"]
+    kept = ("hidden_size", "layers", "dropout", "learning_rate", "weight_decay", "batch_size", "embedding_size")
+    fixed = {name: getattr(settings, name) for name in kept if name not in settings.search}
+    note = "not searched: " + ", ".join(f"{name} {value}" for name, value in fixed.items() if value is not None)
+    return {"searched": settings.search, "trials": trials, "chosen": chosen, "note": note}
+
+
+def _told(trials: list[dict[str, Any]]) -> dict[str, Any]:
+    """Trials of a small grid as the report has them; of equal ones the first was chosen."""
+    names = list(trials[0]["settings"])
+    searched = {name: list(dict.fromkeys(trial["settings"][name] for trial in trials)) for name in names}
+    best = max(trials, key=lambda trial: trial[MEASURE])
+    return {"searched": searched, "trials": trials, "chosen": best["settings"]}
 
 
 def plum_retriever(config: RunConfig, data: common.Prepared, quota: Quota | None = None) -> Generative:
@@ -59,8 +178,41 @@ def plum_retriever(config: RunConfig, data: common.Prepared, quota: Quota | None
     )
 
 
-def untrained_dense(settings: DenseConfig, n_items: int) -> SASRec:
+def dense_retriever(config: RunConfig, kind: str, n_items: int) -> Dense:
+    """A trained dense baseline, with the settings that its stage chose.
+
+    Args:
+        config: of the run.
+        kind: ``artifacts.DENSE`` or ``artifacts.LEM``; the retriever's name too.
+        n_items: N.
+
+    Raises:
+        ValueError: for a baseline that the configuration leaves out.
+    """
+    folder = config.workdir / kind
+    chosen = artifacts.read_json(folder / "metrics.json")["chosen"]
+    model = untrained_dense(with_settings(dense_settings(config, kind), chosen), n_items)
+    model.load_state_dict(load_file(folder / f"{kind}.safetensors"))
+    return Dense(model.to(pick_device(config.device)), kind)
+
+
+def dense_settings(config: RunConfig, kind: str) -> DenseConfig:
+    """The section of a dense baseline; see ``dense_retriever``."""
+    settings = {artifacts.DENSE: config.eval.dense, artifacts.LEM: config.eval.lem}[kind]
+    if settings is None:
+        raise ValueError(f"eval.{kind} is null: this configuration has no such baseline")
+    return settings
+
+
+def untrained_dense(settings: DenseConfig, n_items: int) -> ItemTransformer:
     """The dense baseline of a configuration, before training."""
-    return SASRec(
-        n_items, settings.max_history, settings.hidden_size, settings.layers, settings.heads, settings.dropout
+    return ItemTransformer(
+        n_items,
+        settings.max_history,
+        settings.hidden_size,
+        settings.layers,
+        settings.heads,
+        settings.dropout,
+        settings.embedding_size,
+        settings.tied,
     )

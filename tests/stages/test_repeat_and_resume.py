@@ -31,6 +31,8 @@ RESULTS = (
     "finetune/train_log.jsonl",
     "finetune/metrics.json",
     "dense/dense.safetensors",
+    "dense/metrics.json",
+    "dense/trials.json",
     "dense/train_log.jsonl",
     "eval/metrics.json",
     "eval/recommendations.parquet",

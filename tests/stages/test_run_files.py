@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 from plum import artifacts
 
-RETRIEVERS = ["popularity", "itemknn", "dense", "plum", "optimum"]
+RETRIEVERS = ["popularity", "recencypop", "textknn", "itemknn", "dense", "plum", "hybrid", "optimum"]
 SEEN = ("train", "valid")
 
 
@@ -54,8 +54,18 @@ def metrics(finished_run: Path) -> dict[str, Any]:
         ),
         ("cpt", {"model", "train_log.jsonl", "metrics.json"}),
         ("finetune", {"model", "train_log.jsonl", "metrics.json"}),
-        ("dense", {"dense.safetensors", "train_log.jsonl", "metrics.json"}),
-        ("eval", {"metrics.json", "recommendations.parquet", "examples.json", "report.html", "report.md"}),
+        ("dense", {"dense.safetensors", "train_log.jsonl", "metrics.json", "trials.json"}),
+        (
+            "eval",
+            {
+                "metrics.json",
+                "recommendations.parquet",
+                "examples.json",
+                "dense_search.json",
+                "report.html",
+                "report.md",
+            },
+        ),
     ],
 )
 def test_a_folder_holds_its_files_and_nothing_else(finished_run: Path, folder: str, files: set[str]) -> None:
@@ -190,9 +200,9 @@ def test_the_metrics_file_has_its_fixed_keys(metrics: dict[str, Any]) -> None:
     assert list(metrics["retrievers"]) == RETRIEVERS
     assert metrics["protocol"]["split"] == "leave-one-out"
     assert metrics["protocol"]["candidates"] == 60
-    assert {c["b"] for c in metrics["comparisons"]} == {"popularity", "itemknn", "dense"}
+    assert {c["b"] for c in metrics["comparisons"]} == set(RETRIEVERS) - {"plum", "optimum"}
     for comparison in metrics["comparisons"]:
-        assert comparison.keys() == {"metric", "a", "b", "difference", "ci95", "p_value"}
+        assert comparison.keys() == {"metric", "a", "b", "difference", "ci95", "p_value", "p_holm"}
         assert comparison["ci95"][0] <= comparison["difference"] <= comparison["ci95"][1]
         assert 0 < comparison["p_value"] <= 1
 

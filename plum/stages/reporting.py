@@ -1,0 +1,136 @@
+"""Everything the report of a run shows, gathered from the folders of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from plum import artifacts
+from plum.config import RunConfig
+from plum.retrieval.hybrid import Hybrid
+from plum.stages import common
+from plum.stages.retrieving import ABOUT
+
+LARGEST = 8
+"""First-level codes that the report shows with their items."""
+SHOWN_ITEMS = 4
+
+
+def payload(
+    config: RunConfig,
+    metrics: Mapping[str, Any],
+    shown: Sequence[Mapping[str, Any]],
+    search: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """The argument of ``plum.evaluation.report.render_report``.
+
+    Args:
+        config: of the run.
+        metrics: the content of ``eval/metrics.json``.
+        shown: the content of ``eval/examples.json``.
+        search: the content of ``eval/dense_search.json``.
+    """
+    workdir = config.workdir
+    summary = artifacts.read_json(workdir / artifacts.DATA_SUMMARY)
+    stages = [stage for stage in artifacts.COMMANDS if stage != artifacts.EVAL]
+    manifests = {
+        stage: artifacts.read_manifest(workdir / stage)
+        for stage in stages
+        if stage != artifacts.LEM or config.eval.lem is not None
+    }
+    logs = {stage: artifacts.read_log(workdir / stage / "train_log.jsonl") for stage in manifests}
+    written = artifacts.config_path(workdir)
+    return {
+        **metrics,
+        "title": config.title,
+        "synthetic": summary["synthetic"],
+        "retriever_about": {name: ABOUT[name] for name in metrics["retrievers"]}
+        | {name: f"Left out: {reason}." for name, reason in metrics["left_out"].items()},
+        "data": _data(summary),
+        "quality": artifacts.read_json(workdir / artifacts.QUALITY),
+        "levels2": _first_level(config),
+        "curves": {stage: entries for stage, entries in logs.items() if entries},
+        "examples": list(shown),
+        "dense_search": list(search),
+        "reproduce": [f"plum run --config {written}"],
+        "config": written.read_text(encoding="utf-8") if written.exists() else "",
+        "inputs": {
+            name.removeprefix("source/"): digest
+            for name, digest in manifests[artifacts.DATA].inputs.items()
+            if name.startswith("source/")
+        },
+        "versions": manifests[artifacts.FINETUNE].versions,
+        "timings": {
+            stage: {"seconds": manifest.duration_s, "peak_mib": manifest.peak_memory_mib}
+            for stage, manifest in manifests.items()
+        },
+    }
+
+
+def costs(config: RunConfig) -> dict[str, dict[str, int]]:
+    """What the training of each retriever cost; see ``plum.evaluation.efficiency.Cost``.
+
+    plum's is that of both trainings of the language model; its examples are fine-tuning's, since the blocks of
+    pre-training are no targets. The hybrid's is that of its parts.
+    """
+    trained = [artifacts.DENSE, *([artifacts.LEM] if config.eval.lem is not None else [])]
+    result = {kind: artifacts.read_json(config.workdir / kind / "metrics.json")["cost"] for kind in trained}
+    before = artifacts.read_json(config.workdir / artifacts.CPT_METRICS)["cost"]
+    after = artifacts.read_json(config.workdir / artifacts.FINETUNE_METRICS)["cost"]
+    result["plum"] = after | {name: before[name] + after[name] for name in ("tokens", "flops")}
+    both = result["plum"], result[artifacts.DENSE]
+    result[Hybrid.name] = {
+        name: sum(cost[name] for cost in both) for name in ("parameters", "examples", "tokens", "flops")
+    }
+    return result
+
+
+def _data(summary: Mapping[str, Any]) -> dict[str, Any]:
+    split, ties = summary["split"], summary["ties"]
+    return {
+        "users": split["users"],
+        "items": summary["items"],
+        "training interactions": split["train"],
+        "validation interactions": split["valid"],
+        "test interactions": split["test"],
+        "test interactions with an item that training lacks": split["test_cold"],
+        "interactions tied in time": "unknown: no times" if summary["timestamps_are_positions"] else ties["tied"],
+        "users whose test item a tie decides": (
+            "unknown: no times" if summary["timestamps_are_positions"] else ties["users_test_tied"]
+        ),
+        "users without a test interaction": split["users_without_test"],
+        "test users with targets from their history alone": summary["test_users_with_seen_targets_only"],
+        "rows that could not be used": sum(problem["count"] for problem in summary["unusable_rows"]),
+    }
+
+
+def _first_level(config: RunConfig) -> dict[str, Any]:
+    """How items spread over the first level's codes, and what the largest of these hold: their most popular items."""
+    data = common.read_prepared(config.workdir)
+    table = common.read_sid_table(config.workdir, data.items)
+    first = table.codes[:, 0]
+    counts = np.bincount(first, minlength=table.sizes[0])
+    titles = data.items["title"].fillna(data.items["item_id"]).to_numpy(dtype=object)
+    topics = data.items["topics"].to_numpy(dtype=object)
+    top = []
+    for code in np.argsort(-counts, kind="stable")[:LARGEST]:
+        members = np.flatnonzero(first == code)
+        members = members[np.argsort(-data.popularity[members], kind="stable")]
+        top.append(
+            {
+                "code": int(code),
+                "items": int(counts[code]),
+                "titles": [str(titles[row]) for row in members[:SHOWN_ITEMS]],
+                "topics": _commonest([topics[row] for row in members]),
+            }
+        )
+    return {"level_0": counts.tolist(), "top": top}
+
+
+def _commonest(lists: Sequence[Any], n: int = 3) -> list[str]:
+    """The topics that most items have."""
+    named = [str(topic) for topics in lists if topics is not None for topic in topics]
+    names, counts = np.unique(named, return_counts=True) if named else (np.zeros(0), np.zeros(0))
+    return [str(names[place]) for place in np.argsort(-counts, kind="stable")[:n]]

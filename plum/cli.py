@@ -180,7 +180,7 @@ def finetune(config: RunConfig, force: bool) -> None:
 
 @_stage_command(app, "eval")
 def evaluate(config: RunConfig, force: bool) -> None:
-    """Train the dense baseline and compare all retrievers: writes the run's `dense/` and `eval/`.
+    """Train the dense baselines and compare all retrievers: writes the run's `dense/`, `lem/` and `eval/`.
 
     Example: `plum eval --config pipelines/ml-100k.yaml`
     """

@@ -166,8 +166,6 @@ class TrainingConfig(Section):
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     checkpoint_steps: Count = 200
     """Steps between checkpoints, from which a killed stage goes on."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of matrix products in training: auto is bfloat16 on CUDA, else float32. Some CPUs gain from bfloat16 too."""
 
 
 class TokenizeConfig(TrainingConfig):
@@ -216,7 +214,9 @@ class LanguageModelConfig(TrainingConfig):
     """What both trainings of the language model share."""
 
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    """Of the input embeddings and of every attention and feed-forward branch."""
+    """Of the input embeddings and of every attention and feed-forward branch, beside the model's own, if it has any."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of matrix products in training: auto is bfloat16 on CUDA, else float32. Some CPUs gain from bfloat16 too."""
 
 
 class CptConfig(LanguageModelConfig):
@@ -257,6 +257,8 @@ class FinetuneConfig(LanguageModelConfig):
 class SearchedConfig(TrainingConfig):
     """A trained model whose settings may be chosen on the validation part."""
 
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of matrix products in training: auto is bfloat16 on CUDA, else float32. Some CPUs gain from bfloat16 too."""
     search: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
     """Fields of this section -> values to try. Every combination is trained with the same seed; the best validation
     Recall@10 wins, ties go to the earlier."""
@@ -357,8 +359,8 @@ class EvalConfig(Section):
     """Which retrievers are compared, and how."""
 
     dense: DenseConfig = DenseConfig()
-    lem: LemConfig | None = LemConfig()
-    """null leaves the large embedding model out."""
+    lem: LemConfig | None = None
+    """The large embedding model, if it is wanted beside the others: its tables are large and take long to train."""
     cutoffs: Annotated[list[Count], Field(min_length=1)] = [1, 5, 10, 20, 50]
     beams: Count | Annotated[list[Count], Field(min_length=1)] = 50
     """Beam width of plum's decoder: one number, or one per level of the Semantic IDs, disambiguation code counted."""

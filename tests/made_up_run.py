@@ -36,12 +36,19 @@ def make_run(
     learning_rate: float = 0.1,
     protocol: Mapping[str, str] | None = None,
     cutoffs: Sequence[int] = (1, 5, 10),
+    split_seed: int | None = 0,
+    first_items: Sequence[str] = ("i0", "i1"),
 ) -> Path:
-    """A run folder with the files that are compared, their manifests written as by the stages."""
-    split = [(user, item, place, "train") for user in USERS for place, item in enumerate(("i0", "i1"))]
+    """A run folder with the files that are compared, their manifests written as by the stages.
+
+    Without a ``split_seed`` the split has none, as in runs of earlier versions; ``first_items`` begin u0's history.
+    """
+    train = {user: ("i0", "i1") for user in USERS} | {"u0": first_items}
+    split = [(user, item, place, "train") for user, items_of in train.items() for place, item in enumerate(items_of)]
     split += [(user, "i10", 2, "valid") for user in USERS]
     split += [(user, target, 3, "test") for user, target in targets.items()]
-    data = {"split": {"protocol": "leave-one-out", "ties": "shuffle"}}
+    own_seed = {} if split_seed is None else {"seed": split_seed}
+    data = {"split": {"protocol": "leave-one-out", "ties": "shuffle"} | own_seed}
     with artifacts.StageRun(folder, artifacts.DATA, data, seed, []).writing() as path:
         artifacts.write_table(path / "items.parquet", pd.DataFrame({"item_id": list(items)}))
         frame = pd.DataFrame(split, columns=["user_id", "item_id", "position", "part"])
@@ -49,7 +56,8 @@ def make_run(
         artifacts.write_json(path / "summary.json", {"synthetic": False})
     with artifacts.StageRun(folder, artifacts.FINETUNE, {"learning_rate": learning_rate}, seed, []).writing():
         pass
-    stage = artifacts.StageRun(folder, artifacts.EVAL, {"beams": 10}, seed, [artifacts.ITEMS, artifacts.SPLIT])
+    settings = {"beams": 10, "cutoffs": list(cutoffs), "resamples": 100 + seed}
+    stage = artifacts.StageRun(folder, artifacts.EVAL, settings, seed, [artifacts.ITEMS, artifacts.SPLIT])
     with stage.writing() as path:
         rows = [
             (name, user, rank, item, -float(rank))

@@ -67,8 +67,9 @@ def test_mistakes_in_searches_come_with_all_others():
         assert text in message
 
 
-def test_the_large_embedding_model_can_be_left_out():
-    assert config_of().eval.lem == LemConfig()
+def test_the_large_embedding_model_is_there_if_asked_for():
+    assert config_of().eval.lem is None
+    assert config_of(eval={"lem": {}}).eval.lem == LemConfig()
     assert (LemConfig().embedding_size, LemConfig().tied) == (256, False)
     assert (DenseConfig().embedding_size, DenseConfig().tied) == (None, True)
     assert config_of(eval={"lem": None}).eval.lem is None

@@ -51,7 +51,6 @@ def pipeline(workdir: Path, source: Mapping[str, Any] = SYNTHETIC, **split: Any)
             "beams": 10,
             "resamples": 200,
             "dense": {"epochs": 2, "hidden_size": 16, "layers": 1, "heads": 2},
-            "lem": None,
         },
     }
 

@@ -179,7 +179,7 @@ def load_amazon_reviews(
             log.warning(
                 "%s: %s of %s reviewed items have no metadata", metadata.name, f"{without:,}", f"{len(reviewed):,}"
             )
-    ids = list(reviewed) + [item for item in products if item not in reviewed]
+    ids = sorted(reviewed) + [item for item in products if item not in reviewed]
     fields = ("title", "topics", "creator", "description")
     columns_of_items: dict[str, list[Any]] = {name: [products.get(i, {}).get(name) for i in ids] for name in fields}
     items = item_frame({"item_id": ids, **columns_of_items})

@@ -42,8 +42,7 @@ def render_report(payload: Mapping[str, Any]) -> tuple[str, str]:
               in time`` ("shuffle" or "keep") are put into sentences, all entries are listed.
             - ``retrievers``: {name: {metric: value}}, ``intervals``: {name: {metric: [low, high]}}, ``comparisons``:
               entries of :func:`plum.evaluation.compare.compare`; ``retriever_about``: {name: sentence}.
-            - ``other_view``: {seen, retrievers}, the same metrics under the other rule for seen items; or ``seen_kept``
-              or ``seen_filtered``: its retrievers alone.
+            - ``seen_kept`` or ``seen_filtered``: {name: {metric: value}} under the other rule for seen items.
             - ``slices``: groups of :func:`plum.evaluation.slices.score_slices`; ``prefix_recall``: {retriever:
               [share of targets whose first code, first two codes, ... some item among the first 10 places has]};
               ``lists``: {retriever: {what was odd about its lists: count}}.

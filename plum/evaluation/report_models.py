@@ -153,9 +153,8 @@ def _search(name: str, search: Mapping[str, Any]) -> dict[str, Any]:
     rows = []
     for number, trial in sorted(enumerate(trials, 1), key=lambda entry: _standing(entry[1], measures)):
         settings = trial.get("settings") or {}
-        # Settings may be a part of all that is chosen; without any, the only trial is the chosen one.
-        taken = all(key in chosen and chosen[key] == value for key, value in settings.items())
-        marked = taken and (bool(settings) or len(trials) == 1)
+        # Settings may be a part of all that is chosen; without any, nothing was searched and there was no choice.
+        marked = bool(settings) and all(key in chosen and chosen[key] == value for key, value in settings.items())
         cells = [cell(plain(settings.get(field)), best=marked) for field in fields]
         cells += [cell(value_text(trial.get(measure)), best=marked) for measure in measures]
         rows.append(row(f"{number} ✓ chosen" if marked else str(number), cells, marked))

@@ -60,9 +60,9 @@ def families(retrievers: Mapping[str, Any], intervals: Mapping[str, Any]) -> lis
 
 def other_view(retrievers: Mapping[str, Any], payload: Mapping[str, Any]) -> dict[str, Any] | None:
     """Recall and NDCG under the other rule for seen items, and how far each mean is from the headline's."""
-    stored = [(key.removeprefix("seen_"), payload[key]) for key in ("seen_kept", "seen_filtered") if payload.get(key)]
-    view = payload.get("other_view") or dict(zip(("seen", "retrievers"), stored[0] if stored else (), strict=False))
-    others = {name: values for name, values in (view.get("retrievers") or {}).items() if values}
+    key = "seen_kept" if payload.get("seen_kept") else "seen_filtered"
+    seen = key.removeprefix("seen_")
+    others = {name: values for name, values in (payload.get(key) or {}).items() if values}
     groups: dict[str, list[str]] = {"recall": [], "ndcg": []}
     for metric in metric_names(others):
         groups.get(family_of(metric), []).append(metric)
@@ -74,12 +74,12 @@ def other_view(retrievers: Mapping[str, Any], payload: Mapping[str, Any]) -> dic
                 headline, other = (as_number((of.get(name) or {}).get(metric)) for of in (retrievers, others))
                 entry["small"] = "" if headline is None or other is None else signed(other - headline)
         if metrics:
-            label = f"{label_of(family)}, seen items {view.get('seen')}"
+            label = f"{label_of(family)}, seen items {seen}"
             tables.append({"name": label, "table": by_retriever(label, cells, metrics)})
     if not tables:
         return None
-    sentences = explain_protocol({"seen": view.get("seen")})["sentences"]
-    return {"seen": str(view.get("seen")), "about": " ".join(sentences), "tables": tables}
+    sentences = explain_protocol({"seen": seen})["sentences"]
+    return {"seen": seen, "about": " ".join(sentences), "tables": tables}
 
 
 def beyond(retrievers: Mapping[str, Any], intervals: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -10,6 +10,8 @@ from typing import Any
 DASH = "–"
 BOUND = "optimum"
 """Not a rival: the best that any retriever could do, known for synthetic data alone."""
+FUSED = "hybrid"
+"""No rival of plum either: its lists are those of plum and dense, fused."""
 MINUS = "−"
 
 UNCLEAR = "no clear difference"
@@ -54,8 +56,8 @@ _PROTOCOL = {
     (
         "ties in time",
         "shuffle",
-    ): "Interactions of a user that share a timestamp are put in an order drawn from the seed; "
-    "where the last ones do, the draw decides which item is the test target.",
+    ): "Interactions of a user that share a timestamp are put in an order drawn from the "
+    "split's own seed; where the last ones do, the draw decides which item is the test target.",
     ("ties in time", "keep"): "Interactions of a user that share a timestamp stay in the order of the input; where the "
     "last ones do, that order decides which item is the test target.",
 }
@@ -279,12 +281,12 @@ def headline(
         reference: the retriever the report is about.
 
     Returns:
-        verdict: one sentence.
-        evidence: the figures behind it.
+        verdict: one sentence; neither the bound nor the fusion is a rival in it.
+        evidence: the figures behind it, and the fusion's where it is ahead.
     """
     metric = primary_metric(retrievers)
     values = {name: as_number(entry.get(metric or "")) for name, entry in retrievers.items()}
-    known = {name: value for name, value in values.items() if value is not None and name != BOUND}
+    known = {name: value for name, value in values.items() if value is not None and name not in (BOUND, FUSED)}
     if metric is None or not known:
         return "", ""
     ranked = sorted(known, key=lambda name: -known[name])
@@ -295,10 +297,15 @@ def headline(
     mine = reference if reference in known else ranked[0]
     rival = next(name for name in ranked if name != mine)
     evidence = f"{what} is {told[mine]} for {mine} and {told[rival]} for {rival}{users}"
+    fused, reached = "", values.get(FUSED)
+    if mine == reference and reached is not None and reached > max(known[mine], known[rival]):
+        fused = f" Fused with dense ({FUSED}) it reaches {value_text(reached)}."
     pair = {"metric": metric, "a": mine, "b": rival}
     entry = next((e for e in comparisons if all(e.get(key) == value for key, value in pair.items())), {})
     if not interval_text(entry.get("ci95")):
-        return f"{ranked[0]} has the highest {what}; its lead over {ranked[1]} was not tested.", f"{evidence}."
+        but = f" but for {FUSED}" if fused else ""
+        verdict = f"{ranked[0]} has the highest {what}{but}; its lead over {ranked[1]} was not tested."
+        return verdict, f"{evidence}.{fused}"
     verdict = {
         f"{mine} ahead": f"{mine} is ahead of {rival}, the best of the others.",
         f"{rival} ahead": f"{rival} is ahead of {mine}.",
@@ -307,7 +314,7 @@ def headline(
     p_value = p_text(entry.get(named[1]))
     p_value = "" if p_value == DASH else f", {named[0]} {p_value if p_value.startswith('<') else '= ' + p_value}"
     difference = f"{signed(entry['difference'])} (95% interval {interval_text(entry['ci95'], signs=True)}{p_value})"
-    return verdict, f"{evidence}: a difference of {difference}."
+    return verdict, f"{evidence}: a difference of {difference}.{fused}"
 
 
 def explain_protocol(protocol: Mapping[str, Any]) -> dict[str, list[Any]]:

@@ -61,20 +61,24 @@ def cooccurrence_vectors(
 
 def _pair_counts(histories: Sequence[np.ndarray], n_items: int, window: int | None) -> sparse.csr_array:
     """How often two different items stand together, (N, N) symmetric, float64."""
-    rows, columns = [], []
-    for history in histories:
-        earlier, later = np.triu_indices(len(history), 1)
-        if window is not None:
-            near = later - earlier <= window
-            earlier, later = earlier[near], later[near]
-        rows.append(history[earlier])
-        columns.append(history[later])
-    empty = np.zeros(0, dtype=np.int64)
-    row, column = np.concatenate([empty, *rows]), np.concatenate([empty, *columns])
-    different = row != column
-    row, column = row[different], column[different]
-    half = sparse.coo_array((np.ones(len(row)), (row, column)), shape=(n_items, n_items)).tocsr()
-    return (half + half.T).tocsr()
+    if window is None:  # every pair of a history: no need to write the pairs down
+        owner = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
+        items = np.concatenate([np.zeros(0, dtype=np.int64), *histories])
+        taken = sparse.coo_array((np.ones(len(items)), (owner, items)), shape=(len(histories), n_items)).tocsr()
+        counts = (taken.T @ taken).tocsr()
+    else:
+        pairs = [
+            np.stack([history[:-gap], history[gap:]])
+            for gap in range(1, window + 1)
+            for history in histories
+            if len(history) > gap
+        ]
+        row, column = np.concatenate([np.zeros((2, 0), dtype=np.int64), *pairs], axis=1)
+        half = sparse.coo_array((np.ones(len(row)), (row, column)), shape=(n_items, n_items)).tocsr()
+        counts = (half + half.T).tocsr()
+    counts.setdiag(0)
+    counts.eliminate_zeros()
+    return counts
 
 
 def _positive_pmi(counts: sparse.csr_array) -> sparse.csr_array:

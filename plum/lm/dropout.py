@@ -22,6 +22,7 @@ def residual_dropout(model: PreTrainedModel, rate: float) -> Iterator[None]:
     """While open, drop input embeddings and the output of every attention and feed-forward branch in training mode.
 
     This is where the Transformer has it (Vaswani et al. 2017, section 5.4). Weights and saved files stay as they are.
+    Dropout that a model has of its own (GPT-2) comes on top.
 
     Args:
         model: decoder-only.

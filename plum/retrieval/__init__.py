@@ -2,7 +2,8 @@
 
 ``generative`` is the language model as a retriever. It searches by ``beam``, ``exact`` or ``sampling``, over the index
 of ``constraint``, with the tree attention of ``tree``; ``processor`` brings the same constraint to ``generate``.
-``dense`` and ``simple`` are what it is compared with. To ask a finished run, see ``plum.stages.recommend.Recommender``.
+``dense``, ``simple``, ``content`` and their fusion ``hybrid`` are what it is compared with; ``nearest`` searches
+vectors, ``choose`` picks settings. To ask a finished run, see ``plum.stages.recommend.Recommender``.
 
 What decoding consists of can be imported from here: ``from plum.retrieval import Generative``. Each name's module is
 loaded when it is first asked for, since most of them load torch.

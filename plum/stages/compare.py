@@ -158,10 +158,10 @@ def named_files(entries: Sequence[str]) -> dict[str, Path]:
 
 
 def write_comparison(folder: Path, result: Mapping[str, Any]) -> Path:
-    """Write ``comparison.json`` and ``comparison.md`` into a folder of their own, both or none.
+    """Write ``comparison.json`` and ``comparison.md`` into a folder of their own.
 
     Args:
-        folder: where to; an earlier comparison there is replaced.
+        folder: where to, "." included; an earlier comparison there is replaced once the new one is complete.
         result: of :func:`compare_runs`.
 
     Returns:
@@ -172,17 +172,17 @@ def write_comparison(folder: Path, result: Mapping[str, Any]) -> Path:
     """
     if folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= set(FILES)):
         raise PlumError(f"{folder} holds other files, and would be replaced", None, "give another --output")
-    partial, retired = (folder.with_name(f".{folder.resolve().name}.{kind}") for kind in ("partial", "retired"))
+    place = folder.resolve()  # "." has no name
+    partial = place.with_name(f".{place.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(retired, ignore_errors=True)
         partial.mkdir(parents=True)
         artifacts.write_json(partial / FILES[0], result)
         (partial / FILES[1]).write_text(comparison_markdown(result), encoding="utf-8")
-        if folder.exists():
-            folder.replace(retired)
-        partial.replace(folder)
-        shutil.rmtree(retired, ignore_errors=True)
+        # The files are moved, not the folder: it may be the one that the user's shell is in.
+        place.mkdir(exist_ok=True)
+        for name in FILES:
+            (partial / name).replace(place / name)
     except OSError as error:
         raise PlumError(f"can't write to {folder}", str(error), "give another --output") from None
     finally:

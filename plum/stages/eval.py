@@ -39,6 +39,10 @@ INPUTS = (
 )
 FUSED = ("plum", artifacts.DENSE)
 """The parts of the hybrid."""
+FUSED_DEPTH = 50
+"""Places of its parts' lists that the hybrid looks at, whatever cutoffs are reported."""
+LARGEST_SEARCHED = 100_000
+"""Items up to which approximate search is tried: beyond, building the indexes takes longer than all the rest."""
 SAMPLE = 2000
 """Users, at most, for figures that are no retriever's accuracy: invalid Semantic IDs, and approximate search."""
 
@@ -113,7 +117,7 @@ def _recommend(
             other[name] = retriever.recommend(asked.histories, k, unlike)
     views = [[view[name] for name in FUSED] for view in (lists, other)]
     parts = [field.retrievers[name] for name in FUSED]
-    (fused, fused_other), field.tuning[Hybrid.name] = retrieving.fused(config, data, parts, views, k)
+    (fused, fused_other), field.tuning[Hybrid.name] = retrieving.fused(config, data, parts, views, FUSED_DEPTH, k)
     return _weakest_first(lists | {Hybrid.name: fused}), _weakest_first(other | {Hybrid.name: fused_other})
 
 
@@ -127,7 +131,7 @@ def _dense_search(
 ) -> list[dict[str, Any]]:
     """What approximate search would cost and miss over the dense baseline's vectors."""
     dense = field.retrievers[artifacts.DENSE]
-    if not isinstance(dense, Dense):
+    if not isinstance(dense, Dense) or len(dense.item_vectors()) > LARGEST_SEARCHED:
         return []
     histories = [asked.histories[user] for user in sample]
     seen = histories if config.eval.filter_seen else None

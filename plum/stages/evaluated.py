@@ -20,8 +20,9 @@ from plum.retrieval.interface import NO_ITEM
 from plum.stages import common
 
 TOLERANCE = 1e-9
-# Settings of eval that change what is reported, and not what is recommended.
-_REPORTING = ("title", "examples", "resamples", "cutoffs", "cold_below")
+# Settings of eval that change what is reported, and not what is recommended. `cutoffs` is none of them: lists are as
+# long as the largest one, and a retriever may put other items first when asked for more.
+_REPORTING = ("title", "examples", "resamples", "cold_below")
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,12 @@ class EvaluatedRun:
         folder: of the run.
         seed: of the run.
         pipeline: stage -> configuration, and the seeds of stages made with another one.
-        data_seed, ties: what decided between interactions of one second.
+        split_seed, ties: what decided between interactions of one second.
         protocol: of ``metrics.json``.
         cutoff: the largest one (K).
         synthetic: whether the data are made up.
         item_ids: (N,) of the catalogue.
-        split: split.parquet.
+        split: split.parquet, user_id, item_id, position and part.
         users: (U,) ids of the test users, sorted.
         histories, targets: U arrays of rows of the catalogue.
         lists: retriever -> int64 (U, K), rows of the catalogue.
@@ -50,7 +51,7 @@ class EvaluatedRun:
     folder: Path
     seed: int
     pipeline: dict[str, Any]
-    data_seed: int
+    split_seed: int
     ties: str
     protocol: dict[str, Any]
     cutoff: int
@@ -91,7 +92,8 @@ def read_run(folder: Path, name: str | None) -> EvaluatedRun:
         int(m.partition("@")[2]) for values in metrics["retrievers"].values() for m in filter(is_accuracy, values)
     }
     users, item_ids = data.histories.user_ids[asked], data.items["item_id"].to_numpy(dtype=object)
-    own = manifests[artifacts.EVAL]
+    own, made = manifests[artifacts.EVAL], manifests[artifacts.DATA]
+    split = made.config.get("split") or {}
     pipeline: dict[str, Any] = {stage: dict(manifest.config) for stage, manifest in manifests.items()}
     pipeline[artifacts.EVAL] = {key: v for key, v in own.config.items() if key not in _REPORTING}
     pipeline["seeds"] = {stage: m.seed for stage, m in manifests.items() if m.seed != own.seed}
@@ -102,13 +104,13 @@ def read_run(folder: Path, name: str | None) -> EvaluatedRun:
         folder=folder,
         seed=own.seed,
         pipeline=json.loads(json.dumps(pipeline, default=str)),
-        data_seed=manifests[artifacts.DATA].seed,
-        ties=str((manifests[artifacts.DATA].config.get("split") or {}).get("ties")),
+        split_seed=int(split.get("seed", made.seed)),  # splits had no seed of their own once
+        ties=str(split.get("ties")),
         protocol=metrics["protocol"],
         cutoff=max(cutoffs, default=0),
         synthetic=bool(artifacts.read_json(summary).get("synthetic")) if summary.exists() else False,
         item_ids=item_ids,
-        split=artifacts.read_table(folder / artifacts.SPLIT, ["user_id", "item_id", "part"]),
+        split=artifacts.read_table(folder / artifacts.SPLIT, ["user_id", "item_id", "position", "part"]),
         users=users,
         histories=histories,
         targets=targets,
@@ -166,7 +168,7 @@ def _verify(run: EvaluatedRun, stored: Mapping[str, Mapping[str, Any]], cutoffs:
 
 def _damaged(folder: Path, found: str) -> PlumError:
     what = f"{folder}: eval/metrics.json and eval/recommendations.parquet do not belong together"
-    return PlumError(what, found, f"one was changed or damaged: run `plum eval --force --workdir {folder}`")
+    return PlumError(what, found, f"one was changed or damaged: run `plum eval --workdir {folder}`")
 
 
 def refuse_differences(runs: Sequence[EvaluatedRun]) -> None:
@@ -181,7 +183,7 @@ def refuse_differences(runs: Sequence[EvaluatedRun]) -> None:
     for run in runs[1:]:
         pair = f"{first.folder} and {run.folder}"
         splits = _split_differences(first, run)
-        tied |= bool(splits) and first.data_seed != run.data_seed and "shuffle" in (first.ties, run.ties)
+        tied |= bool(splits) and first.split_seed != run.split_seed and "shuffle" in (first.ties, run.ties)
         found += [f"{pair}: {line}" for line in (*_catalogue_differences(first, run), *splits)]
         for key in ("split", "seen"):
             a, b = first.protocol.get(key), run.protocol.get(key)
@@ -189,11 +191,11 @@ def refuse_differences(runs: Sequence[EvaluatedRun]) -> None:
                 what = "the protocol is" if key == "split" else "seen items are"
                 found.append(f"{pair}: {what} {a} in the first, {b} in the second")
     if found:
-        seeds = "; seeds decide between interactions of one second unless data.split.ties is keep" if tied else ""
+        seeds = "; data.split.seed decides between interactions of one second unless data.split.ties is keep"
         raise PlumError(
             "these runs can't be compared, they did not answer the same questions",
             "\n         ".join(found),
-            f"make them from the same data with the same data.split and eval.filter_seen{seeds}",
+            f"make them from the same data with the same data.split and eval.filter_seen{seeds if tied else ''}",
         )
 
 
@@ -209,7 +211,7 @@ def _catalogue_differences(a: EvaluatedRun, b: EvaluatedRun) -> list[str]:
 
 
 def _split_differences(a: EvaluatedRun, b: EvaluatedRun) -> list[str]:
-    """Parts of the split that differ, and for how many users."""
+    """Parts of the split that differ, in their items or in the order of these, and for how many users."""
     columns = ["user_id", "item_id", "part"]
     counts = [run.split.groupby(columns, observed=True).size() for run in (a, b)]
     difference = counts[0].sub(counts[1], fill_value=0)
@@ -219,7 +221,21 @@ def _split_differences(a: EvaluatedRun, b: EvaluatedRun) -> list[str]:
         users = np.sort(changed["user_id"][changed["part"] == part].unique())
         if len(users):
             lines.append(f"{what} differ for {len(users):,} users, for example {str(users[0])!r}")
+        if part != "test" and len(moved := _moved(a.split, b.split, part, users)):  # targets have no order
+            lines.append(f"the order of {what} differs for {len(moved):,} users, for example {str(moved[0])!r}")
     return lines
+
+
+def _moved(a: pd.DataFrame, b: pd.DataFrame, part: str, changed: np.ndarray) -> np.ndarray:
+    """Users, sorted, with the same items in a part of two splits but in another order; ``changed`` have others."""
+    rows = []
+    for split in (a, b):
+        same = split[(split["part"] == part) & ~split["user_id"].isin(changed)]
+        users, items = (same[column].to_numpy(dtype=str) for column in ("user_id", "item_id"))
+        order = np.lexsort((same["position"].to_numpy(), users))
+        rows.append((users[order], items[order]))
+    (users, ours), (_, theirs) = rows  # as many rows of each user in both
+    return np.unique(users[ours != theirs])
 
 
 def refuse_short_lists(runs: Sequence[EvaluatedRun], k: int) -> None:

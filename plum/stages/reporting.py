@@ -72,8 +72,9 @@ def payload(
 def costs(config: RunConfig) -> dict[str, dict[str, int]]:
     """What the training of each retriever cost; see ``plum.evaluation.efficiency.Cost``.
 
-    plum's is that of both trainings of the language model; its examples are fine-tuning's, since the blocks of
-    pre-training are no targets. The hybrid's is that of its parts.
+    plum's tokens and FLOPs are those of both trainings of the language model; its examples and epochs are fine-tuning's
+    alone, though pre-training passes over the same histories. The hybrid's are those of its parts. A baseline's are
+    those of the trial that was chosen.
     """
     trained = [artifacts.DENSE, *([artifacts.LEM] if config.eval.lem is not None else [])]
     result = {kind: artifacts.read_json(config.workdir / kind / "metrics.json")["cost"] for kind in trained}

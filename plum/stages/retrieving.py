@@ -66,11 +66,12 @@ def all_retrievers(config: RunConfig, data: common.Prepared) -> Field:
     _add_untrained(field, config, data)
     for kind in (artifacts.LEM, artifacts.DENSE):
         if kind == artifacts.LEM and config.eval.lem is None:
-            field.left_out[kind] = "eval.lem is null"
+            field.left_out[kind] = "not asked for (eval.lem)"
             continue
         field.retrievers[kind] = dense_retriever(config, kind, len(data.items))
         field.tuning[kind] = _searched(config, kind)
     field.retrievers[Generative.name] = plum_retriever(config, data)
+    field.tuning[Generative.name] = _by_hand(config)
     if artifacts.has(config.workdir, artifacts.TRUTH):
         field.retrievers[BayesOptimal.name] = BayesOptimal(load_arrays(config.workdir / artifacts.TRUTH))
     return field
@@ -112,6 +113,7 @@ def fused(
     data: common.Prepared,
     parts: Sequence[Retriever],
     views: Sequence[Sequence[Recommendations]],
+    depth: int,
     k: int,
 ) -> tuple[list[Recommendations], dict[str, Any]]:
     """The hybrid of two retrievers, from lists that they made; weight and constant are chosen on validation users.
@@ -121,6 +123,7 @@ def fused(
         data: its data.
         parts: the two retrievers.
         views: for every rule on seen items, the two retrievers' lists.
+        depth: places of a list that count, where it is as long.
         k: K.
 
     Returns:
@@ -128,11 +131,31 @@ def fused(
     """
     _, histories, targets = common.validation_sample(data, config.finetune.validation_users, config.seed)
     seen = histories if config.eval.filter_seen else None
-    asked = [part.recommend(histories, k, seen) for part in parts]
+    asked = [_first(part.recommend(histories, min(depth, k), seen), depth) for part in parts]
     (weight, constant), trials = choose_weights(asked, targets)
-    lists = [fuse(view, [weight, 1.0 - weight], constant, len(data.items), k) for view in views]
-    note = f"weight is that of {parts[0].name}; 1 - weight that of {parts[1].name}; {len(targets):,} validation users"
+    cut = [[_first(found, depth) for found in view] for view in views]
+    lists = [fuse(view, [weight, 1.0 - weight], constant, len(data.items), k) for view in cut]
+    note = (
+        f"weight is that of {parts[0].name}; 1 - weight that of {parts[1].name}. Chosen on {len(targets):,} validation "
+        "users, by whom the parts' own weights were chosen too: each part looks better there than it is"
+    )
     return lists, _told(trials) | {"note": note}
+
+
+def _first(found: Recommendations, depth: int) -> Recommendations:
+    return Recommendations(found.items[:, :depth], found.scores[:, :depth])
+
+
+def _by_hand(config: RunConfig) -> dict[str, Any]:
+    """The generative model's own settings, which no stage searches."""
+    settings = config.finetune
+    best = artifacts.read_json(config.workdir / artifacts.FINETUNE_METRICS)["valid_recall@10"]
+    kept = ("learning_rate", "weight_decay", "dropout", "history_dropout", "batch_size", "epochs")
+    told = ", ".join(f"{name} {getattr(settings, name)}" for name in kept)
+    note = (
+        f"set by hand before the run, not searched: {told}. What was tried for a data set is told in docs/evaluation.md"
+    )
+    return {"searched": {}, "trials": [{"settings": {}, MEASURE: best}], "chosen": {}, "note": note}
 
 
 def _searched(config: RunConfig, kind: str) -> dict[str, Any]:

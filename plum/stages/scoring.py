@@ -133,12 +133,14 @@ def delivered(items: np.ndarray) -> dict[str, int]:
 
 def _protocol(config: RunConfig, n_items: int) -> dict[str, Any]:
     settings = config.eval
-    split = artifacts.read_manifest(config.workdir / artifacts.DATA).config["split"]  # as it was, not as it is set now
+    made = artifacts.read_manifest(config.workdir / artifacts.DATA)
+    split = made.config["split"]  # as it was, not as it is set now
     return {
         "split": split["protocol"],
         "seen": "filtered" if settings.filter_seen else "kept",
         "candidates": n_items,
         "ties in time": split["ties"],
+        "split seed": split.get("seed", made.seed),  # splits had no seed of their own once
         "beams": settings.beams,
         "probabilities over": settings.scores_over,
         "seed": config.seed,

@@ -74,13 +74,10 @@ def full_payload():
             for name in RETRIEVERS
             if name not in ("plum", "optimum")
         ],
-        "other_view": {
-            "seen": "kept",
-            "retrievers": {
-                name: {metric: value * 0.8 for metric, value in values.items() if metric[:2] in ("re", "nd")}
-                for name, values in means.items()
-                if name != "optimum"
-            },
+        "seen_kept": {
+            name: {metric: value * 0.8 for metric, value in values.items() if metric[:2] in ("re", "nd")}
+            for name, values in means.items()
+            if name != "optimum"
         },
         "slices": _slices(),
         "prefix_recall": {

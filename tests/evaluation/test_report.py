@@ -216,6 +216,22 @@ def test_the_headline_claims_nothing_untested():
     assert headline_of({}).strip() == ""
 
 
+def test_the_fusion_is_no_rival_of_its_part():
+    payload = example_payload()
+    payload["comparisons"].append({"metric": "recall@10", "a": "plum", "b": "hybrid", "difference": 0.0})
+    alone = headline_of(payload)
+    payload["retrievers"]["hybrid"] = {"recall@10": 0.19}
+    assert headline_of(payload) == alone  # behind plum: nothing to say
+    payload["retrievers"]["hybrid"] = {"recall@10": 0.25}
+    assert alone.startswith("plum is ahead of dense")
+    assert headline_of(payload) == alone + " Fused with dense (hybrid) it reaches 0.2500."
+    payload["comparisons"] = []
+    assert headline_of(payload).startswith("plum has the highest Recall@10 but for hybrid; its lead over dense was")
+    payload["retrievers"]["plum"]["recall@10"] = 0.1
+    payload["retrievers"]["hybrid"] = {"recall@10": 0.12}
+    assert "hybrid" not in headline_of(payload)  # ahead of plum alone, behind dense
+
+
 def test_synthetic_data_are_announced_only_where_they_are(rendered):
     assert all("Synthetic data." in text for text in rendered)
     payload = example_payload() | {"synthetic": False}
@@ -308,6 +324,7 @@ def test_console_table_of_nothing():
         (lambda: wording.flops_text(0), "0"),
         (lambda: len(wording.explain_protocol({"ties in time": "keep"})["sentences"]), 1),
         (lambda: len(wording.explain_protocol({"ties in time": "shuffle", "seed": 0})["sentences"]), 1),
+        (lambda: "split's own seed" in wording.explain_protocol({"ties in time": "shuffle"})["sentences"][0], True),
         (lambda: wording.escape_markdown("3. a\n- b|c"), "3\\. a - b\\|c"),
         (lambda: wording.escape_markdown("- b"), "\\- b"),
     ],

@@ -139,6 +139,7 @@ def test_all_that_differs_is_told_at_once(tmp_path):
         items=[*ITEMS[:11], "new1", "new2"],
         targets=TARGETS | {"u0": "i9", "u3": "i9"},
         protocol={"seen": "kept"},
+        split_seed=1,
     )
     third = make_run(tmp_path / "c", protocol={"split": "temporal"})
     told = refusal(first, other, third)
@@ -148,11 +149,43 @@ def test_all_that_differs_is_told_at_once(tmp_path):
         "test targets differ for 2 users, for example 'u0'",
         "seen items are filtered in the first, kept in the second",
         f"{first} and {third}: the protocol is leave-one-out in the first, temporal in the second",
-        "unless data.split.ties is keep",
+        "data.split.seed decides between interactions of one second unless data.split.ties is keep",
     ):
         assert text in told
     assert f"{first} and {other}: 1 items" in told
     assert "training items" not in told
+
+
+def test_the_seed_of_the_split_is_named_only_where_it_differs(tmp_path):
+    changed = TARGETS | {"u0": "i9"}
+    first = make_run(tmp_path / "first")
+    other_seed = make_run(tmp_path / "other-seed", seed=1, targets=changed)
+    other_split = make_run(tmp_path / "other-split", targets=changed, split_seed=1)
+    assert "data.split.seed" not in refusal(first, other_seed)  # of the run: it draws nothing in the split
+    assert "data.split.seed" in refusal(first, other_split)
+    # Earlier versions drew by the run's seed.
+    earlier = [make_run(tmp_path / "early", split_seed=None), make_run(tmp_path / "later", seed=1, split_seed=None)]
+    assert "data.split.seed" not in refusal(earlier[0], other_seed)
+    assert "data.split.seed" in refusal(earlier[1], other_seed)
+
+
+def test_another_order_of_training_items_is_another_split(tmp_path):
+    first = make_run(tmp_path / "a")
+    told = refusal(first, make_run(tmp_path / "b", first_items=("i1", "i0"), split_seed=1))
+    assert "the order of training items differs for 1 users, for example 'u0'" in told
+    assert "items differ for" not in told
+    assert "data.split.seed" in told
+    told = refusal(first, make_run(tmp_path / "c", first_items=("i1", "i11")))
+    assert "training items differ for 1 users, for example 'u0'" in told
+    assert "the order of" not in told
+
+
+def test_runs_of_other_cutoffs_are_not_seeds_of_one_system(tmp_path):
+    lists = [{"plum": lists_with(hits)} for hits in ("11110000", "11000000", "11111000")]
+    runs = [make_run(tmp_path / f"a{seed}", lists[seed], seed) for seed in (0, 1)]
+    assert names(compare_runs(runs, n_resamples=20)) == ["plum"]  # resamples differ, which changes no list
+    longer = make_run(tmp_path / "longer", lists[2], 2, cutoffs=(1, 5, 10, 50))
+    assert names(compare_runs([*runs, longer], n_resamples=20)) == ["a/plum", "longer/plum"]
 
 
 def test_a_cutoff_that_lists_do_not_reach_is_refused(tmp_path):
@@ -198,7 +231,9 @@ def test_edited_recommendations_are_noticed(tmp_path):
     run = make_run(tmp_path / "a")
     path = run / artifacts.RECOMMENDATIONS
     artifacts.write_table(path, artifacts.read_table(path).replace({"item_id": {"i2": "i11"}}))
-    assert "by the lists" in refusal(run)
+    told = refusal(run)
+    assert "by the lists" in told
+    assert f"run `plum eval --workdir {run}`" in told  # forced, it would train all baselines again
 
 
 def test_a_run_that_is_not_evaluated_names_the_command(tmp_path):
@@ -316,6 +351,17 @@ def test_nothing_is_replaced_that_is_no_comparison(tmp_path):
         write_comparison(tmp_path / "file" / "below", result)
     (tmp_path / "file").unlink()
     assert sorted(str(path) for path in tmp_path.rglob("*")) == before
+
+
+def test_the_folder_one_is_in_can_be_written_to(tmp_path, monkeypatch):
+    result = compare_runs([make_run(tmp_path / "a")], n_resamples=20)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for _ in range(2):
+        write_comparison(Path(), result)
+        assert sorted(path.name for path in Path().iterdir()) == ["comparison.json", "comparison.md"]
+    assert artifacts.read_json(tmp_path / "here" / "comparison.json") == result
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "here"]
 
 
 def test_a_comparison_that_can_not_be_finished_leaves_the_earlier_one(tmp_path):

@@ -122,6 +122,17 @@ def test_a_tie_counts_where_it_stands_between_the_last_two(tmp_path: Path) -> No
     assert summary["ties"]["users_test_tied"] == sum(named.values())
 
 
+def test_the_protocol_names_the_seed_by_which_the_split_was_drawn(tmp_path: Path) -> None:
+    config, data = prepared(config_of(tmp_path, seed=3))
+    now = config.model_copy(update={"seed": 8})
+    assert scoring._protocol(now, len(data.items))["split seed"] == 3
+    path = config.workdir / "data/manifest.json"
+    manifest = artifacts.read_json(path)
+    del manifest["config"]["split"]["seed"]  # as earlier versions wrote it, which drew by the run's seed
+    artifacts.write_json(path, manifest | {"seed": 5})
+    assert scoring._protocol(now, len(data.items))["split seed"] == 5
+
+
 def test_the_split_that_was_made_decides_not_the_one_that_is_set_now(tmp_path: Path) -> None:
     _, data = prepared(config_of(tmp_path))
     changed = config_of(tmp_path, protocol="temporal")

@@ -74,7 +74,7 @@ def test_mapping_extra_columns_items_and_users(tmp_path: Path) -> None:
 
 def test_items_come_from_the_log_if_none_are_given(tmp_path: Path) -> None:
     tables = load_logs(write(tmp_path / "log.csv", HEADER + "u,b,1,\nu,a,2,\nv,b,3,\n"))
-    assert tables.items["item_id"].tolist() == ["b", "a"]
+    assert tables.items["item_id"].tolist() == ["a", "b"]
     assert tables.items["title"].tolist() == [None, None]
 
 

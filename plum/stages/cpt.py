@@ -51,15 +51,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
     model, tokenizer = _base_model(config, data, table)
     common.move(model, config.device)
     behaviour, metadata = _corpora(settings, data, table, tokenizer)
-    mixture = Mixture(
-        behaviour,
-        metadata,
-        settings.context_length,
-        settings.batch_size,
-        settings.behaviour_share,
-        _end_token(tokenizer),
-        config.seed,
-    )
+    mixture = _mixture(settings, behaviour, metadata, _end_token(tokenizer), config.seed)
 
     def batches(epoch: int) -> Iterator[Batch]:
         for block in mixture.batches(epoch):
@@ -88,15 +80,31 @@ def run(config: RunConfig, force: bool = False) -> Path:
         vocab.save_model_folder(model, tokenizer, folder / "model")
         metrics = {
             "parameters": model.num_parameters(),
-            "behaviour_tokens": sum(map(len, behaviour)),
-            "metadata_tokens": sum(map(len, metadata)),
+            **_facts(model, behaviour, metadata, settings.batch_size, _end_token(tokenizer)),
             "steps": state.step,
-            "behaviour_loss": mean_loss(model, behaviour, settings.batch_size, _end_token(tokenizer)),
-            "metadata_loss": mean_loss(model, metadata, settings.batch_size, _end_token(tokenizer)),
             "cost": _cost(model, batches, recipe, state),
         }
         artifacts.write_json(folder / "metrics.json", metrics)
     return stage.folder
+
+
+def _mixture(
+    settings: CptConfig, behaviour: list[np.ndarray], metadata: list[np.ndarray], end: int, seed: int
+) -> Mixture:
+    length, share = settings.context_length, settings.behaviour_share
+    return Mixture(behaviour, metadata, length, settings.batch_size, share, end, seed)
+
+
+def _facts(
+    model: PreTrainedModel, behaviour: list[np.ndarray], metadata: list[np.ndarray], batch_size: int, end: int
+) -> dict[str, float]:
+    """How large the two corpora are, and the trained model's loss on each."""
+    return {
+        "behaviour_tokens": sum(map(len, behaviour)),
+        "metadata_tokens": sum(map(len, metadata)),
+        "behaviour_loss": mean_loss(model, behaviour, batch_size, end),
+        "metadata_loss": mean_loss(model, metadata, batch_size, end),
+    }
 
 
 def _cost(

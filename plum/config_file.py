@@ -11,7 +11,9 @@ from typing import Any, Union, get_args, get_origin
 import yaml
 from pydantic import ValidationError
 
-from plum.config import SOURCES, ModalityConfig, RunConfig, Section
+from plum.config import RunConfig
+from plum.config_data import SOURCES, Section
+from plum.config_items import ModalityConfig
 from plum.errors import PlumError
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from plum.config import DenseConfig, LemConfig, with_settings
 from plum.config_file import load_config, validate
+from plum.config_models import DenseConfig, LemConfig, with_settings
 from plum.errors import PlumError
 
 

@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 
 from plum import artifacts
-from plum.config import EvalConfig, RunConfig, Section, TrainingConfig
+from plum.config import EvalConfig, RunConfig
+from plum.config_data import Section
+from plum.config_models import TrainingConfig
 from plum.data.histories import Histories
 from plum.errors import PlumError
 from plum.evaluation.metrics import per_user_metrics

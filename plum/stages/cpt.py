@@ -13,7 +13,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from plum import artifacts, training
-from plum.config import CptConfig, RunConfig
+from plum.config import RunConfig
+from plum.config_models import CptConfig
 from plum.evaluation.efficiency import Size, training_cost
 from plum.lm import documents, vocab
 from plum.lm.codewords import code_directions

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from plum import artifacts, training
-from plum.config import DenseConfig, RunConfig, with_settings
+from plum.config import RunConfig
+from plum.config_models import DenseConfig, with_settings
 from plum.evaluation.efficiency import training_cost
 from plum.lm.examples import windows
 from plum.retrieval.dense import (

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from plum import artifacts
-from plum.config import ModalityConfig, RunConfig
+from plum.config import RunConfig
+from plum.config_items import ModalityConfig
 from plum.errors import PlumError
 from plum.features.cooccurrence import cooccurrence_vectors
 from plum.features.sentences import sentence_vectors

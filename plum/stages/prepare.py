@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import save_file
 
 from plum import artifacts
-from plum.config import (
+from plum.config import RunConfig
+from plum.config_data import (
     AmazonReviewsSource,
     AmazonSequencesSource,
     DataConfig,
     LogsSource,
     MovieLensSource,
-    RunConfig,
     SplitConfig,
     SyntheticSource,
 )

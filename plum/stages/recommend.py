@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from plum import artifacts
-from plum.config import LogsSource, RunConfig
+from plum.config import RunConfig
+from plum.config_data import LogsSource
 from plum.config_file import load_config
 from plum.data.logs import read_fields, read_ids
 from plum.errors import PlumError

@@ -12,7 +12,8 @@ from safetensors.numpy import load_file as load_arrays
 from safetensors.torch import load_file
 
 from plum import artifacts
-from plum.config import DenseConfig, RunConfig, with_settings
+from plum.config import RunConfig
+from plum.config_models import DenseConfig, with_settings
 from plum.data.synthetic import BayesOptimal
 from plum.lm import documents, vocab
 from plum.retrieval.beam import Quota, Scoring

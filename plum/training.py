@@ -122,10 +122,10 @@ def fit(
         raise PlumError(
             f"{name}: there is nothing to train on", "no batch", "look at the training part with `plum data describe`"
         )
-    optimizer = torch.optim.AdamW(_groups(model, recipe.weight_decay), lr=recipe.learning_rate, fused=True)
-    state = _resume(checkpoint, model, optimizer) if checkpoint.exists() else Progress()
     if validate and not monitor:
         raise ValueError("validate needs the name of the metric to monitor")
+    run = _Training(model, recipe, checkpoint, name, log_every)
+    state = run.state
     with runtime.progress() as bar:
         task = bar.add_task(name, total=recipe.total_steps, completed=state.step)
         while state.step < recipe.total_steps and not state.stopped:
@@ -134,20 +134,20 @@ def fit(
             for number, batch in enumerate(batches(epoch)):
                 if number < skip:
                     continue
-                last = _step(model, optimizer, recipe, loss, batch, state, log_every, name)
+                last = run.step(loss, batch)
                 bar.update(task, completed=state.step)
                 if state.step % recipe.checkpoint_steps == 0 and state.step % recipe.steps_per_epoch:
-                    _save(checkpoint, model, optimizer, state)
-            _check_epoch(state, recipe, epoch, name)
+                    run.save()
+            run.check_epoch(epoch)
             if after_epoch:
                 after_epoch(epoch)
             due = validate is not None and recipe.is_validated(epoch)
             if validate and due:
-                _validate(model, state, recipe, epoch, validate, str(monitor), checkpoint, name)
+                run.validate(epoch, validate, str(monitor))
             elif not validate and (epoch + 1) % max(1, recipe.epochs // 5) == 0:
                 logger.info("%s: epoch %d of %d, loss %.4f", name, epoch + 1, recipe.epochs, float(last))
             if due or epoch + 1 == recipe.epochs or _every(epoch, recipe):
-                _save(checkpoint, model, optimizer, state)
+                run.save()
     if validate:
         load_model(model, checkpoint / _best_name(state))
     return state
@@ -164,11 +164,6 @@ def _every(epoch: int, recipe: Recipe) -> bool:
     return before // recipe.checkpoint_steps != after // recipe.checkpoint_steps
 
 
-def _check_epoch(state: Progress, recipe: Recipe, epoch: int, name: str) -> None:
-    if state.step != (epoch + 1) * recipe.steps_per_epoch:
-        raise RuntimeError(f"{name}: an epoch gave {state.step} steps, not {(epoch + 1) * recipe.steps_per_epoch}")
-
-
 def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Decay matrices, not biases, norms or other vectors."""
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -178,68 +173,117 @@ def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     ]
 
 
-def _step(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    recipe: Recipe,
-    loss: Callable[[Batch], dict[str, Tensor]],
-    batch: Batch,
-    state: Progress,
-    log_every: int,
-    name: str,
-) -> Tensor:
-    model.train()
-    rate = recipe.rate(state.step)
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    losses = loss(batch)
-    optimizer.zero_grad(set_to_none=True)
-    losses["loss"].backward()
-    norm = nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
-    if not torch.isfinite(norm + losses["loss"].detach()):  # one wait for the device, not two
-        raise PlumError(
-            f"{name}: the loss or its gradient is not finite at step {state.step}",
-            f"loss {losses['loss'].item()}, gradient norm {norm.item()}",
-            "lower the learning rate, and look for extreme values in the features",
-        )
-    optimizer.step()
-    if state.step % log_every == 0:
-        values = {key: round(value.item(), 6) for key, value in losses.items()}
-        state.log.append({"step": state.step, "epoch": state.step // recipe.steps_per_epoch, "lr": rate, **values})
-    state.step += 1
-    return losses["loss"].detach()
+class _Training:
+    """A model under training: its optimizer, and where it stands on disk."""
 
+    def __init__(self, model: nn.Module, recipe: Recipe, checkpoint: Path, name: str, log_every: int) -> None:
+        self.model, self.recipe, self.checkpoint = model, recipe, checkpoint
+        self.name, self.log_every = name, log_every
+        self.optimizer = torch.optim.AdamW(_groups(model, recipe.weight_decay), lr=recipe.learning_rate, fused=True)
+        self.state = self._resume() if checkpoint.exists() else Progress()
 
-def _validate(
-    model: nn.Module,
-    state: Progress,
-    recipe: Recipe,
-    epoch: int,
-    validate: Callable[[], dict[str, float]],
-    monitor: str,
-    checkpoint: Path,
-    name: str,
-) -> None:
-    model.eval()
-    with torch.no_grad():
-        metrics = validate()
-    state.log.append({"step": state.step, "epoch": epoch, **{key: round(value, 6) for key, value in metrics.items()}})
-    logger.info("%s: epoch %d, %s", name, epoch + 1, ", ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
-    if not math.isfinite(metrics[monitor]):
-        raise PlumError(
-            f"{name}: {monitor} on the validation part is {metrics[monitor]}",
-            None,
-            "see with `plum data describe` that the split has validation users with a history",
-        )
-    if metrics[monitor] > state.best_value:
-        state.best_step, state.best_value, state.stale = state.step, metrics[monitor], 0
-        checkpoint.mkdir(parents=True, exist_ok=True)
-        _save_model(model, checkpoint / _best_name(state))
-        return
-    state.stale += 1
-    if recipe.patience is not None and state.stale >= recipe.patience:
-        state.stopped = True
-        logger.info("%s: no better %s in %d validations; stopping", name, monitor, state.stale)
+    def step(self, loss: Callable[[Batch], dict[str, Tensor]], batch: Batch) -> Tensor:
+        """One optimizer step; returns the loss."""
+        self.model.train()
+        state = self.state
+        rate = self.recipe.rate(state.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        losses = loss(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses["loss"].backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.max_grad_norm)
+        if not torch.isfinite(norm + losses["loss"].detach()):  # one wait for the device, not two
+            raise PlumError(
+                f"{self.name}: the loss or its gradient is not finite at step {state.step}",
+                f"loss {losses['loss'].item()}, gradient norm {norm.item()}",
+                "lower the learning rate, and look for extreme values in the features",
+            )
+        self.optimizer.step()
+        if state.step % self.log_every == 0:
+            values = {key: round(value.item(), 6) for key, value in losses.items()}
+            epoch = state.step // self.recipe.steps_per_epoch
+            state.log.append({"step": state.step, "epoch": epoch, "lr": rate, **values})
+        state.step += 1
+        return losses["loss"].detach()
+
+    def check_epoch(self, epoch: int) -> None:
+        steps = (epoch + 1) * self.recipe.steps_per_epoch
+        if self.state.step != steps:
+            raise RuntimeError(f"{self.name}: an epoch gave {self.state.step} steps, not {steps}")
+
+    def validate(self, epoch: int, validate: Callable[[], dict[str, float]], monitor: str) -> None:
+        """Measure the weights; keep them if they are the best so far."""
+        self.model.eval()
+        with torch.no_grad():
+            metrics = validate()
+        self._record(epoch, metrics, monitor)
+        if self.state.best_step == self.state.step:
+            self.checkpoint.mkdir(parents=True, exist_ok=True)
+            _save_model(self.model, self.checkpoint / _best_name(self.state))
+
+    def _record(self, epoch: int, metrics: dict[str, float], monitor: str) -> None:
+        state = self.state
+        rounded = {key: round(value, 6) for key, value in metrics.items()}
+        state.log.append({"step": state.step, "epoch": epoch, **rounded})
+        shown = ", ".join(f"{key} {value:.4f}" for key, value in metrics.items())
+        logger.info("%s: epoch %d, %s", self.name, epoch + 1, shown)
+        if not math.isfinite(metrics[monitor]):
+            raise PlumError(
+                f"{self.name}: {monitor} on the validation part is {metrics[monitor]}",
+                None,
+                "see with `plum data describe` that the split has validation users with a history",
+            )
+        if metrics[monitor] > state.best_value:
+            state.best_step, state.best_value, state.stale = state.step, metrics[monitor], 0
+            return
+        state.stale += 1
+        if self.recipe.patience is not None and state.stale >= self.recipe.patience:
+            state.stopped = True
+            logger.info("%s: no better %s in %d validations; stopping", self.name, monitor, state.stale)
+
+    def save(self) -> None:
+        """Write a checkpoint beside the last one, then make it the one that counts by one rename of ``state.json``."""
+        folder = self.checkpoint / f"step-{self.state.step}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        save_model(self.model, str(folder / "model.safetensors"))
+        tensors = {
+            f"{index}.{key}": value.contiguous()
+            for index, entry in self.optimizer.state_dict()["state"].items()
+            for key, value in entry.items()
+        }
+        tensors["rng.cpu"] = torch.get_rng_state()
+        if torch.cuda.is_available():
+            tensors["rng.cuda"] = torch.cuda.get_rng_state()
+        save_file(tensors, str(folder / "optimizer.safetensors"))
+        partial = self.checkpoint / "state.json.partial"
+        partial.write_text(json.dumps(self.state.__dict__), encoding="utf-8")
+        partial.replace(self.checkpoint / "state.json")
+        for old in self.checkpoint.iterdir():
+            if old.name.startswith("step-") and old != folder:
+                shutil.rmtree(old)
+            elif old.name.startswith("best-") and old.name != _best_name(self.state):
+                old.unlink()
+
+    def _resume(self) -> Progress:
+        if not (self.checkpoint / "state.json").exists():
+            shutil.rmtree(self.checkpoint)  # killed before the first checkpoint was whole
+            return Progress()
+        state = Progress(**json.loads((self.checkpoint / "state.json").read_text(encoding="utf-8")))
+        folder = self.checkpoint / f"step-{state.step}"
+        load_model(self.model, folder / "model.safetensors")
+        tensors = load_file(folder / "optimizer.safetensors")
+        torch.set_rng_state(tensors.pop("rng.cpu"))
+        if (cuda := tensors.pop("rng.cuda", None)) is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(cuda)
+        entries: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            index, _, part = key.partition(".")
+            entries.setdefault(int(index), {})[part] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": entries, "param_groups": groups})
+        return state
 
 
 def _best_name(state: Progress) -> str:
@@ -250,48 +294,3 @@ def _save_model(model: nn.Module, path: Path) -> None:
     partial = path.with_name(path.name + ".partial")
     save_model(model, str(partial))  # knows tied weights
     partial.replace(path)
-
-
-def _save(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: Progress) -> None:
-    """Write a checkpoint beside the last one, then make it the one that counts by one rename of ``state.json``."""
-    folder = checkpoint / f"step-{state.step}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    save_model(model, str(folder / "model.safetensors"))
-    tensors = {
-        f"{index}.{key}": value.contiguous()
-        for index, entry in optimizer.state_dict()["state"].items()
-        for key, value in entry.items()
-    }
-    tensors["rng.cpu"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        tensors["rng.cuda"] = torch.cuda.get_rng_state()
-    save_file(tensors, str(folder / "optimizer.safetensors"))
-    partial = checkpoint / "state.json.partial"
-    partial.write_text(json.dumps(state.__dict__), encoding="utf-8")
-    partial.replace(checkpoint / "state.json")
-    for old in checkpoint.iterdir():
-        if old.name.startswith("step-") and old != folder:
-            shutil.rmtree(old)
-        elif old.name.startswith("best-") and old.name != _best_name(state):
-            old.unlink()
-
-
-def _resume(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-    if not (checkpoint / "state.json").exists():
-        shutil.rmtree(checkpoint)  # killed before the first checkpoint was whole
-        return Progress()
-    values = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
-    state = Progress(**values)
-    folder = checkpoint / f"step-{state.step}"
-    load_model(model, folder / "model.safetensors")
-    tensors = load_file(folder / "optimizer.safetensors")
-    torch.set_rng_state(tensors.pop("rng.cpu"))
-    if (cuda := tensors.pop("rng.cuda", None)) is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(cuda)
-    entries: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        index, _, part = key.partition(".")
-        entries.setdefault(int(index), {})[part] = value
-    optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})
-    return state

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import html
 import json
 import logging
@@ -45,7 +46,8 @@ def load_amazon_sequences(path: Path, name: str, *, max_bad_share: float = 0.01)
 
     Timestamps are positions, 0 to n-1 within each user, because the files give only the order (by day of review: the
     order within a day is the file's). Times of different users can't be compared. There are no ratings and no titles;
-    topics are the attribute ids of an item as ``attr_12``. An item that has attributes but no interaction is kept.
+    topics are the attribute ids of an item as ``attr_12``. An item that has attributes but no interaction is kept. The
+    catalogue stands in an order of its own, because the files' item numbers follow the order of the interactions.
 
     Args:
         path: the folder of ``NAME.txt`` (``user item item ...`` a line) and ``NAME_item2attributes.json``, or the
@@ -72,7 +74,7 @@ def load_amazon_sequences(path: Path, name: str, *, max_bad_share: float = 0.01)
     interactions["rating"] = pd.Series(float("nan"), index=interactions.index, dtype="float32")
     interactions["reward"] = pd.Series(1.0, index=interactions.index, dtype="float32")
     attributes = _attributes(file.with_name(f"{file.stem}_item2attributes.json"))
-    catalogue = sorted({*items, *attributes}, key=lambda item: (len(item), item))  # "2" before "10"
+    catalogue = sorted({*items, *attributes}, key=_shuffled)
     table = item_frame({"item_id": catalogue, "topics": [attributes.get(item) or None for item in catalogue]})
     found = (interactions["user_id"].nunique(), interactions["item_id"].nunique(), len(interactions))
     if found != SEQUENCE_COUNTS.get(file.stem, found):
@@ -83,6 +85,14 @@ def load_amazon_sequences(path: Path, name: str, *, max_bad_share: float = 0.01)
             *(f"{count:,}" for count in found + SEQUENCE_COUNTS[file.stem]),
         )
     return RawTables(interactions, table, problems=problems, n_rows=len(interactions), timestamps_are_positions=True)
+
+
+def _shuffled(item: str) -> bytes:
+    """A place in the catalogue that says nothing about an item: its id's hash.
+
+    The files number items as they first occur, test items included, and the order of the catalogue breaks ties.
+    """
+    return hashlib.sha256(item.encode()).digest()
 
 
 def _sequences(source: Source) -> tuple[list[str], list[str], list[int], list[RowProblem], int]:

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from plum.data.amazon import SEQUENCE_COUNTS, load_amazon_reviews, load_amazon_sequences
@@ -31,9 +32,18 @@ def test_sequences(tmp_path: Path) -> None:
     assert tables.interactions["rating"].isna().all()
     assert tables.interactions["reward"].tolist() == [1.0] * 4
     assert tables.timestamps_are_positions
-    assert tables.items["item_id"].tolist() == ["2", "10", "30"]
-    assert tables.items["topics"].tolist() == [["attr_12", "attr_3"], None, None]
+    assert tables.items.set_index("item_id")["topics"].to_dict() == {"2": ["attr_12", "attr_3"], "10": None, "30": None}
     assert tables.items["title"].tolist() == [None, None, None]
+
+
+def test_sequences_order_of_the_catalogue_says_nothing_about_time(tmp_path: Path) -> None:
+    """The files number items as they first occur, and the catalogue's order breaks ties between scores."""
+    later = " ".join(str(item) for item in range(1, 201))
+    (tmp_path / "Games.txt").write_text(f"1 {later}\n")
+    order = load_amazon_sequences(tmp_path, "Games").items["item_id"].astype(int)
+    assert abs(np.corrcoef(order, np.arange(200))[0, 1]) < 0.2
+    (tmp_path / "Games.txt").write_text(f"1 {' '.join(reversed(later.split()))}\n")
+    assert load_amazon_sequences(tmp_path, "Games").items["item_id"].astype(int).tolist() == order.tolist()
 
 
 def test_sequences_in_data_home_without_attributes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

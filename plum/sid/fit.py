@@ -177,7 +177,7 @@ def _losses(model: RQVAE, modalities: Sequence[Tensor], batch: ItemBatch, weight
 
 @torch.no_grad()
 def _start_codebooks(model: RQVAE, modalities: Sequence[Tensor], seed: int) -> None:
-    latents = _encode_all(model, modalities).cpu().numpy()
+    latents = encode_all(model, modalities).cpu().numpy()
     sizes = [len(book) for book in model.codebooks]
     for book, centres in zip(model.codebooks, residual_kmeans(latents, sizes, seed)[0], strict=True):
         book.copy_(torch.from_numpy(centres))
@@ -186,7 +186,7 @@ def _start_codebooks(model: RQVAE, modalities: Sequence[Tensor], seed: int) -> N
 @torch.no_grad()
 def _reset_dead_codes(model: RQVAE, modalities: Sequence[Tensor]) -> None:
     """Move codes that no item has onto residuals of random items."""
-    residual = _encode_all(model, modalities)
+    residual = encode_all(model, modalities)
     for codebook in model.codebooks:
         codes = _nearest(residual, codebook)
         dead = (torch.bincount(codes, minlength=len(codebook)) == 0).nonzero().reshape(-1)
@@ -197,7 +197,8 @@ def _reset_dead_codes(model: RQVAE, modalities: Sequence[Tensor]) -> None:
         residual = residual - codebook[codes]
 
 
-def _encode_all(model: RQVAE, modalities: Sequence[Tensor]) -> Tensor:
+@torch.no_grad()
+def encode_all(model: RQVAE, modalities: Sequence[Tensor]) -> Tensor:
     """Latents (N, D) of the catalogue, in blocks so that memory stays small."""
     starts = range(0, len(modalities[0]), BLOCK)
     return torch.cat([model.encode([x[start : start + BLOCK] for x in modalities]) for start in starts])

@@ -1,8 +1,7 @@
-"""The table item <-> Semantic ID, and the rule for items whose codes collide."""
+"""The table item <-> Semantic ID."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,22 +61,6 @@ def default_sizes(n_items: int) -> list[int]:
     """
     first = int(2 ** np.clip(np.floor(np.log2(max(n_items, 1) / 6)), 4, 11))
     return [first, max(4, first // 2), max(4, first // 4)]
-
-
-def add_suffix(codes: np.ndarray, sizes: Sequence[int], popularity: np.ndarray) -> SidTable:
-    """Append a disambiguation code: items with equal codes are numbered 0, 1, ... (TIGER section 3.1).
-
-    Args:
-        codes: (N, L) int64.
-        sizes: codes per level.
-        popularity: (N,) training interactions. The most popular item of a bucket gets 0; ties by catalogue row.
-
-    Returns:
-        A table of L + 1 levels in which every SID belongs to one item. Example: codes [[3, 1], [3, 1], [0, 2]] with
-        popularity [5, 9, 1] -> [[3, 1, 1], [3, 1, 0], [0, 2, 0]].
-    """
-    rank = bucket_rank(codes, popularity)
-    return SidTable(np.column_stack([codes, rank]).astype(np.int64), (*sizes, int(rank.max(initial=0)) + 1))
 
 
 def bucket_rank(codes: np.ndarray, popularity: np.ndarray) -> np.ndarray:

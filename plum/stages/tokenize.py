@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,13 +13,15 @@ from safetensors.torch import save_file, save_model
 
 from plum import artifacts, training
 from plum.config import RunConfig
+from plum.config_items import TokenizeConfig
 from plum.runtime import pick_device, seed_everything
+from plum.sid.collisions import add_suffix, reassign
 from plum.sid.cooccurrence import cooccurrence_pairs
-from plum.sid.fit import LossWeights, assign_codes, batches_per_epoch, standardise, train_rqvae
+from plum.sid.fit import LossWeights, assign_codes, batches_per_epoch, encode_all, standardise, train_rqvae
 from plum.sid.kmeans import residual_kmeans
 from plum.sid.quality import level_health, refuse_collapse, uniqueness
 from plum.sid.rqvae import RQVAE
-from plum.sid.table import SidTable, add_suffix, bucket_rank, default_sizes
+from plum.sid.table import SidTable, bucket_rank, default_sizes
 from plum.sid.trie import Trie, fingerprint
 from plum.stages import common
 
@@ -54,15 +57,39 @@ def run(config: RunConfig, force: bool = False) -> Path:
     sizes = config.tokenize.codebook_sizes or default_sizes(len(data.items))
     with stage.writing(force) as folder:
         fit = _rqkmeans if config.tokenize.method == "rqkmeans" else _rqvae
-        codes, error = fit(config, data, vectors, sizes, stage.checkpoint, folder)
-        refuse_collapse(level_health(codes, sizes), len(codes), config.tokenize.min_usage)
-        table = SidTable(codes, tuple(sizes))
-        if config.tokenize.collision == "suffix":
-            table = add_suffix(codes, sizes, data.popularity)
-        _write(folder, data.items["item_id"], table, codes, error)
+        fitted = fit(config, data, vectors, sizes, stage.checkpoint, folder)
+        refuse_collapse(level_health(fitted.codes, sizes), len(fitted.codes), config.tokenize.min_usage)
+        table = _without_collisions(config.tokenize, fitted, data.popularity)
+        _write(folder, data.items["item_id"], table, fitted)
         trie = Trie.build(table.codes, table.sizes, bucket_rank(table.codes, data.popularity))
         trie.save(folder / Path(artifacts.SID_INDEX).name, fingerprint(table.codes, table.sizes))
     return stage.folder
+
+
+class Fitted(NamedTuple):
+    """What a method made of the catalogue, before any rule for collisions.
+
+    Attributes:
+        codes: (N, L) int64.
+        vectors: (N, D), what was quantised.
+        codebooks: L arrays (C, D).
+        error: mean squared reconstruction error per dimension.
+    """
+
+    codes: np.ndarray
+    vectors: np.ndarray
+    codebooks: list[np.ndarray]
+    error: float
+
+
+def _without_collisions(settings: TokenizeConfig, fitted: Fitted, popularity: np.ndarray) -> SidTable:
+    sizes = tuple(len(book) for book in fitted.codebooks)
+    if settings.collision == "suffix":
+        return add_suffix(fitted.codes, sizes, popularity)
+    if settings.collision == "reassign":
+        moved = reassign(fitted.codes, fitted.vectors, fitted.codebooks, popularity, settings.capacity)
+        return SidTable(moved, sizes)
+    return SidTable(fitted.codes, sizes)
 
 
 def _rqvae(
@@ -72,7 +99,7 @@ def _rqvae(
     sizes: list[int],
     checkpoint: Path,
     folder: Path,
-) -> tuple[np.ndarray, float]:
+) -> Fitted:
     settings = config.tokenize
     device = pick_device(config.device)
     model = RQVAE([x.shape[1] for x in vectors], sizes, settings.latent_dim, settings.hidden_dim).to(device)
@@ -83,7 +110,9 @@ def _rqvae(
     state = train_rqvae(model, modalities, pairs, recipe, weights, settings.batch_size, config.seed, checkpoint)
     training.write_log(folder / "train_log.jsonl", state)
     save_model(model, str(folder / "rqvae.safetensors"))
-    return assign_codes(model, modalities)
+    codes, error = assign_codes(model, modalities)
+    latents = encode_all(model, modalities).cpu().numpy()
+    return Fitted(codes, latents, [book.detach().cpu().numpy() for book in model.codebooks], error)
 
 
 def _rqkmeans(
@@ -93,22 +122,23 @@ def _rqkmeans(
     sizes: list[int],
     checkpoint: Path,
     folder: Path,
-) -> tuple[np.ndarray, float]:
+) -> Fitted:
     joined = np.concatenate(vectors, axis=1)
     codebooks, codes = residual_kmeans(joined, sizes, config.seed)
     tensors = {f"codebooks.{level}": torch.from_numpy(book) for level, book in enumerate(codebooks)}
     save_file(tensors, str(folder / "rqvae.safetensors"))
     approximation = sum(book[codes[:, level]] for level, book in enumerate(codebooks))
-    return codes, float(((joined - approximation) ** 2).mean())
+    return Fitted(codes, joined, codebooks, float(((joined - approximation) ** 2).mean()))
 
 
-def _write(folder: Path, item_ids: pd.Series, table: SidTable, codes: np.ndarray, error: float) -> None:
+def _write(folder: Path, item_ids: pd.Series, table: SidTable, fitted: Fitted) -> None:
     columns = {f"code_{level}": table.codes[:, level].astype(np.int32) for level in range(table.n_levels)}
     artifacts.write_table(folder / "semantic_ids.parquet", pd.DataFrame({"item_id": item_ids, **columns}))
     quality = {
-        **uniqueness(codes),
-        "reconstruction": error,
-        "disambiguated": table.n_levels > codes.shape[1],
+        **uniqueness(fitted.codes),
+        "reconstruction": fitted.error,
+        "disambiguated": table.n_levels > fitted.codes.shape[1],
+        "reassigned": float((table.codes[:, : fitted.codes.shape[1]] != fitted.codes).any(axis=1).mean()),
         "levels": level_health(table.codes, table.sizes),
     }
     artifacts.write_json(folder / "quality.json", quality)

@@ -1,4 +1,4 @@
-"""The table item <-> Semantic ID and its disambiguation code."""
+"""The table item <-> Semantic ID."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plum.errors import PlumError
-from plum.sid.table import SidTable, add_suffix, bucket_rank, default_sizes
+from plum.sid.table import SidTable, bucket_rank, default_sizes
 
 
 @st.composite
@@ -17,22 +17,6 @@ def catalogues(draw):
     codes = draw(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1)), min_size=n, max_size=n))
     popularity = draw(st.lists(st.integers(0, 3), min_size=n, max_size=n))
     return np.array(codes, dtype=np.int64), np.array(popularity, dtype=np.int64)
-
-
-def test_the_docstring_example_of_add_suffix():
-    table = add_suffix(np.array([[3, 1], [3, 1], [0, 2]]), [4, 3], np.array([5, 9, 1]))
-    assert table.codes.tolist() == [[3, 1, 1], [3, 1, 0], [0, 2, 0]]
-    assert table.sizes == (4, 3, 2)
-    assert (table.n_items, table.n_levels) == (3, 3)
-
-
-@given(catalogues())
-def test_a_suffix_makes_every_sid_unique_and_keeps_the_codes(catalogue):
-    codes, popularity = catalogue
-    table = add_suffix(codes, [3, 2], popularity)
-    assert len({tuple(c) for c in table.codes.tolist()}) == len(codes)
-    assert np.array_equal(table.codes[:, :2], codes)
-    assert table.sizes[-1] == table.codes[:, -1].max() + 1
 
 
 @given(catalogues())

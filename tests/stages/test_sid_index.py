@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import tiny_run
@@ -21,13 +22,14 @@ from plum.stages import common, features, prepare, tokenize
 def tokenized(workdir: Path, collision: str) -> Path:
     config = tiny_run.write(workdir.with_suffix(".yaml"), tiny_run.pipeline(workdir))
     settings = [f"tokenize.collision={collision}", "tokenize.codebook_sizes=[8, 4]", "tokenize.method=rqkmeans"]
+    settings += ["tokenize.capacity=2"] if collision == "reassign" else []
     loaded = load_config(config, settings)
     for stage in (prepare, features, tokenize):
         stage.run(loaded)
     return workdir
 
 
-@pytest.fixture(scope="module", params=["share", "suffix"])
+@pytest.fixture(scope="module", params=["share", "suffix", "reassign"])
 def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run as far as its Semantic IDs. Not to be changed."""
     return tokenized(tmp_path_factory.mktemp(request.param) / "run", request.param)
@@ -49,6 +51,14 @@ def test_the_index_leads_to_every_item_the_most_popular_of_a_sid_first(whole: Pa
     assert (trie.n_leaves == trie.n_items) == (table.n_levels == 3)
     expected = sorted(range(table.n_items), key=lambda row: (*table.codes[row], -popularity[row], row))
     assert trie.items.tolist() == expected
+
+
+def test_reassigned_items_share_a_sid_up_to_the_capacity(tmp_path: Path) -> None:
+    workdir = tokenized(tmp_path / "run", "reassign")
+    quality = artifacts.read_json(workdir / "tokenize/quality.json")
+    assert quality["max_items_per_sid"] > 2  # of 60 items and 32 Semantic IDs, before any item moved
+    assert quality["reassigned"] > 0
+    assert np.unique(table_of(workdir).codes, axis=0, return_counts=True)[1].max() == 2
 
 
 def test_it_is_among_the_outputs_of_the_stage(whole: Path) -> None:

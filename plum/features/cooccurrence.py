@@ -2,18 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 
 from plum.errors import PlumError
+from plum.features.encoding import Encoded, looked_up, save_parts
 
 CONTEXT_POWER = 0.75
 """Context counts are raised to this power (Levy, Goldberg & Dagan 2015, section 3.2): rare contexts say less."""
 NOTHING = 1e-6
 """Singular values and lengths of vectors below this share of the largest are rounding, not information."""
+
+
+@dataclass(frozen=True, eq=False)
+class CooccurrenceEncoder:
+    """Co-occurrence vectors of the catalogue; an item from outside it has none.
+
+    Attributes:
+        item_ids: P ids of the items that have one.
+        vectors: theirs, (P, D) float32.
+
+    Raises:
+        ValueError: if numbers of ids and vectors differ.
+    """
+
+    kind: ClassVar[str] = "cooccurrence"
+    item_ids: Sequence[str]
+    vectors: np.ndarray
+
+    def __post_init__(self) -> None:
+        if len(self.item_ids) != len(self.vectors):
+            raise ValueError(f"{len(self.item_ids)} ids, {len(self.vectors)} vectors")
+
+    def transform(self, items: pd.DataFrame) -> Encoded:
+        """Vectors (N, D) of items, by their ids."""
+        return looked_up(items, self.item_ids, self.vectors)
+
+    def save(self, folder: Path, name: str) -> None:
+        """Write ids (JSON) and vectors (safetensors)."""
+        save_parts(folder, name, self.kind, {"item_ids": list(self.item_ids)}, {"vectors": self.vectors})
+
+    @classmethod
+    def from_parts(cls, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> CooccurrenceEncoder:
+        """What :meth:`save` wrote."""
+        return cls(settings["item_ids"], arrays["vectors"])
+
+
+def fit_cooccurrence(
+    histories: Sequence[np.ndarray], item_ids: Sequence[str], dimensions: int, seed: int, window: int | None = None
+) -> CooccurrenceEncoder:
+    """:func:`cooccurrence_vectors` of a catalogue, by its N ids; items that get the zero vector have none.
+
+    Raises:
+        PlumError: if no history holds two different items.
+    """
+    vectors = cooccurrence_vectors(histories, len(item_ids), dimensions, seed, window)
+    rows = np.flatnonzero(vectors.any(axis=1))
+    return CooccurrenceEncoder([item_ids[row] for row in rows.tolist()], vectors[rows])
 
 
 def cooccurrence_vectors(

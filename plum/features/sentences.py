@@ -3,12 +3,58 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 
 from plum.errors import PlumError
+from plum.features.encoding import Encoded, save_parts
+from plum.features.text import texts_of
+
+
+@dataclass(frozen=True)
+class SentenceEncoder:
+    """Some fields, joined to one text and read by a pre-trained sentence encoder.
+
+    Nothing is fitted. The model itself is not kept with the run, only where it comes from.
+
+    Attributes:
+        fields: columns of text or lists of text.
+        model: see :func:`sentence_vectors`.
+        device: ``cpu``, ``cuda`` or ``mps``.
+    """
+
+    kind: ClassVar[str] = "sentence-transformers"
+    fields: Sequence[str]
+    model: str
+    device: str = "cpu"
+
+    def transform(self, items: pd.DataFrame) -> Encoded:
+        """Vectors (N, D) of items; one without text has none.
+
+        Alone of all encoders, this one rounds a text's vector by what stands beside it: texts are read in batches, and
+        filled up to the longest of theirs. The same items in the same order get the same vectors to the bit.
+
+        Raises:
+            PlumError: if sentence-transformers or the model is not there.
+        """
+        texts = texts_of(items, self.fields)
+        present = np.array([bool(text.strip()) for text in texts], dtype=bool)
+        vectors = sentence_vectors(texts, self.model, self.device)
+        return Encoded(np.where(present[:, None], vectors, np.float32(0)), present)
+
+    def save(self, folder: Path, name: str) -> None:
+        """Write the name of the model; there are no arrays."""
+        save_parts(folder, name, self.kind, {"fields": list(self.fields), "model": self.model}, {})
+
+    @classmethod
+    def from_parts(cls, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> SentenceEncoder:
+        """What :meth:`save` wrote."""
+        return cls(settings["fields"], settings["model"])
 
 
 def sentence_vectors(texts: Sequence[str], model: str, device: str, batch_size: int = 64) -> np.ndarray:
@@ -40,8 +86,9 @@ def sentence_vectors(texts: Sequence[str], model: str, device: str, batch_size: 
             (str(error).strip() or type(error).__name__).splitlines()[0],
             "give a local folder, a hub id that this machine can reach, or package:NAME",
         ) from None
-    vectors = encoder.encode(list(texts), batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False)
-    return np.asarray(vectors, dtype=np.float32)
+    asked = list(texts) or [""]  # of no text at all, the encoder does not tell the width
+    vectors = encoder.encode(asked, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False)
+    return np.asarray(vectors, dtype=np.float32)[: len(texts)]
 
 
 def _packaged_model(package: str) -> Path:

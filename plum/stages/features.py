@@ -12,9 +12,12 @@ from plum import artifacts
 from plum.config import RunConfig
 from plum.config_items import ModalityConfig
 from plum.errors import PlumError
-from plum.features.cooccurrence import cooccurrence_vectors
-from plum.features.sentences import sentence_vectors
-from plum.features.text import join_fields, tfidf_vectors, topic_vectors
+from plum.features.cooccurrence import fit_cooccurrence
+from plum.features.encoding import Encoded, Encoder, refuse_repeated, refuse_useless
+from plum.features.given import fit_given
+from plum.features.numeric import fit_numeric
+from plum.features.sentences import SentenceEncoder
+from plum.features.text import fit_tfidf, fit_topics, texts_of
 from plum.runtime import pick_device, seed_everything
 from plum.stages import common
 
@@ -22,44 +25,60 @@ logger = logging.getLogger(__name__)
 
 
 def run(config: RunConfig, force: bool = False) -> Path:
-    """Write ``features/<modality>.npy`` (N, D) and ``features.json``; skip if up to date."""
-    files = [m.path for m in config.features.modalities.values() if m.path]
-    for modality in config.features.modalities.values():
-        if modality.model and Path(modality.model).is_dir():
-            files += sorted(path for path in Path(modality.model).rglob("*") if path.is_file())
+    """Write vectors, who has them, encoders and a summary; skip if up to date.
+
+    ``<modality>.npy`` (N, D) are the vectors, ``present.parquet`` says which items have which modality,
+    ``encoders/<modality>.json`` and ``.safetensors`` give later items vectors of the same space (see
+    :func:`plum.features.encoding.load_encoder`).
+
+    Raises:
+        PlumError: if a modality can't be made of the items, or tells them not apart; nothing is written then.
+    """
     stage = artifacts.StageRun(
         config.workdir,
         artifacts.FEATURES,
         common.recorded(config, artifacts.FEATURES),
         config.seed,
         [artifacts.ITEMS, *([artifacts.SPLIT] if _reads_histories(config) else [])],
-        files,
+        _files(config),
     )
     if stage.is_complete() and not force:
         logger.info("features: up to date")
         return stage.folder
     seed_everything(config.seed)
     items = artifacts.read_table(config.workdir / artifacts.ITEMS)
-    summary = {}
+    item_ids = items["item_id"].tolist()
+    refuse_repeated(item_ids, str(config.workdir / artifacts.ITEMS), "run `plum data prepare --force`")
+    made: dict[str, tuple[Encoder, Encoded]] = {}
+    for name, modality in config.features.modalities.items():
+        if not _has_content(modality, items):
+            _leave_out(name, config)
+            continue
+        encoder = _fit(name, modality, items, config)
+        encoded = encoder.transform(items)
+        refuse_useless(encoded, name, item_ids)
+        made[name] = encoder, encoded
+        lack = int((~encoded.present).sum())
+        logger.info("features: %s, %d items, %d dimensions, %d items lack it", name, *encoded.vectors.shape, lack)
+    if not made:
+        raise PlumError(
+            "the items have no content to make Semantic IDs of",
+            "no title, topics, creator or description",
+            "name an items file in data.source.items, or give vectors of your own: "
+            "features.modalities.NAME with encoder: file and path: VECTORS.npy",
+        )
     with stage.writing(force) as folder:
-        for name, modality in config.features.modalities.items():
-            if not _has_content(modality, items):
-                fields = ", ".join(modality.fields)
-                logger.warning("features: no item has %s; modality %s is left out", fields, name)
-                continue
-            vectors = _vectors(modality, items, config)
-            np.save(folder / f"{name}.npy", vectors, allow_pickle=False)
-            summary[name] = {"encoder": modality.encoder, "shape": list(vectors.shape)}
-            logger.info("features: %s, %d items, %d dimensions", name, *vectors.shape)
-        if not summary:
-            raise PlumError(
-                "the items have no content to make Semantic IDs of",
-                "no title, topics, creator or description",
-                "name an items file in data.source.items, or give vectors of your own: "
-                "features.modalities.NAME with encoder: file and path: VECTORS.npy",
-            )
-        artifacts.write_json(folder / "features.json", {"modalities": summary})
+        _write(folder, items["item_id"], made, config)
     return stage.folder
+
+
+def _files(config: RunConfig) -> list[Path]:
+    """Files from outside the run: given vectors, and models that lie in a local folder."""
+    files = [modality.path for modality in config.features.modalities.values() if modality.path]
+    for modality in config.features.modalities.values():
+        if modality.model and Path(modality.model).is_dir():
+            files += sorted(path for path in Path(modality.model).rglob("*") if path.is_file())
+    return files
 
 
 def _reads_histories(config: RunConfig) -> bool:
@@ -67,40 +86,56 @@ def _reads_histories(config: RunConfig) -> bool:
 
 
 def _has_content(modality: ModalityConfig, items: pd.DataFrame) -> bool:
-    """Whether any item has any of the modality's fields; vectors of another source need none."""
-    if modality.encoder in ("file", "cooccurrence"):
+    """Whether any item has any of the modality's text fields; encoders of other sources look for themselves."""
+    if modality.encoder in ("file", "cooccurrence", "numeric"):
         return True
     fields = ["topics"] if modality.encoder == "topics" else modality.fields
-    return any(text.strip() for text in join_fields([items[field] for field in fields]))
+    return any(text.strip() for text in texts_of(items, fields))
 
 
-def _vectors(modality: ModalityConfig, items: pd.DataFrame, config: RunConfig) -> np.ndarray:
+def _leave_out(name: str, config: RunConfig) -> None:
+    """Go on without a modality that no item has if it is only there by default.
+
+    Raises:
+        PlumError: if the configuration asks for it.
+    """
+    modality = config.features.modalities[name]
+    fields = "topics" if modality.encoder == "topics" else ", ".join(modality.fields)
+    if not config.features.is_default(name):
+        raise PlumError(
+            f"no item has modality {name!r}",
+            f"no item has {fields}",
+            f"drop features.modalities.{name}, or give the items what it is made of",
+        )
+    logger.warning("features: no item has %s; modality %s is left out", fields, name)
+
+
+def _fit(name: str, modality: ModalityConfig, items: pd.DataFrame, config: RunConfig) -> Encoder:
+    item_ids = items["item_id"].tolist()
     if modality.encoder == "topics":
-        topics = [[] if value is None else list(value) for value in items["topics"]]
-        return topic_vectors(topics, modality.dimensions, config.seed)
+        return fit_topics(items, modality.dimensions, config.seed)
     if modality.encoder == "cooccurrence":
         train = common.read_prepared(config.workdir).histories.train
-        return cooccurrence_vectors(train, len(items), modality.dimensions, config.seed, modality.window)
-    if modality.path and modality.encoder == "file":
-        return _given(modality.path, len(items))
-    texts = join_fields([items[field] for field in modality.fields])
-    if modality.encoder == "tfidf":
-        return tfidf_vectors(texts, modality.dimensions, config.seed)
-    return sentence_vectors(texts, str(modality.model), pick_device(config.device).type)
+        return fit_cooccurrence(train, item_ids, modality.dimensions, config.seed, modality.window)
+    if modality.encoder == "numeric":
+        return fit_numeric(items, modality.fields)
+    if modality.encoder == "file" and modality.path:
+        return fit_given(modality.path, item_ids, name)
+    if modality.encoder == "sentence-transformers":
+        return SentenceEncoder(tuple(modality.fields), str(modality.model), pick_device(config.device).type)
+    return fit_tfidf(items, modality.fields, modality.dimensions, config.seed)
 
 
-def _given(path: Path, n_items: int) -> np.ndarray:
-    try:
-        vectors = np.load(path, allow_pickle=False)
-        if not isinstance(vectors, np.ndarray):
-            raise ValueError("it holds several arrays")
-        vectors = vectors.astype(np.float32)
-    except (OSError, EOFError, ValueError) as error:
-        raise PlumError(f"{path} is no .npy file of numbers", str(error), "save a float32 array") from None
-    if vectors.ndim != 2 or len(vectors) != n_items:
-        raise PlumError(
-            f"{path} does not fit the catalogue",
-            f"shape {vectors.shape}, {n_items:,} items",
-            "give one row per item, in the order of data/items.parquet",
-        )
-    return vectors
+def _write(folder: Path, item_ids: pd.Series, made: dict[str, tuple[Encoder, Encoded]], config: RunConfig) -> None:
+    summary = {}
+    for name, (encoder, encoded) in made.items():
+        np.save(folder / f"{name}.npy", encoded.vectors, allow_pickle=False)
+        encoder.save(folder / Path(artifacts.ENCODERS).name, name)
+        summary[name] = {
+            "encoder": config.features.modalities[name].encoder,
+            "shape": list(encoded.vectors.shape),
+            "present": float(encoded.present.mean()),
+        }
+    present = {name: encoded.present for name, (_, encoded) in made.items()}
+    artifacts.write_table(folder / Path(artifacts.PRESENT).name, pd.DataFrame({"item_id": item_ids, **present}))
+    artifacts.write_json(folder / Path(artifacts.FEATURES_SUMMARY).name, {"modalities": summary})

@@ -1,0 +1,225 @@
+"""What encoders of item content give, how they are kept without pickle, and vectors that are refused.
+
+An encoder is fitted on the catalogue once and kept with the run: it gives items that come later vectors of the same
+space, so that a frozen tokenizer can give them Semantic IDs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import pandas as pd
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from plum.errors import PlumError
+
+VERSION = 1
+AGAIN = "make the features again with `plum tokenize --force`"
+SHOWN = 3
+"""Ids that a message names."""
+
+
+class Encoded(NamedTuple):
+    """One modality of N items.
+
+    Attributes:
+        vectors: (N, D) float32, zeros for items that lack the modality.
+        present: (N,) bool, which items have it: text with a word that the encoder knows, a known topic, a number, a
+            row in the file, a partner in the training histories.
+    """
+
+    vectors: np.ndarray
+    present: np.ndarray
+
+
+class Encoder(Protocol):
+    """A fitted modality."""
+
+    def transform(self, items: pd.DataFrame) -> Encoded:
+        """Vectors of items, each by itself: what other items stand in the table makes no difference.
+
+        Args:
+            items: N rows with the columns of ``items.parquet``; one that is not there counts as empty.
+        """
+        ...
+
+    def save(self, folder: Path, name: str) -> None:
+        """Write ``<name>.json`` and ``<name>.safetensors``, which :func:`load_encoder` reads."""
+        ...
+
+
+def load_encoder(folder: Path, name: str, device: str = "cpu") -> Encoder:
+    """Read the encoder that :meth:`Encoder.save` wrote; its vectors of the same items are the same to the bit.
+
+    Args:
+        folder: ``features/encoders`` of a run.
+        name: of the modality.
+        device: of a sentence encoder: ``cpu``, ``cuda`` or ``mps``. Between devices its vectors differ by rounding.
+
+    Raises:
+        PlumError: if a file is missing, damaged or of another version, or the two don't belong together.
+    """
+    from plum.features.cooccurrence import CooccurrenceEncoder
+    from plum.features.given import FileEncoder
+    from plum.features.numeric import NumericEncoder
+    from plum.features.sentences import SentenceEncoder
+    from plum.features.text import TfidfEncoder, TopicsEncoder
+
+    kinds = (TfidfEncoder, TopicsEncoder, SentenceEncoder, CooccurrenceEncoder, FileEncoder, NumericEncoder)
+    settings, arrays = _settings(folder / f"{name}.json"), _arrays(folder / f"{name}.safetensors")
+    try:
+        encoder = {kind.kind: kind for kind in kinds}[settings["kind"]].from_parts(settings, arrays)
+    except (KeyError, TypeError, ValueError) as error:
+        found = f"{type(error).__name__}: {error}"
+        raise PlumError(f"{folder / name}.json and .safetensors don't belong together", found, AGAIN) from None
+    return replace(encoder, device=device) if isinstance(encoder, SentenceEncoder) else encoder
+
+
+def save_parts(
+    folder: Path, name: str, kind: str, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+) -> None:
+    """Write the two files of an encoder.
+
+    Args:
+        folder: made if need be.
+        name: of the modality.
+        kind: of the encoder.
+        settings: what JSON can hold.
+        arrays: everything else.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"version": VERSION, "kind": kind, **settings})
+    (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    # safetensors takes the bytes as they lie: of a transposed array they would be the wrong way round.
+    whole = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
+    save_file(whole, folder / f"{name}.safetensors")
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PlumError(f"{path} is missing", None, AGAIN) from None
+    except (OSError, ValueError) as error:
+        raise PlumError(f"{path} is not JSON", str(error), AGAIN) from None
+    if not isinstance(settings, dict) or settings.get("version") != VERSION:
+        raise PlumError(f"{path} is of another version", f"not version {VERSION}", AGAIN)
+    return settings
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        path.open("rb").close()  # safetensors' own error for a missing file differs between its versions
+        return load_file(path)
+    except FileNotFoundError:
+        raise PlumError(f"{path} is missing", None, AGAIN) from None
+    except (SafetensorError, OSError) as error:
+        raise PlumError(f"{path} can't be read as an encoder's arrays", str(error), AGAIN) from None
+
+
+def column_of(items: pd.DataFrame, name: str) -> pd.Series:
+    """A column (N,) of items, empty if they have none of that name."""
+    return items[name] if name in items else pd.Series([None] * len(items), index=items.index, dtype=object)
+
+
+def looked_up(items: pd.DataFrame, item_ids: Sequence[str], vectors: np.ndarray) -> Encoded:
+    """Vectors that belong to ids, given to the items of those ids; other items lack them.
+
+    Args:
+        items: N rows.
+        item_ids: P different ids.
+        vectors: (P, D).
+
+    Returns:
+        (N, D) and (N,).
+    """
+    places = {item_id: row for row, item_id in enumerate(item_ids)}
+    rows = np.array([places.get(item_id, -1) for item_id in column_of(items, "item_id")], dtype=np.int64)
+    present = rows >= 0
+    if not present.any():
+        return Encoded(np.zeros((len(rows), vectors.shape[1]), dtype=np.float32), present)
+    found = vectors[rows]
+    found[~present] = 0.0
+    return Encoded(found, present)
+
+
+def refuse_useless(encoded: Encoded, name: str, item_ids: Sequence[str]) -> None:
+    """Refuse a modality that no Semantic ID can be made of.
+
+    Args:
+        encoded: of the N items of the catalogue.
+        name: of the modality, for messages.
+        item_ids: N ids, for messages.
+
+    Raises:
+        PlumError: if it holds NaN or infinity, no item has it, or it tells the items that have it not apart.
+    """
+    refuse_non_finite(encoded.vectors, f"modality {name!r}", item_ids)
+    n_present = int(encoded.present.sum())
+    if not n_present:
+        raise PlumError(
+            f"no item has modality {name!r}", f"{len(encoded.present):,} items", f"drop features.modalities.{name}"
+        )
+    first = encoded.vectors[encoded.present.argmax()]
+    if (encoded.vectors == first).all(axis=1)[encoded.present].all():
+        raise PlumError(
+            f"modality {name!r} tells no items apart",
+            f"all {n_present:,} items that have it have the same vector",
+            f"drop features.modalities.{name}, or make it of something in which items differ",
+        )
+
+
+def refuse_non_finite(
+    vectors: np.ndarray, where: str, item_ids: Sequence[str], rows: Sequence[int] | None = None
+) -> None:
+    """Refuse NaN and infinity in (N, D) vectors.
+
+    Args:
+        vectors: (N, D).
+        where: they stand, for messages.
+        item_ids: N ids, for messages.
+        rows: N numbers of their rows there, for messages; by default from 0 to N - 1.
+
+    Raises:
+        PlumError: naming how many rows, and the first of them with their items.
+    """
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist()
+    if bad:
+        numbers = range(len(vectors)) if rows is None else rows
+        shown = ", ".join(f"row {numbers[place]} (item {item_ids[place]!r})" for place in bad[:SHOWN])
+        more = ", ..." if len(bad) > SHOWN else ""
+        raise PlumError(
+            f"{where} holds NaN, infinity or numbers beyond single precision",
+            f"{len(bad):,} row{'' if len(bad) == 1 else 's'}: {shown}{more}",
+            "mend these vectors",
+        )
+
+
+def refuse_repeated(item_ids: Sequence[str], where: str, fix: str) -> None:
+    """Refuse ids of which one stands there twice.
+
+    Raises:
+        PlumError: naming the first.
+    """
+    ids = pd.Series(list(item_ids), dtype=object)
+    repeated = ids[ids.duplicated()].unique().tolist()
+    if repeated:
+        raise PlumError(f"{where} holds item ids more than once", named(repeated), fix)
+
+
+def named(item_ids: Sequence[str]) -> str:
+    """How many ids, and the first of them, for a message.
+
+    Example:
+        >>> named(["a", "b", "c", "d"])
+        "4 ids: 'a', 'b', 'c', ..."
+    """
+    shown = ", ".join(map(repr, item_ids[:SHOWN]))
+    more = ", ..." if len(item_ids) > SHOWN else ""
+    return f"{len(item_ids):,} id{'' if len(item_ids) == 1 else 's'}: {shown}{more}"

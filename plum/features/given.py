@@ -1,0 +1,241 @@
+"""Vectors that the user gives, as .npy or Parquet."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import parquet
+
+from plum.data.rows import absent, as_text
+from plum.errors import PlumError
+from plum.features.encoding import (
+    SHOWN,
+    Encoded,
+    column_of,
+    looked_up,
+    named,
+    refuse_non_finite,
+    refuse_repeated,
+    save_parts,
+)
+
+logger = logging.getLogger(__name__)
+
+LAYOUT = "store a column item_id, and one column of lists of numbers or one column of numbers per dimension"
+_INDEX = re.compile(r"__index_level_\d+__")  # what pandas calls an index without a name when it writes one
+
+
+@dataclass(frozen=True, eq=False)
+class FileEncoder:
+    """Given vectors of the catalogue; later items bring theirs in a column of their own table.
+
+    Attributes:
+        column: its name.
+        item_ids: P ids of the catalogue's items that have a vector.
+        vectors: theirs, (P, D) float32.
+
+    Raises:
+        ValueError: if numbers of ids and vectors differ.
+    """
+
+    kind: ClassVar[str] = "file"
+    column: str
+    item_ids: Sequence[str]
+    vectors: np.ndarray
+
+    def __post_init__(self) -> None:
+        if len(self.item_ids) != len(self.vectors):
+            raise ValueError(f"{len(self.item_ids)} ids, {len(self.vectors)} vectors")
+
+    def transform(self, items: pd.DataFrame) -> Encoded:
+        """Vectors (N, D) of items: from their own column of lists, else by their ids; others have none.
+
+        Raises:
+            PlumError: if that column holds something else than D finite numbers.
+        """
+        encoded = looked_up(items, self.item_ids, self.vectors)
+        given = column_of(items, self.column).tolist()
+        rows = [row for row, value in enumerate(given) if not _is_missing(value)]
+        if rows:
+            ids, width = column_of(items, "item_id").tolist(), self.vectors.shape[1]
+            vectors = np.stack([_vector(given[row], width, self.column, ids[row]) for row in rows])
+            refuse_non_finite(vectors, self.column, [ids[row] for row in rows], rows)
+            encoded.vectors[rows] = vectors
+            encoded.present[rows] = True
+        return encoded
+
+    def save(self, folder: Path, name: str) -> None:
+        """Write ids (JSON) and vectors (safetensors)."""
+        settings = {"column": self.column, "item_ids": list(self.item_ids)}
+        save_parts(folder, name, self.kind, settings, {"vectors": self.vectors})
+
+    @classmethod
+    def from_parts(cls, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> FileEncoder:
+        """What :meth:`save` wrote."""
+        return cls(settings["column"], settings["item_ids"], arrays["vectors"])
+
+
+def fit_given(path: Path, item_ids: Sequence[str], name: str) -> FileEncoder:
+    """Read given vectors and check that they fit the catalogue.
+
+    Args:
+        path: ``.parquet`` with a column ``item_id``, and a column of lists of D numbers or D columns of numbers: an
+            item that is not there, or has null for its vector, lacks the modality. Any other file is a ``.npy`` of
+            shape (N, D), rows in the order of the catalogue.
+        item_ids: N ids of the catalogue.
+        name: of the modality; later items bring their vectors in a column ``vectors_<name>``.
+
+    Raises:
+        PlumError: if the file can't be read, holds something else than finite numbers, has another number of rows than
+            the catalogue (.npy), or ids that are missing, repeated or not in the catalogue (Parquet).
+    """
+    if path.suffix in (".parquet", ".pq"):
+        ids, vectors = _from_parquet(path, item_ids)
+    else:
+        ids, vectors = list(item_ids), _from_npy(path, len(item_ids))
+        refuse_non_finite(vectors, str(path), ids)
+    zeros = int((~vectors.any(axis=1)).sum())
+    if zeros and vectors.shape[1] > 1:
+        logger.warning(
+            "%s: %d vectors are all zeros, and are taken as they are; leave items without one out of a .parquet",
+            path.name,
+            zeros,
+        )
+    return FileEncoder(f"vectors_{name}", ids, vectors)
+
+
+def _from_npy(path: Path, n_items: int) -> np.ndarray:
+    try:
+        vectors = np.load(path, allow_pickle=False)
+        if not isinstance(vectors, np.ndarray):
+            raise ValueError("it holds several arrays")
+        if np.iscomplexobj(vectors):
+            raise ValueError("it holds complex numbers")
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as such
+            vectors = vectors.astype(np.float32)
+    except (OSError, EOFError, ValueError) as error:
+        fix = "save a float32 array, or a .parquet with a column item_id"
+        raise PlumError(f"{path} is no .npy file of numbers", str(error), fix) from None
+    if vectors.ndim != 2 or len(vectors) != n_items or not vectors.shape[1]:
+        raise PlumError(
+            f"{path} does not fit the catalogue",
+            f"shape {vectors.shape}, {n_items:,} items",
+            "give one row per item, in the order of data/items.parquet, or a .parquet with a column item_id",
+        )
+    return vectors
+
+
+def _from_parquet(path: Path, catalogue: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """P ids with vectors, and these, (P, D)."""
+    try:
+        table = parquet.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise PlumError(f"{path} can't be read as Parquet", str(error), LAYOUT) from None
+    table = table.drop_columns([name for name in table.column_names if _INDEX.fullmatch(name)])
+    if table.column_names.count("item_id") != 1:
+        raise PlumError(f"{path} has no column item_id", f"columns {', '.join(table.column_names)}", LAYOUT)
+    ids = _ids(path, table.column("item_id"), catalogue)
+    given, vectors = _vectors(path, table.drop_columns(["item_id"]))
+    if not given.any():
+        raise PlumError(f"{path} has a vector for no item of the catalogue", f"{len(ids):,} rows", LAYOUT)
+    rows = np.flatnonzero(given).tolist()
+    found = [ids[row] for row in rows]
+    refuse_non_finite(vectors, str(path), found, rows)
+    return found, vectors
+
+
+def _ids(path: Path, values: pa.ChunkedArray, catalogue: Sequence[str]) -> list[str]:
+    text = as_text(values, f"{path}, item_id")
+    if missing := int(absent(text).sum()):
+        raise PlumError(f"{path} has rows without an item_id", f"{missing:,} of {len(text):,} rows", "leave them out")
+    ids: list[str] = text.to_pylist()
+    refuse_repeated(ids, str(path), "give one vector per item")
+    known = set(catalogue)
+    unknown = [item_id for item_id in ids if item_id not in known]
+    if len(unknown) == len(ids):
+        raise PlumError(
+            f"{path} has a vector for no item of the catalogue",
+            f"{named(unknown)}; the catalogue begins with {catalogue[0]!r}" if ids else "no rows",
+            "give the ids of data/items.parquet",
+        )
+    if unknown:
+        raise PlumError(
+            f"{path} has vectors for items that are not in the catalogue",
+            named(unknown),
+            "leave them out; data/items.parquet holds the catalogue, from which a k-core drops items",
+        )
+    return ids
+
+
+def _vectors(path: Path, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows have a vector, (R,) bool, and their vectors (P, D) float32."""
+    kinds = [field.type for field in table.schema]
+    if len(kinds) == 1 and _is_list(kinds[0]) and _is_number(kinds[0].value_type):
+        return _from_lists(path, table.column(0))
+    if kinds and all(map(_is_number, kinds)):
+        columns = [values.cast(pa.float64(), safe=False).to_numpy() for values in table.columns]
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as such
+            vectors = np.stack(columns, axis=1).astype(np.float32)
+        given: np.ndarray = np.any([values.is_valid().to_numpy() for values in table.columns], axis=0)
+        return given, vectors[given]
+    shown = ", ".join(f"{field.name} ({field.type})" for field in table.schema)
+    raise PlumError(f"{path} holds something else than vectors", f"beside item_id: {shown or 'nothing'}", LAYOUT)
+
+
+def _from_lists(path: Path, values: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    given = values.is_valid().to_numpy()
+    chunks = [chunk.drop_null() for chunk in values.chunks]
+    widths = sorted({width for chunk in chunks for width in pc.unique(pc.list_value_length(chunk)).to_pylist()})
+    if len(widths) > 1 or widths == [0]:
+        raise PlumError(
+            f"{path}: vectors are not of one width",
+            f"widths {', '.join(map(str, widths))}",
+            "give each item as many numbers, or null where it has no vector",
+        )
+    width = widths[0] if widths else 1
+    flat = [chunk.flatten().cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False) for chunk in chunks]
+    return given, np.concatenate([np.zeros(0, dtype=np.float32), *flat]).reshape(-1, width)
+
+
+def _vector(value: object, width: int, where: str, item_id: str) -> np.ndarray:
+    """One item's own vector, (D,) float32.
+
+    Raises:
+        PlumError: if it is something else than a list of D numbers.
+    """
+    found = type(value).__name__
+    if isinstance(value, list | tuple | np.ndarray):
+        try:
+            numbers = np.asarray(value)
+        except ValueError:  # lists in it of different lengths
+            numbers = np.zeros(0)
+        if numbers.shape == (width,) and numbers.dtype.kind in "iufb":
+            with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as such
+                return numbers.astype(np.float32)
+        found = f"a list of {len(value)}: {value[:SHOWN]!r}"
+    raise PlumError(
+        f"{where} of item {item_id!r} is no vector of this modality",
+        found,
+        f"give a list of {width} numbers, or null where an item has no vector",
+    )
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))

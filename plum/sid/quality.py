@@ -1,16 +1,39 @@
-"""How healthy a set of Semantic IDs is: uniqueness, codebook usage, perplexity.
+"""How healthy a set of Semantic IDs is: uniqueness, bucket sizes, codebook usage, perplexity, and thresholds for them.
 
-Health is a diagnosis, not a forecast of recall.
+Health is a diagnosis, not a forecast of recall. What prefixes mean is measured in :mod:`plum.sid.agreement`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from plum.errors import PlumError
+from plum.sid.prefixes import prefix_groups
+
+_SIZES = {"1": 1, "2": 2, "3-5": 5, "6-10": 10}
+"""Classes of bucket sizes by their largest one; what is larger is ">10"."""
+_ROUNDING = 1e-9  # of a threshold: codes that are used equally have their number as perplexity but for rounding
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What Semantic IDs must reach; None turns a threshold off.
+
+    Attributes:
+        min_usage: smallest share of the codes it could use (no more than there are items) that a level uses.
+        min_perplexity_share: smallest perplexity of a level, as a share of the codes it could use.
+        max_bucket: most items of one Semantic ID.
+        min_uniqueness: smallest share of items whose Semantic ID is theirs alone.
+    """
+
+    min_usage: float | None = None
+    min_perplexity_share: float | None = None
+    max_bucket: int | None = None
+    min_uniqueness: float | None = None
 
 
 def level_health(codes: np.ndarray, sizes: Sequence[int]) -> list[dict[str, float]]:
@@ -21,45 +44,189 @@ def level_health(codes: np.ndarray, sizes: Sequence[int]) -> list[dict[str, floa
         sizes: codes per level.
 
     Returns:
-        Per level ``size``, ``usage`` (share of codes that some item has) and ``perplexity`` (the exponential of the
-        entropy of code frequencies: the number of equally used codes that would be as diverse).
+        Per level ``size``, ``usage`` (share of codes that some item has), ``dead`` (number of codes that none has) and
+        ``perplexity`` (the exponential of the entropy of code frequencies: the number of equally used codes that would
+        be as diverse).
     """
     levels = []
     for level, size in enumerate(sizes):
         share = np.bincount(codes[:, level], minlength=size) / max(1, len(codes))
         used = share[share > 0]
         perplexity = float(np.exp(-(used * np.log(used)).sum()))
-        levels.append({"size": int(size), "usage": len(used) / size, "perplexity": perplexity})
+        usage = {"usage": len(used) / size, "dead": int(size) - len(used)}
+        levels.append({"size": int(size), **usage, "perplexity": perplexity})
     return levels
 
 
 def uniqueness(codes: np.ndarray) -> dict[str, float]:
     """How well SIDs tell items apart.
 
+    Args:
+        codes: (N, L) int64 of at least one item.
+
     Returns:
         ``uniqueness``: share of items whose SID is theirs alone (PLUM section 2.1); ``collision_rate``: its complement;
         ``max_items_per_sid``: the largest bucket.
     """
-    _, bucket, counts = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
-    alone = float((counts[bucket.reshape(-1)] == 1).mean())
-    return {"uniqueness": alone, "collision_rate": 1 - alone, "max_items_per_sid": int(counts.max())}
+    sizes = _bucket_sizes(codes)
+    alone = float((sizes == 1).mean())
+    return {"uniqueness": alone, "collision_rate": 1 - alone, "max_items_per_sid": int(sizes.max())}
 
 
-def refuse_collapse(levels: Sequence[dict[str, Any]], n_items: int, min_usage: float) -> None:
+def buckets(codes: np.ndarray) -> dict[str, Any]:
+    """How many items share a SID with how many: the tail that a mean of bucket sizes hides.
+
+    All figures count items, not SIDs: a bucket of 40 weighs 40 times one of 1.
+
+    Args:
+        codes: (N, L) int64 of at least one item.
+
+    Returns:
+        ``share``: of items whose SID has ``1``, ``2``, ``3-5``, ``6-10`` and ``>10`` items, themselves counted;
+        ``p95``, ``p99``: the smallest size that the buckets of at least 95% (99%) of items do not exceed;
+        ``max``: the largest bucket. Example: codes [[0], [0], [1]] -> shares 1/3 of ``1`` and 2/3 of ``2``, the other
+        figures 2.
+    """
+    sizes = _bucket_sizes(codes)
+    places = np.searchsorted(list(_SIZES.values()), sizes, side="left")
+    counts = np.bincount(places, minlength=len(_SIZES) + 1)
+    p95, p99 = np.percentile(sizes, [95, 99], method="inverted_cdf")
+    share = dict(zip([*_SIZES, ">10"], (counts / len(sizes)).tolist(), strict=True))
+    return {"share": share, "p95": int(p95), "p99": int(p99), "max": int(sizes.max())}
+
+
+def tree(codes: np.ndarray, sizes: Sequence[int], most: int = 64) -> dict[str, Any] | None:
+    """How the items of each first code divide among second codes, for a picture.
+
+    Args:
+        codes: (N, L) int64.
+        sizes: codes per level, L of them.
+        most: first codes that are shown, those with most items, ties by code; and second codes of each.
+
+    Returns:
+        ``counts``: a row per shown first code, most items first, of the items of its second codes, most first too, so
+        that a column is no code; zeros fill rows up to the width of the longest. ``codes``: the first codes of the
+        rows; ``sizes``: codes of either level; ``items``: N; ``left_out``: items that ``counts`` lacks. None with
+        fewer than two levels. Example: codes [[0, 3], [1, 2], [1, 0], [1, 2]] -> counts [[2, 1], [1, 0]], codes [1, 0].
+    """
+    if len(sizes) < 2:
+        return None
+    shown = np.argsort(-np.bincount(codes[:, 0], minlength=sizes[0]), kind="stable")[:most]
+    place = np.full(sizes[0], -1, dtype=np.int64)
+    place[shown] = np.arange(len(shown))
+    row = place[codes[:, 0]]
+    table = np.zeros((len(shown), sizes[1]), dtype=np.int64)
+    np.add.at(table, (row[row >= 0], codes[row >= 0, 1]), 1)
+    table = -np.sort(-table, axis=1)[:, :most]
+    table = table[:, : max(1, int(table.any(axis=0).sum()))]
+    return {
+        "counts": table.tolist(),
+        "codes": shown.tolist(),
+        "sizes": [int(size) for size in sizes[:2]],
+        "items": len(codes),
+        "left_out": len(codes) - int(table.sum()),
+    }
+
+
+def refuse_collapse(levels: Sequence[Mapping[str, Any]], n_items: int, min_usage: float) -> None:
     """Stop on a collapsed codebook.
+
+    Args:
+        levels: of :func:`level_health`.
+        n_items: N.
+        min_usage: as of :class:`Thresholds`.
 
     Raises:
         PlumError: if a level uses a smaller share of the codes it could use than ``min_usage``.
     """
-    poor = [
-        f"level {number}: {level['usage']:.1%} of {level['size']} codes, perplexity {level['perplexity']:.1f}"
-        for number, level in enumerate(levels)
-        if round(level["usage"] * level["size"]) < min_usage * min(level["size"], n_items)
+    refuse_unhealthy({"levels": levels}, n_items, Thresholds(min_usage=min_usage))
+
+
+def refuse_unhealthy(quality: Mapping[str, Any], n_items: int, thresholds: Thresholds) -> None:
+    """Stop on Semantic IDs that miss a threshold.
+
+    Args:
+        quality: ``levels`` of :func:`level_health`, and what :func:`uniqueness` gives; of the codes that content gave,
+            before any rule for collisions. Only what a threshold is set for is read.
+        n_items: N.
+        thresholds: what they must reach.
+
+    Raises:
+        PlumError: naming all that is missed, and for each what to turn.
+    """
+    missed = [
+        *_low_levels(quality, n_items, thresholds),
+        *_large_bucket(quality, thresholds.max_bucket),
+        *_low_uniqueness(quality, thresholds.min_uniqueness),
     ]
-    if poor:
-        raise PlumError(
-            f"codebooks collapsed: a level uses less than {min_usage:.0%} of its codes",
-            "; ".join(poor),
+    if len(missed) == 1:
+        raise PlumError(*missed[0])
+    if missed:
+        found = [f"\n    {i}. {breach.what}: {breach.found}" for i, breach in enumerate(missed, 1)]
+        fixes = [f"\n    {i}. {breach.fix}" for i, breach in enumerate(missed, 1)]
+        raise PlumError(f"the Semantic IDs miss {len(missed)} thresholds", "".join(found), "".join(fixes))
+
+
+class _Breach(NamedTuple):
+    """A missed threshold in the three parts of a :class:`PlumError`."""
+
+    what: str
+    found: str
+    fix: str
+
+
+def _low_levels(quality: Mapping[str, Any], n_items: int, thresholds: Thresholds) -> list[_Breach]:
+    """Thresholds of single levels; all levels that miss one are one breach."""
+    unused, uneven, missed = [], [], []
+    usage, evenness = thresholds.min_usage, thresholds.min_perplexity_share
+    for number, level in enumerate([] if usage is None and evenness is None else quality["levels"]):
+        usable = min(level["size"], n_items)
+        name, perplexity = f"level {number}", f"perplexity {level['perplexity']:.1f}"
+        if usage is not None and round(level["usage"] * level["size"]) < usage * usable:
+            unused.append(f"{name}: {level['usage']:.1%} of {level['size']} codes, {perplexity}")
+        if evenness is not None and level["perplexity"] < evenness * usable * (1 - _ROUNDING):
+            uneven.append(f"{name}: {perplexity} of {usable}")
+    if unused:
+        fix = (
             "look for constant or repeated item content, lower tokenize.learning_rate, or set tokenize.codebook_sizes "
-            "to fewer codes; tokenize.min_usage is the threshold",
+            "to fewer codes; tokenize.min_usage is the threshold"
         )
+        what = f"codebooks collapsed: a level uses less than {usage:.0%} of its codes"
+        missed.append(_Breach(what, "; ".join(unused), fix))
+    if uneven:
+        fix = (
+            "look for items with the same content, keep tokenize.kmeans_init and tokenize.reset_dead_codes on, lower "
+            "tokenize.learning_rate, or set tokenize.codebook_sizes to fewer codes; tokenize.min_perplexity_share is "
+            "the threshold"
+        )
+        what = f"items crowd onto few codes: a level's perplexity is below {evenness:.1%} of the codes it could use"
+        missed.append(_Breach(what, "; ".join(uneven), fix))
+    return missed
+
+
+def _large_bucket(quality: Mapping[str, Any], most: int | None) -> list[_Breach]:
+    if most is None or quality["max_items_per_sid"] <= most:
+        return []
+    fix = (
+        "look for items with the same or no content, give features more modalities, or set tokenize.codebook_sizes to "
+        "more codes or levels; tokenize.max_bucket is the threshold"
+    )
+    found = f"{quality['max_items_per_sid']:,} items have the same codes"
+    return [_Breach(f"a Semantic ID has more than {most:,} items", found, fix)]
+
+
+def _low_uniqueness(quality: Mapping[str, Any], least: float | None) -> list[_Breach]:
+    if least is None or quality["uniqueness"] >= least:
+        return []
+    fix = (
+        "set tokenize.codebook_sizes to more codes or levels, train longer by tokenize.epochs, or give features more "
+        "modalities; tokenize.min_uniqueness is the threshold"
+    )
+    what = f"less than {least:.1%} of items have codes of their own"
+    return [_Breach(what, f"uniqueness {quality['uniqueness']:.1%}", fix)]
+
+
+def _bucket_sizes(codes: np.ndarray) -> np.ndarray:
+    """Items (N,) that have each item's codes, itself among them."""
+    bucket = prefix_groups(codes)[:, -1]
+    return np.bincount(bucket)[bucket]

@@ -4,82 +4,115 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import save_file, save_model
+from torch import Tensor
 
 from plum import artifacts, training
 from plum.config import RunConfig
 from plum.config_items import TokenizeConfig
 from plum.runtime import pick_device, seed_everything
+from plum.sid.agreement import cooccurrence_agreement, heldout_pairs, neighbour_overlap
+from plum.sid.codebooks import CodebookRules
 from plum.sid.collisions import add_suffix, reassign
-from plum.sid.cooccurrence import cooccurrence_pairs
-from plum.sid.fit import LossWeights, assign_codes, batches_per_epoch, encode_all, standardise, train_rqvae
-from plum.sid.kmeans import residual_kmeans
-from plum.sid.quality import level_health, refuse_collapse, uniqueness
-from plum.sid.rqvae import RQVAE
-from plum.sid.table import SidTable, bucket_rank, default_sizes
+from plum.sid.cooccurrence import Pairs
+from plum.sid.fit import LossWeights, batches_per_epoch, train_rqvae
+from plum.sid.frozen import Frozen, Rules
+from plum.sid.methods import Fitted, clustered, drawn, quantised_by
+from plum.sid.quality import Thresholds, buckets, level_health, refuse_unhealthy, uniqueness
+from plum.sid.rqvae import RQVAE, Content
+from plum.sid.table import SidTable, bucket_rank
 from plum.sid.trie import Trie, fingerprint
-from plum.stages import common
+from plum.stages import common, tokenizing
 
 logger = logging.getLogger(__name__)
 
 
 def run(config: RunConfig, force: bool = False) -> Path:
-    """Write the Semantic IDs, their index, the model, ``quality.json`` and the training log; skip if up to date.
+    """Write the Semantic IDs, their index, the tokenizer, ``quality.json`` and the training log; skip if up to date.
 
     ``index.safetensors`` is the trie of ``semantic_ids.parquet``, in which items that share a SID stand by popularity;
-    ``rqvae.safetensors`` holds the model.
+    ``rqvae.safetensors`` and ``tokenizer.json`` hold the tokenizer, which ``plum.sid.frozen`` reads.
 
     Raises:
-        PlumError: on unusable features or a collapsed codebook; nothing is written then.
+        PlumError: on unusable features or settings, or unhealthy codebooks; nothing is written then.
     """
-    summary = config.workdir / artifacts.FEATURES_SUMMARY
-    made = artifacts.read_json(summary)["modalities"] if summary.exists() else []
-    names = [f"features/{name}.npy" for name in made]
     stage = artifacts.StageRun(
         config.workdir,
         artifacts.TOKENIZE,
         common.recorded(config, artifacts.TOKENIZE),
         config.seed,
-        [artifacts.ITEMS, artifacts.SPLIT, artifacts.FEATURES_SUMMARY, *names],
+        tokenizing.inputs(config),
+        tokenizing.other_runs_files(config),
     )
     common.warn_outdated(config, artifacts.DATA)
     if stage.is_complete() and not force:
         logger.info("tokenize: up to date")
         return stage.folder
     seed_everything(config.seed)
+    tokenizing.refuse_repeated_ids(config.workdir)
     data = common.read_prepared(config.workdir)
-    vectors = [standardise(np.load(config.workdir / name, allow_pickle=False), Path(name).stem) for name in names]
-    sizes = config.tokenize.codebook_sizes or default_sizes(len(data.items))
+    features = tokenizing.read_features(config.workdir, data.items["item_id"])
+    sizes, reason = tokenizing.choose_sizes(config.tokenize, len(data.items))
+    pairs = tokenizing.training_pairs(config, data)
+    warm = tokenizing.warm_weights(config.tokenize, features, sizes)
+    earlier = tokenizing.read_earlier(config.tokenize, data.items["item_id"], len(sizes))
     with stage.writing(force) as folder:
-        fit = _rqkmeans if config.tokenize.method == "rqkmeans" else _rqvae
-        fitted = fit(config, data, vectors, sizes, stage.checkpoint, folder)
-        refuse_collapse(level_health(fitted.codes, sizes), len(fitted.codes), config.tokenize.min_usage)
+        fitted = _fit(config, data, features, sizes, pairs, warm, folder)
+        _refuse_unhealthy(config.tokenize, fitted)
         table = _without_collisions(config.tokenize, fitted, data.popularity)
-        _write(folder, data.items["item_id"], table, fitted)
-        trie = Trie.build(table.codes, table.sizes, bucket_rank(table.codes, data.popularity))
-        trie.save(folder / Path(artifacts.SID_INDEX).name, fingerprint(table.codes, table.sizes))
+        survived = tokenizing.stability(earlier, data.items["item_id"], fitted.codes)
+        quality = _quality(config, data, features, fitted, table) | {"stability": survived, "sizes_reason": reason}
+        _frozen(config, features, fitted, table).save(folder)
+        _write(folder, data, table, quality)
     return stage.folder
 
 
-class Fitted(NamedTuple):
-    """What a method made of the catalogue, before any rule for collisions.
+def _fit(
+    config: RunConfig,
+    data: common.Prepared,
+    features: tokenizing.Features,
+    sizes: list[int],
+    pairs: Pairs,
+    warm: dict[str, Tensor] | None,
+    folder: Path,
+) -> Fitted:
+    settings = config.tokenize
+    if settings.method == "random":
+        return drawn(data.items["item_id"].tolist(), sizes, settings.latent_dim, config.seed)
+    for modality, there in zip(features.modalities, features.present.T, strict=True):
+        if n_lacking := int((~there).sum()):
+            stands_in = "the mean" if settings.method == "rqkmeans" else "a learned vector"
+            logger.info("tokenize: %d items lack %s, %s stands in for it", n_lacking, modality.name, stands_in)
+    if settings.method == "rqkmeans":
+        return clustered(features.vectors, features.gaps, sizes, config.seed)
+    device, shape = pick_device(config.device), tokenizing.shape_of(settings)
+    widths = [modality.width for modality in features.modalities]
+    model = RQVAE(widths, sizes, shape.latent_dim, shape.hidden_dim, shape.ema)
+    if warm is not None:
+        model.load_state_dict(warm, strict=False)
+    model.to(device)
+    gaps = None if features.gaps is None else torch.from_numpy(features.gaps).to(device)
+    content = Content([torch.from_numpy(x).to(device) for x in features.vectors], gaps)
+    rules = CodebookRules(settings.kmeans_init and warm is None, settings.reset_dead_codes, settings.ema_decay)
+    weights = LossWeights(settings.beta, settings.contrastive_weight, settings.progressive_masking)
+    recipe = common.recipe(settings, batches_per_epoch(len(data.items), settings.batch_size))
+    checkpoint, size = folder / artifacts.CHECKPOINT, settings.batch_size
+    state = train_rqvae(model, content, pairs, recipe, weights, rules, size, config.seed, checkpoint)
+    training.write_log(folder / "train_log.jsonl", state)
+    return quantised_by(model, shape, content)
 
-    Attributes:
-        codes: (N, L) int64.
-        vectors: (N, D), what was quantised.
-        codebooks: L arrays (C, D).
-        error: mean squared reconstruction error per dimension.
-    """
 
-    codes: np.ndarray
-    vectors: np.ndarray
-    codebooks: list[np.ndarray]
-    error: float
+def _refuse_unhealthy(settings: TokenizeConfig, fitted: Fitted) -> None:
+    thresholds = Thresholds(
+        settings.min_usage, settings.min_perplexity_share, settings.max_bucket, settings.min_uniqueness
+    )
+    sizes = [len(book) for book in fitted.codebooks]
+    health = {**uniqueness(fitted.codes), "levels": level_health(fitted.codes, sizes)}
+    refuse_unhealthy(health, len(fitted.codes), thresholds)
 
 
 def _without_collisions(settings: TokenizeConfig, fitted: Fitted, popularity: np.ndarray) -> SidTable:
@@ -92,56 +125,42 @@ def _without_collisions(settings: TokenizeConfig, fitted: Fitted, popularity: np
     return SidTable(fitted.codes, sizes)
 
 
-def _rqvae(
-    config: RunConfig,
-    data: common.Prepared,
-    vectors: list[np.ndarray],
-    sizes: list[int],
-    checkpoint: Path,
-    folder: Path,
-) -> Fitted:
+def _frozen(config: RunConfig, features: tokenizing.Features, fitted: Fitted, table: SidTable) -> Frozen:
     settings = config.tokenize
-    device = pick_device(config.device)
-    model = RQVAE([x.shape[1] for x in vectors], sizes, settings.latent_dim, settings.hidden_dim).to(device)
-    modalities = [torch.from_numpy(x).to(device) for x in vectors]
-    pairs = cooccurrence_pairs(data.histories.train, settings.cooccurrence_window)
-    weights = LossWeights(settings.beta, settings.contrastive_weight, settings.progressive_masking)
-    recipe = common.recipe(settings, batches_per_epoch(len(data.items), settings.batch_size))
-    state = train_rqvae(model, modalities, pairs, recipe, weights, settings.batch_size, config.seed, checkpoint)
-    training.write_log(folder / "train_log.jsonl", state)
-    save_model(model, str(folder / "rqvae.safetensors"))
-    codes, error = assign_codes(model, modalities)
-    latents = encode_all(model, modalities).cpu().numpy()
-    return Fitted(codes, latents, [book.detach().cpu().numpy() for book in model.codebooks], error)
+    rules = Rules(config.seed, settings.collision, settings.capacity, table.sizes)
+    modalities = () if settings.method == "random" else tuple(features.modalities)  # random codes read no content
+    return Frozen(settings.method, modalities, fitted.codebooks, rules, fitted.shape, fitted.model)
 
 
-def _rqkmeans(
-    config: RunConfig,
-    data: common.Prepared,
-    vectors: list[np.ndarray],
-    sizes: list[int],
-    checkpoint: Path,
-    folder: Path,
-) -> Fitted:
-    joined = np.concatenate(vectors, axis=1)
-    codebooks, codes = residual_kmeans(joined, sizes, config.seed)
-    tensors = {f"codebooks.{level}": torch.from_numpy(book) for level, book in enumerate(codebooks)}
-    save_file(tensors, str(folder / "rqvae.safetensors"))
-    approximation = sum(book[codes[:, level]] for level, book in enumerate(codebooks))
-    return Fitted(codes, joined, codebooks, float(((joined - approximation) ** 2).mean()))
-
-
-def _write(folder: Path, item_ids: pd.Series, table: SidTable, fitted: Fitted) -> None:
-    columns = {f"code_{level}": table.codes[:, level].astype(np.int32) for level in range(table.n_levels)}
-    artifacts.write_table(folder / "semantic_ids.parquet", pd.DataFrame({"item_id": item_ids, **columns}))
-    quality = {
-        **uniqueness(fitted.codes),
-        "reconstruction": fitted.error,
-        "disambiguated": table.n_levels > fitted.codes.shape[1],
-        "reassigned": float((table.codes[:, : fitted.codes.shape[1]] != fitted.codes).any(axis=1).mean()),
+def _quality(
+    config: RunConfig, data: common.Prepared, features: tokenizing.Features, fitted: Fitted, table: SidTable
+) -> dict[str, Any]:
+    """What ``quality.json`` says: of the codes that content gave, but for ``levels``, which are of the Semantic IDs."""
+    codes = fitted.codes
+    names = [modality.name for modality in features.modalities]
+    errors = None if fitted.errors is None else dict(zip(names, fitted.errors.tolist(), strict=True))
+    content = common.content_vectors(config.workdir)
+    return {
+        **uniqueness(codes),
+        "buckets": buckets(codes),
+        "reconstruction": None if errors is None else float(np.mean(list(errors.values()))),
+        "reconstruction_by_modality": errors,
+        "items_without_content": features.n_bare,
+        "neighbour_overlap": None if content is None else neighbour_overlap(codes, content, seed=config.seed),
+        "cooccurrence_agreement": cooccurrence_agreement(codes, heldout_pairs(data.histories)),
+        "disambiguated": table.n_levels > codes.shape[1],
+        "reassigned": float((table.codes[:, : codes.shape[1]] != codes).any(axis=1).mean()),
         "levels": level_health(table.codes, table.sizes),
     }
-    artifacts.write_json(folder / "quality.json", quality)
+
+
+def _write(folder: Path, data: common.Prepared, table: SidTable, quality: dict[str, Any]) -> None:
+    columns = {f"code_{level}": table.codes[:, level].astype(np.int32) for level in range(table.n_levels)}
+    ids = pd.DataFrame({"item_id": data.items["item_id"], **columns})
+    artifacts.write_table(folder / Path(artifacts.SEMANTIC_IDS).name, ids)
+    artifacts.write_json(folder / Path(artifacts.QUALITY).name, quality)
+    trie = Trie.build(table.codes, table.sizes, bucket_rank(table.codes, data.popularity))
+    trie.save(folder / Path(artifacts.SID_INDEX).name, fingerprint(table.codes, table.sizes))
     logger.info(
         "tokenize: %d items, sizes %s, uniqueness %.1f%%, largest bucket %d, perplexities %s",
         table.n_items,

@@ -1,4 +1,4 @@
-"""Training the tokenizer: batches, standardising, determinism, resuming, dead codes."""
+"""Training the tokenizer: batches, determinism, resuming, absent modalities."""
 
 from __future__ import annotations
 
@@ -7,19 +7,12 @@ import pytest
 import torch
 
 from plum import runtime
-from plum.errors import PlumError
 from plum.sid import fit as fit_module
-from plum.sid.fit import (
-    LossWeights,
-    _item_batches,
-    _losses,
-    _reset_dead_codes,
-    assign_codes,
-    batches_per_epoch,
-    standardise,
-    train_rqvae,
-)
-from plum.sid.rqvae import RQVAE
+from plum.sid.codebooks import CodebookRules
+from plum.sid.cooccurrence import Pairs
+from plum.sid.fit import LossWeights, _item_batches, _losses, assign_codes, batches_per_epoch, train_rqvae
+from plum.sid.rqvae import RQVAE, Content
+from plum.sid.standardise import standardise
 from plum.training import Recipe
 
 N = 48
@@ -30,19 +23,39 @@ class Killed(BaseException):
     """Stands for the kill of the process."""
 
 
-def content(seed=0):
-    """Two modalities of six groups of like items, and pairs within the groups."""
-    rng = np.random.default_rng(seed)
+def content(gaps=False, fill=0.0):
+    """Two modalities of six groups of like items, and pairs within the groups; with gaps, some items lack some."""
+    rng = np.random.default_rng(0)
     group = np.arange(N) % 6
     views = [rng.normal(size=(6, width))[group] + 0.1 * rng.normal(size=(N, width)) for width in (5, 3)]
-    pairs = np.array([[i, i + 6] for i in range(N - 6)])
-    return [torch.from_numpy(standardise(view, "view")) for view in views], pairs
+    pairs = Pairs(np.array([[i, i + 6] for i in range(N - 6)]))
+    present = np.ones((N, 2), dtype=bool)
+    if gaps:
+        present[::5, 1] = present[3::7, 0] = present[:2] = False
+    tensors = [torch.from_numpy(standardise(x, "view", there)) for x, there in zip(views, present.T, strict=True)]
+    for x, there in zip(tensors, present.T, strict=True):
+        x[~there] = fill
+    return Content(tensors, torch.from_numpy(present) if gaps else None), pairs
 
 
-def train(folder, *, seed=0, epochs=8, batch_size=16, weights=None, pairs=None, kill_step=None, monkeypatch=None):
+def train(
+    folder,
+    *,
+    seed=0,
+    epochs=8,
+    batch_size=16,
+    weights=None,
+    pairs=None,
+    kill_step=None,
+    monkeypatch=None,
+    ema=False,
+    gaps=False,
+    fill=0.0,
+    rules=None,
+):
     runtime.seed_everything(seed)
-    model = RQVAE([5, 3], SIZES, latent_dim=4, hidden_dim=8)
-    modalities, all_pairs = content()
+    model = RQVAE([5, 3], SIZES, latent_dim=4, hidden_dim=8, ema=ema)
+    items, all_pairs = content(gaps, fill)
     recipe = Recipe(epochs, batches_per_epoch(N, batch_size), 0.01, checkpoint_steps=4)
     if kill_step is not None:
         true, calls = fit_module._losses, []
@@ -55,50 +68,74 @@ def train(folder, *, seed=0, epochs=8, batch_size=16, weights=None, pairs=None, 
 
         monkeypatch.setattr(fit_module, "_losses", dying)
     chosen = all_pairs if pairs is None else pairs
-    state = train_rqvae(model, modalities, chosen, recipe, weights or LossWeights(), batch_size, seed, folder)
-    return model, modalities, state
+    rules = rules or CodebookRules(ema_decay=0.9)
+    state = train_rqvae(model, items, chosen, recipe, weights or LossWeights(), rules, batch_size, seed, folder)
+    return model, items, state
 
 
 def test_the_same_seed_gives_the_same_codes_and_another_seed_others(tmp_path):
-    first, modalities, state = train(tmp_path / "a")
+    first, items, state = train(tmp_path / "a")
     second, _, again = train(tmp_path / "b")
     assert state == again
-    assert np.array_equal(assign_codes(first, modalities)[0], assign_codes(second, modalities)[0])
+    assert np.array_equal(assign_codes(first, items)[0], assign_codes(second, items)[0])
     other, _, _ = train(tmp_path / "c", seed=1)
-    assert not np.array_equal(assign_codes(first, modalities)[0], assign_codes(other, modalities)[0])
+    assert not np.array_equal(assign_codes(first, items)[0], assign_codes(other, items)[0])
 
 
-@pytest.mark.parametrize("kill_step", [2, 5, 12, 23])
-def test_killed_and_resumed_equals_undisturbed(tmp_path, monkeypatch, kill_step):
-    whole, modalities, expected = train(tmp_path / "whole")
+@pytest.mark.parametrize(
+    ("kill_step", "ema"), [(2, False), (5, False), (12, False), (23, False), (5, True), (23, True)]
+)
+def test_killed_and_resumed_equals_undisturbed(tmp_path, monkeypatch, kill_step, ema):
+    whole, items, expected = train(tmp_path / "whole", ema=ema, gaps=True)
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        train(tmp_path / "cut", kill_step=kill_step, monkeypatch=patched)
-    resumed, _, found = train(tmp_path / "cut")
+        train(tmp_path / "cut", kill_step=kill_step, monkeypatch=patched, ema=ema, gaps=True)
+    resumed, _, found = train(tmp_path / "cut", ema=ema, gaps=True)
     assert found == expected
-    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
-    assert np.array_equal(assign_codes(whole, modalities)[0], assign_codes(resumed, modalities)[0])
+    states = [whole.state_dict(), resumed.state_dict()]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert np.array_equal(assign_codes(whole, items)[0], assign_codes(resumed, items)[0])
 
 
-def test_training_reconstructs_better_and_gives_like_items_like_first_codes(tmp_path):
+@pytest.mark.parametrize("ema", [False, True], ids=["gradient", "ema"])
+def test_training_reconstructs_better_and_gives_like_items_like_first_codes(tmp_path, ema):
     runtime.seed_everything(0)
-    modalities, _ = content()
-    untrained = assign_codes(RQVAE([5, 3], SIZES, 4, 8), modalities)[1]
-    model, _, _ = train(tmp_path, epochs=60)
-    codes, error = assign_codes(model, modalities)
-    assert error < 0.5 * untrained
-    assert all(len(set(codes[group::6, 0])) <= 2 for group in range(6))
+    items, _ = content()
+    untrained = assign_codes(RQVAE([5, 3], SIZES, 4, 8), items)[1]
+    model, _, _ = train(tmp_path, epochs=60, ema=ema)
+    codes, errors = assign_codes(model, items)
+    assert (errors < 0.5 * untrained).all()
+    assert sum(len(set(codes[group::6, 0])) for group in range(6)) <= 9  # of 48 if chance gave them
 
 
-def test_assign_codes_does_not_depend_on_the_block_and_reports_the_mean_error(tmp_path):
-    model, modalities, _ = train(tmp_path, epochs=2)
-    codes, error = assign_codes(model, modalities)
-    again, other = assign_codes(model, modalities, block=7)
+def test_assign_codes_does_not_depend_on_the_block_and_reports_the_mean_errors(tmp_path):
+    model, items, _ = train(tmp_path, epochs=2, gaps=True)
+    codes, errors = assign_codes(model, items)
+    again, others = assign_codes(model, items, block=7)
     assert np.array_equal(codes, again)
-    assert other == pytest.approx(error, rel=1e-5)
+    np.testing.assert_allclose(others, errors, rtol=1e-5)
     with torch.no_grad():
         latents = sum(model.codebooks[level][codes[:, level]] for level in range(2))
-        by_hand = [(out - x).pow(2).mean().item() for out, x in zip(model.decode(latents), modalities, strict=True)]
-    assert error == pytest.approx(np.mean(by_hand), rel=1e-4)
+        decoded = model.decode(latents)
+    for view, there in enumerate(items.present.T):
+        by_hand = (decoded[view] - items.modalities[view])[there].pow(2).mean().item()
+        assert errors[view] == pytest.approx(by_hand, rel=1e-4)
+
+
+def test_training_learns_the_vectors_of_absent_modalities_only_where_items_lack_them(tmp_path):
+    with_gaps, items, _ = train(tmp_path / "gaps", gaps=True)
+    assert all(vector.abs().max() > 1e-3 for vector in with_gaps.absent)
+    complete, _, _ = train(tmp_path / "complete")
+    assert not any(vector.any() for vector in complete.absent)
+    codes = assign_codes(with_gaps, items)[0]
+    assert codes[0].tolist() == codes[1].tolist()  # neither has any content
+
+
+def test_what_stands_in_the_place_of_an_absent_modality_changes_nothing(tmp_path):
+    expected, _, log = train(tmp_path / "zeros", gaps=True)
+    found, _, again = train(tmp_path / "hundreds", gaps=True, fill=100.0)
+    assert again == log
+    assert all(torch.equal(a, b) for a, b in zip(expected.parameters(), found.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 1000])
@@ -109,7 +146,7 @@ def test_any_batch_size_trains(tmp_path, batch_size):
 
 
 def test_the_contrastive_term_is_left_out_without_pairs_or_weight(tmp_path):
-    none = np.zeros((0, 2), dtype=np.int64)
+    none = Pairs(np.zeros((0, 2), dtype=np.int64))
     without, _, state = train(tmp_path / "a", epochs=1, pairs=none)
     _, _, weightless = train(tmp_path / "b", epochs=1, weights=LossWeights(contrastive=0.0))
     assert "contrastive" not in state.log[0]
@@ -120,18 +157,37 @@ def test_the_contrastive_term_is_left_out_without_pairs_or_weight(tmp_path):
 
 
 def test_the_loss_is_the_weighted_sum_of_its_terms():
-    modalities, pairs = content()
+    items, pairs = content()
     model = RQVAE([5, 3], SIZES, 4, 8)
     batch = next(_item_batches(N, pairs, 16, np.random.default_rng(0)))
-    losses = _losses(model, modalities, batch, LossWeights(contrastive=0.5, progressive_masking=False))
+    quantized, losses = _losses(model, items, batch, LossWeights(contrastive=0.5, progressive_masking=False))
     parts = losses["reconstruction"] + losses["quantization"] + 0.5 * losses["contrastive"]
     assert losses["loss"].item() == pytest.approx(parts.item())
+    assert quantized.codes.shape == (len(batch.rows), 2)
+
+
+def test_gradients_move_no_codeword_that_is_an_average(tmp_path):
+    kept = CodebookRules(kmeans_init=False, reset_dead=False, ema_decay=1.0)
+    runtime.seed_everything(0)
+    start = [book.detach().clone() for book in RQVAE([5, 3], SIZES, 4, 8, ema=True).codebooks]
+    model, _, _ = train(tmp_path, ema=True, rules=kept)
+    for book, before in zip(model.codebooks, start, strict=True):
+        torch.testing.assert_close(book.detach(), before, rtol=1e-3, atol=1e-3)  # but for the smoothing of the counts
+
+
+def test_dead_codes_are_reset_until_the_last_tenth_unless_switched_off(tmp_path, monkeypatch):
+    epochs = []
+    monkeypatch.setattr(fit_module, "reset_dead_codes", lambda *_: epochs.append(None))
+    train(tmp_path / "on", epochs=20, batch_size=N)
+    assert len(epochs) == 17  # after epochs 1 to 17 of 20: the reset after the 18th would be at nine tenths
+    train(tmp_path / "off", epochs=20, batch_size=N, rules=CodebookRules(reset_dead=False))
+    assert len(epochs) == 17
 
 
 @pytest.mark.parametrize(("n_items", "batch_size"), [(10, 4), (9, 3), (3, 8), (5, 1)])
 def test_batches_hold_each_item_at_most_once_beside_real_pairs(n_items, batch_size):
     pairs = np.array([[0, 1], [1, 2]])
-    batches = list(_item_batches(n_items, pairs, batch_size, np.random.default_rng(0)))
+    batches = list(_item_batches(n_items, Pairs(pairs), batch_size, np.random.default_rng(0)))
     assert len(batches) == batches_per_epoch(n_items, batch_size)
     items = np.concatenate([batch.rows[batch.n_paired :] for batch in batches])
     assert len(set(items.tolist())) == len(items)
@@ -140,67 +196,3 @@ def test_batches_hold_each_item_at_most_once_beside_real_pairs(n_items, batch_si
         drawn = batch.rows[: batch.n_paired].reshape(-1, 2).tolist()
         assert all(pair in pairs.tolist() for pair in drawn)
         assert len(batch.rows) - batch.n_paired == min(batch_size, n_items)
-
-
-def test_dead_codes_move_onto_residuals_level_by_level(monkeypatch):
-    torch.manual_seed(0)
-    modalities, _ = content()
-    model = RQVAE([5, 3], SIZES, 4, 8)
-    with torch.no_grad():
-        for book in model.codebooks:
-            book[1:] = 1e3  # only code 0 is near
-        before = [book.clone() for book in model.codebooks]
-    monkeypatch.setattr(fit_module, "BLOCK", 13)
-    _reset_dead_codes(model, modalities)
-    with torch.no_grad():
-        quantized = model.quantize(model.encode(modalities))
-    for level, book in enumerate(model.codebooks):
-        assert torch.equal(book[0], before[level][0])
-        # the reset happened when this level quantised the residuals that it still sees now
-        gaps = torch.cdist(book[1:], quantized.residuals[:, level])
-        assert gaps.min(1).values.max() < 1e-3
-        assert len(quantized.codes[:, level].unique()) > 1
-
-
-def test_codes_in_use_are_never_reset():
-    torch.manual_seed(0)
-    modalities, _ = content()
-    model = RQVAE([5, 3], [2], 4, 8)
-    with torch.no_grad():
-        latents = model.encode(modalities)
-        model.codebooks[0].copy_(latents[:2])
-    before = model.codebooks[0].clone()
-    _reset_dead_codes(model, modalities)
-    assert torch.equal(model.codebooks[0], before)
-
-
-def test_standardise_centres_and_scales_as_a_whole():
-    found = standardise(np.array([[1.0, 10.0], [3.0, 10.0], [5.0, 16.0]], dtype=np.float32), "x")
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found.mean(0), 0, atol=1e-6)
-    assert (found**2).mean() == pytest.approx(1)
-    # centred (-2 0 2), (-2 -2 4): their proportion stays
-    np.testing.assert_allclose(found[:, 1], found[0, 1] * np.array([1, 1, -2]), rtol=1e-6)
-    assert found[2, 1] / found[2, 0] == pytest.approx(2)
-
-
-@pytest.mark.parametrize("scale", [1e-9, 1e20])
-def test_standardise_does_not_mind_the_scale(scale):
-    features = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
-    np.testing.assert_allclose(
-        standardise(features * np.float32(scale), "x"), standardise(features, "x"), rtol=1e-4, atol=1e-5
-    )
-
-
-@pytest.mark.parametrize("value", [0.0, 0.1, 1e3])
-def test_features_that_tell_no_items_apart_are_refused(value):
-    with pytest.raises(PlumError, match=r"modality 'text' tells no items apart: all 10,000 rows are the same"):
-        standardise(np.full((10_000, 4), value, dtype=np.float32), "text")
-
-
-def test_features_with_nan_name_the_first_row():
-    features = np.ones((5, 2), dtype=np.float32)
-    features[3, 1] = np.nan
-    features[4, 0] = np.inf
-    with pytest.raises(PlumError, match="2 rows, the first is row 3"):
-        standardise(features, "text")

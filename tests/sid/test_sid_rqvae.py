@@ -9,10 +9,12 @@ import torch
 
 from plum.sid.rqvae import (
     RQVAE,
+    Content,
     contrastive_loss,
+    nearest_codewords,
     quantization_loss,
+    reconstruction_errors,
     reconstruction_loss,
-    squared_distances,
     straight_through,
 )
 
@@ -46,9 +48,16 @@ def test_quantize_takes_the_nearest_codeword_of_each_residual():
         residual = residual - book[best]
 
 
-def test_squared_distances_leave_out_only_the_vectors_own_norm():
-    vectors, book = torch.tensor([[1.0, 2.0]]), torch.tensor([[0.0, 0.0], [3.0, 1.0]])
-    assert (squared_distances(vectors, book) + 5).tolist() == [[5.0, 5.0]]
+@pytest.mark.parametrize("n", [0, 1, 511, 513, 1500])
+def test_nearest_codewords_in_chunks_are_those_of_all_distances(n):
+    torch.manual_seed(0)
+    vectors, book = torch.randn(n, 6), torch.randn(40, 6)
+    assert torch.equal(nearest_codewords(vectors, book), torch.cdist(vectors, book).argmin(1))
+
+
+def test_of_equal_codewords_the_first_is_taken():
+    book = torch.tensor([[5.0, 5.0], [1.0, 0.0], [1.0, 0.0]])
+    assert nearest_codewords(torch.tensor([[1.0, 0.1], [9.0, 9.0]]), book).tolist() == [1, 0]
 
 
 def test_quantization_loss_by_hand_and_its_gradients(tiny):
@@ -63,6 +72,15 @@ def test_quantization_loss_by_hand_and_its_gradients(tiny):
     # the codebook term alone reaches codewords, each its own level's, and only those in use: -(r - e)
     assert tiny.codebooks[0].grad.tolist() == [[0, 0], [1, -0.5]]
     assert tiny.codebooks[1].grad.tolist() == [[1, 0.5], [0, 0]]
+
+
+def test_codewords_that_are_averages_have_no_term_of_their_own(tiny):
+    latents = torch.tensor([[3.0, 0.5]], requires_grad=True)
+    loss = quantization_loss(tiny.quantize(latents), beta=0.25, codebook=False)
+    assert loss.item() == pytest.approx(0.25 * (0.625 + 0.625))
+    loss.backward()
+    assert latents.grad.tolist() == [[-0.5, 0.0]]
+    assert all(book.grad is None or not book.grad.any() for book in tiny.codebooks)
 
 
 def test_commitment_alone_leaves_codebooks_and_beta_zero_leaves_the_encoder(tiny):
@@ -102,6 +120,61 @@ def test_reconstruction_trains_encoders_and_decoders_but_no_codebook():
     assert all(p.grad is not None for p in [*model.encoders.parameters(), *model.decoders.parameters()])
     assert all(book.grad is None for book in model.codebooks)
     assert all(p.grad is None for p in model.contrast.parameters())
+
+
+def test_an_absent_modality_is_encoded_by_its_learned_vector():
+    torch.manual_seed(0)
+    model = RQVAE([3, 2], [4], latent_dim=2, hidden_dim=4)
+    with torch.no_grad():
+        model.absent[1].copy_(torch.tensor([7.0, -3.0]))
+    items = [torch.randn(3, 3), torch.randn(3, 2)]
+    present = torch.tensor([[True, True], [True, False], [False, False]])
+    found = model.encode(items, present)
+    assert torch.equal(found[0], model.encode(items)[0])
+    first = model.encoders[0](items[0])
+    by_hand = [model.projection(torch.cat([first[1], model.absent[1]])), model.projection(torch.cat([*model.absent]))]
+    torch.testing.assert_close(found[1:], torch.stack(by_hand))
+    other = [items[0], torch.full((3, 2), 9.0)]  # what stands in the place of an absent modality counts nothing
+    assert torch.equal(model.encode(other, present)[1:], found[1:])
+
+
+def test_only_absent_modalities_train_their_vectors():
+    torch.manual_seed(0)
+    model = RQVAE([3, 2], [4], latent_dim=2, hidden_dim=4)
+    items, present = [torch.randn(2, 3), torch.randn(2, 2)], torch.tensor([[True, True], [True, False]])
+    model.encode(items, present).sum().backward()
+    assert not model.absent[0].grad.any()
+    assert model.absent[1].grad.all()
+    without = [x.grad.clone() for x in model.encoders[1].parameters()]
+    model.zero_grad()
+    model.encode([x[:1] for x in items]).sum().backward()  # the item that has both
+    for found, expected in zip(without, [x.grad for x in model.encoders[1].parameters()], strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_the_error_of_a_modality_is_over_the_items_that_have_it(tiny):
+    tiny.decoders = torch.nn.ModuleList(torch.nn.Identity() for _ in range(2))
+    items = [torch.tensor([[3.0, 2.0], [0.0, 0.0]]), torch.tensor([[4.0, -1.0], [50.0, 50.0]])]
+    quantized = tiny.quantize(torch.tensor([[3.0, 0.5], [1.0, -2.0]]))  # reconstructed as (4, 1) and (0, -1)
+    present = torch.tensor([[True, True], [True, False]])
+    errors = reconstruction_errors(tiny, items, quantized, present=present)
+    assert errors.tolist() == [((1 + 1) / 2 + (0 + 1) / 2) / 2, (0 + 4) / 2]
+    assert reconstruction_loss(tiny, items, quantized, present=present).item() == 0.75 + 2
+    nobody = torch.tensor([[True, False], [True, False]])
+    assert reconstruction_errors(tiny, items, quantized, present=nobody).tolist() == [0.75, 0]
+    everybody = torch.ones(2, 2, dtype=torch.bool)
+    torch.testing.assert_close(
+        reconstruction_errors(tiny, items, quantized, present=everybody), reconstruction_errors(tiny, items, quantized)
+    )
+
+
+def test_content_is_cut_by_rows_with_its_presence():
+    content = Content([torch.arange(5.0)[:, None]], torch.tensor([[True], [False], [True], [True], [False]]))
+    parts = list(content.blocks(2))
+    assert [part.modalities[0].reshape(-1).tolist() for part in parts] == [[0, 1], [2, 3], [4]]
+    assert [part.present.reshape(-1).tolist() for part in parts] == [[True, False], [True, True], [False]]
+    assert Content(content.modalities).rows(torch.tensor([4, 1])).modalities[0].reshape(-1).tolist() == [4, 1]
+    assert content.n_items == 5
 
 
 def explicit_contrastive(projections, items):

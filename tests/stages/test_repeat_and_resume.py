@@ -23,6 +23,7 @@ RESULTS = (
     "tokenize/index.safetensors",
     "tokenize/quality.json",
     "tokenize/rqvae.safetensors",
+    "tokenize/tokenizer.json",
     "tokenize/train_log.jsonl",
     "cpt/model/model.safetensors",
     "cpt/train_log.jsonl",

@@ -47,10 +47,17 @@ def metrics(finished_run: Path) -> dict[str, Any]:
     ("folder", "files"),
     [
         ("data", {"interactions.parquet", "items.parquet", "split.parquet", "summary.json", "truth.safetensors"}),
-        ("features", {"text.npy", "topics.npy", "features.json"}),
+        ("features", {"text.npy", "topics.npy", "features.json", "present.parquet", "encoders"}),
         (
             "tokenize",
-            {"semantic_ids.parquet", "index.safetensors", "rqvae.safetensors", "quality.json", "train_log.jsonl"},
+            {
+                "semantic_ids.parquet",
+                "index.safetensors",
+                "rqvae.safetensors",
+                "tokenizer.json",
+                "quality.json",
+                "train_log.jsonl",
+            },
         ),
         ("cpt", {"model", "train_log.jsonl", "metrics.json"}),
         ("finetune", {"model", "train_log.jsonl", "metrics.json"}),

@@ -1,0 +1,307 @@
+"""A trained tokenizer as it lies in a run: it gives Semantic IDs to new items and leaves the old ones theirs."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from plum.errors import PlumError
+from plum.sid.codebooks import BLOCK
+from plum.sid.kmeans import codes_of
+from plum.sid.random_codes import random_codes
+from plum.sid.rqvae import RQVAE, Content
+from plum.sid.standardise import Standardisation, refuse_non_finite
+
+logger = logging.getLogger(__name__)
+
+WEIGHTS = "rqvae.safetensors"
+SETTINGS = "tokenizer.json"
+VERSION = 1
+AGAIN = "make the Semantic IDs again with `plum tokenize --force`"
+
+Method = Literal["rqvae", "rqkmeans", "random"]
+Collision = Literal["share", "suffix", "reassign"]
+
+
+class Modality(NamedTuple):
+    """A modality as the tokenizer was trained on it.
+
+    Attributes:
+        name: in the run's features.
+        standardisation: of its vectors (N, D_m).
+        complete: whether every item of the catalogue had it.
+    """
+
+    name: str
+    standardisation: Standardisation
+    complete: bool
+
+    @property
+    def width(self) -> int:
+        """D_m."""
+        return len(self.standardisation.mean)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of an RQ-VAE; see ``plum.sid.rqvae.RQVAE``."""
+
+    latent_dim: int
+    hidden_dim: int
+    ema: bool
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What else decides on Semantic IDs.
+
+    Attributes:
+        seed: of the run; random codes are drawn by it.
+        collision: how items of equal codes are told apart.
+        capacity: the most items of a Semantic ID, for ``reassign``.
+        table_sizes: codes per level of the Semantic IDs, L of them, or L + 1 with a disambiguation code.
+    """
+
+    seed: int
+    collision: Collision
+    capacity: int
+    table_sizes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A trained tokenizer.
+
+    Attributes:
+        method: rqvae, rqkmeans or random.
+        modalities: what it reads, M of them, in order.
+        codebooks: L arrays (C, D).
+        rules: what else decides.
+        shape: of the model; None without one.
+        model: for rqvae, on the device that it works on.
+    """
+
+    method: Method
+    modalities: tuple[Modality, ...]
+    codebooks: Sequence[np.ndarray]
+    rules: Rules
+    shape: Shape | None = None
+    model: RQVAE | None = None
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Codes per level, L of them, a disambiguation code left out."""
+        return tuple(len(book) for book in self.codebooks)
+
+    def assign(
+        self,
+        modalities: Sequence[np.ndarray],
+        present: np.ndarray | None = None,
+        item_ids: Sequence[str] | None = None,
+        block: int = BLOCK,
+    ) -> np.ndarray:
+        """Codes of items, before any rule for collisions.
+
+        Memory beside the input and the codes is that of a block, so the input may be larger than memory.
+
+        Args:
+            modalities: M arrays (N, D_m) as the features stage makes them, ``np.memmap`` for example.
+            present: (N, M) bool, which items have which modality; None if all have all. An item that lacks a modality
+                that every item of the training had counts as an average one.
+            item_ids: N ids, by which random codes are drawn; other methods need none.
+            block: items at a time.
+
+        Returns:
+            (N, L) int64. The items of the training get the codes that they got then.
+
+        Raises:
+            PlumError: if vectors have another width than in the training, or hold NaN or infinity.
+            ValueError: if numbers of modalities or of rows differ, or ids are missing.
+        """
+        if self.method == "random":
+            if item_ids is None:
+                raise ValueError("random codes are drawn by item_id: give item_ids")
+            return random_codes(item_ids, self.sizes, self.rules.seed)
+        codes = np.empty((_n_rows(modalities, present), len(self.codebooks)), dtype=np.int64)
+        for start, content in self._standardised(modalities, present, block):
+            codes[start : start + block] = self._codes(content)
+        return codes
+
+    def vectors(
+        self, modalities: Sequence[np.ndarray], present: np.ndarray | None = None, block: int = BLOCK
+    ) -> np.ndarray:
+        """What is quantised of items, (N, D) float32; arguments as :meth:`assign`.
+
+        Raises:
+            ValueError: for random codes, which quantise nothing.
+        """
+        if self.method == "random":
+            raise ValueError("random codes quantise nothing")
+        parts = [self._vectors(content) for _, content in self._standardised(modalities, present, block)]
+        return np.concatenate(parts) if parts else np.zeros((0, self.codebooks[0].shape[1]), dtype=np.float32)
+
+    @torch.no_grad()
+    def _codes(self, content: Content) -> np.ndarray:
+        if self.model is None:
+            return codes_of(_joined(content), self.codebooks)
+        return self.model.quantize(self.model.encode(*content)).codes.cpu().numpy()
+
+    @torch.no_grad()
+    def _vectors(self, content: Content) -> np.ndarray:
+        return _joined(content) if self.model is None else self.model.encode(*content).cpu().numpy()
+
+    def _standardised(
+        self, modalities: Sequence[np.ndarray], present: np.ndarray | None, block: int
+    ) -> Iterator[tuple[int, Content]]:
+        """Blocks of content on the model's device, each with the row that it starts at."""
+        n_rows = _n_rows(modalities, present)
+        if len(modalities) != len(self.modalities):
+            raise ValueError(f"{len(modalities)} modalities for a tokenizer of {len(self.modalities)}")
+        for vectors, modality in zip(modalities, self.modalities, strict=True):
+            if vectors.shape[1] != modality.width:
+                raise PlumError(
+                    f"vectors of modality {modality.name!r} don't fit the tokenizer",
+                    f"{vectors.shape[1]} wide, trained on vectors {modality.width} wide",
+                    "make them by the encoder of the run that trained it",
+                )
+        self._warn_unlearned(present)
+        if self.model is not None:
+            self.model.eval()
+        device = torch.device("cpu") if self.model is None else self.model.projection.weight.device
+        for start in range(0, n_rows, block):
+            there = None if present is None else present[start : start + block]
+            tensors = [
+                torch.from_numpy(_standardised_block(modality, vectors[start : start + block], there, column, start))
+                for column, (modality, vectors) in enumerate(zip(self.modalities, modalities, strict=True))
+            ]
+            yield start, Content([tensor.to(device) for tensor in tensors], self._learned(there, device))
+
+    def _warn_unlearned(self, present: np.ndarray | None) -> None:
+        if present is None:
+            return
+        for modality, column in zip(self.modalities, present.T, strict=True):
+            if modality.complete and not column.all():
+                logger.warning(
+                    "%d items lack modality %s, which every item of the training had: they count as average ones",
+                    int((~column).sum()),
+                    modality.name,
+                )
+
+    def _learned(self, present: np.ndarray | None, device: torch.device) -> Tensor | None:
+        """Presence (B, M) as the model is told it: a vector for what no item lacked was never learned."""
+        if present is None:
+            return None
+        told = present | np.array([modality.complete for modality in self.modalities])
+        return None if told.all() else torch.from_numpy(told).to(device)
+
+    def save(self, folder: Path) -> None:
+        """Write ``rqvae.safetensors`` and ``tokenizer.json``."""
+        if self.model is not None:
+            tensors = {name: tensor.cpu().contiguous() for name, tensor in self.model.state_dict().items()}
+        else:
+            tensors = {f"codebooks.{level}": torch.from_numpy(book) for level, book in enumerate(self.codebooks)}
+        for modality in self.modalities:
+            tensors[f"standardise.{modality.name}.mean"] = torch.from_numpy(modality.standardisation.mean)
+            scale = torch.tensor(modality.standardisation.scale, dtype=torch.float64)
+            tensors[f"standardise.{modality.name}.scale"] = scale
+        save_file(tensors, folder / WEIGHTS)
+        settings = {
+            "version": VERSION,
+            "method": self.method,
+            "sizes": self.sizes,
+            "modalities": [
+                {"name": modality.name, "width": modality.width, "complete": modality.complete}
+                for modality in self.modalities
+            ],
+            "shape": None if self.shape is None else asdict(self.shape),
+            "rules": asdict(self.rules),
+        }
+        (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def load_frozen(folder: Path) -> Frozen:
+    """Read the tokenizer that :meth:`Frozen.save` wrote; its model is on the CPU.
+
+    Raises:
+        PlumError: if a file is missing, damaged or of another version, or the two don't belong together.
+    """
+    settings, tensors = _settings(folder / SETTINGS), _tensors(folder / WEIGHTS)
+    try:
+        modalities = tuple(
+            Modality(
+                entry["name"],
+                Standardisation(
+                    tensors.pop(f"standardise.{entry['name']}.mean").numpy(),
+                    float(tensors.pop(f"standardise.{entry['name']}.scale")),
+                ),
+                entry["complete"],
+            )
+            for entry in settings["modalities"]
+        )
+        codebooks = [tensors[f"codebooks.{level}"].numpy() for level in range(len(settings["sizes"]))]
+        rules = Rules(**settings["rules"] | {"table_sizes": tuple(settings["rules"]["table_sizes"])})
+        model = shape = None
+        if settings["method"] not in get_args(Method) or (settings["shape"] is None) == (settings["method"] == "rqvae"):
+            raise ValueError(f"method {settings['method']!r}, shape {settings['shape']}")
+        if settings["shape"] is not None:
+            shape = Shape(**settings["shape"])
+            widths = [entry["width"] for entry in settings["modalities"]]
+            with torch.random.fork_rng():  # the weights drawn first are thrown away: nobody's seed is to notice
+                model = RQVAE(widths, settings["sizes"], shape.latent_dim, shape.hidden_dim, shape.ema)
+            model.load_state_dict(tensors)
+            model.eval()
+        return Frozen(settings["method"], modalities, codebooks, rules, shape, model)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise PlumError(f"{folder / SETTINGS} and {WEIGHTS} don't belong together", str(error), AGAIN) from None
+
+
+def _n_rows(modalities: Sequence[np.ndarray], present: np.ndarray | None) -> int:
+    lengths = {len(vectors) for vectors in modalities} | ({len(present)} if present is not None else set())
+    if len(lengths) != 1:
+        raise ValueError(f"modalities and presence must have the same number of rows, found {sorted(lengths)}")
+    return lengths.pop()
+
+
+def _standardised_block(
+    modality: Modality, vectors: np.ndarray, present: np.ndarray | None, column: int, first_row: int
+) -> np.ndarray:
+    """A block (B, D_m) of a modality, standardised."""
+    there = None if present is None else present[:, column]
+    refuse_non_finite(vectors, modality.name, there, first_row)
+    return modality.standardisation.apply(vectors, there)
+
+
+def _joined(content: Content) -> np.ndarray:
+    return torch.cat(list(content.modalities), dim=1).numpy()
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PlumError(f"{path} is missing", None, AGAIN) from None
+    except ValueError as error:
+        raise PlumError(f"{path} is not JSON", str(error), AGAIN) from None
+    if not isinstance(settings, dict) or settings.get("version") != VERSION:
+        raise PlumError(f"{path} is of another version", f"not version {VERSION}", AGAIN)
+    return settings
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        path.open("rb").close()  # safetensors' own error for a missing file differs between its versions
+        return load_file(path)
+    except FileNotFoundError:
+        raise PlumError(f"{path} is missing", None, AGAIN) from None
+    except (SafetensorError, OSError) as error:
+        raise PlumError(f"{path} can't be read as a tokenizer's weights", str(error), AGAIN) from None

@@ -1,0 +1,113 @@
+"""The ways to make Semantic IDs of a catalogue, and what all of them give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from plum.errors import PlumError
+from plum.sid.codebooks import encode_all
+from plum.sid.fit import assign_codes
+from plum.sid.frozen import Shape, load_frozen
+from plum.sid.kmeans import codewords_of, residual_kmeans
+from plum.sid.random_codes import random_codebooks, random_codes
+from plum.sid.rqvae import RQVAE, Content
+
+
+class Fitted(NamedTuple):
+    """What a method made of the catalogue, before any rule for collisions.
+
+    Attributes:
+        codes: (N, L) int64.
+        vectors: (N, D), what was quantised.
+        codebooks: L arrays (C, D).
+        errors: (M,) mean squared error per dimension of each modality's reconstruction, over the items that have it;
+            None where nothing is reconstructed.
+        shape, model: of the RQ-VAE; None without one.
+    """
+
+    codes: np.ndarray
+    vectors: np.ndarray
+    codebooks: list[np.ndarray]
+    errors: np.ndarray | None
+    shape: Shape | None = None
+    model: RQVAE | None = None
+
+
+def quantised_by(model: RQVAE, shape: Shape, content: Content) -> Fitted:
+    """What a trained RQ-VAE makes of the catalogue."""
+    codes, errors = assign_codes(model, content)
+    latents = encode_all(model, content).cpu().numpy()
+    return Fitted(codes, latents, [book.detach().cpu().numpy() for book in model.codebooks], errors, shape, model)
+
+
+def clustered(vectors: Sequence[np.ndarray], present: np.ndarray | None, sizes: Sequence[int], seed: int) -> Fitted:
+    """RQ-KMeans: residual k-means of all modalities side by side, without any training.
+
+    An item that lacks a modality has the mean in its place, which is zero once standardised: it counts as average.
+
+    Args:
+        vectors: M arrays (N, D_m), standardised.
+        present: (N, M) bool; None if all have all. Errors are over the items that have a modality.
+        sizes: codes per level, L of them.
+        seed: of the clustering.
+    """
+    joined = np.concatenate(vectors, axis=1)
+    codebooks, codes = residual_kmeans(joined, sizes, seed)
+    squares = (joined - codewords_of(codes, codebooks)) ** 2
+    parts = np.split(squares, np.cumsum([x.shape[1] for x in vectors])[:-1], axis=1)
+    if present is not None:
+        parts = [part[there] for part, there in zip(parts, present.T, strict=True)]
+    return Fitted(codes, joined, codebooks, np.array([part.mean() for part in parts]))
+
+
+def drawn(item_ids: Sequence[str], sizes: Sequence[int], width: int, seed: int) -> Fitted:
+    """Random Semantic IDs: uniform codes, random codewords (C, width), nothing reconstructed."""
+    codes, codebooks = random_codes(item_ids, sizes, seed), random_codebooks(sizes, width, seed)
+    return Fitted(codes, codewords_of(codes, codebooks), codebooks, None)
+
+
+def weights_for(
+    folder: Path, modalities: Sequence[tuple[str, int]], sizes: Sequence[int], shape: Shape
+) -> dict[str, Tensor]:
+    """The weights of the RQ-VAE in ``folder``, the tokenize folder of another run, for a model of the same shape.
+
+    Moving averages are not among them: they start from the codewords. Weights mean something to vectors of the same
+    space only: those of a fixed encoder, not of an SVD fitted to another catalogue.
+
+    Args:
+        folder: where the other tokenizer lies.
+        modalities: (name, width) of each.
+        sizes: codes per level, L of them.
+        shape: of the model.
+
+    Raises:
+        PlumError: if there is none, or its modalities, sizes or shape differ.
+    """
+    old = load_frozen(folder)
+    here = _described(modalities, sizes, shape)
+    there = _described([(m.name, m.width) for m in old.modalities], old.sizes, old.shape)
+    differing = [f"{name} is {here[name]} here, {there[name]} there" for name in here if here[name] != there[name]]
+    if old.model is None or differing:
+        method = [] if old.model is not None else [f"its method is {old.method}"]
+        raise PlumError(
+            f"tokenize.warm_start: the tokenizer in {folder} can't be gone on from",
+            "; ".join(method or differing),
+            "set features and tokenize as they are there, or leave tokenize.warm_start out",
+        )
+    return {name: tensor for name, tensor in old.model.state_dict().items() if not name.startswith("averages.")}
+
+
+def _described(modalities: Sequence[tuple[str, int]], sizes: Sequence[int], shape: Shape | None) -> dict[str, str]:
+    """What must be the same for weights to fit, in words."""
+    widths = ", ".join(f"{name} ({width})" for name, width in modalities)
+    return {
+        "modalities": widths or "none",
+        "codebook_sizes": str(list(sizes)),
+        "latent_dim": "none" if shape is None else str(shape.latent_dim),
+        "hidden_dim": "none" if shape is None else str(shape.hidden_dim),
+    }

@@ -1,0 +1,81 @@
+"""New items' Semantic IDs beside those that the catalogue has already."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from plum.errors import PlumError
+from plum.sid.collisions import reassign
+from plum.sid.frozen import Frozen
+from plum.sid.kmeans import codewords_of
+from plum.sid.prefixes import prefix_groups
+from plum.sid.table import bucket_rank
+
+
+class Placed(NamedTuple):
+    """New items' Semantic IDs beside those of old items.
+
+    Attributes:
+        codes: (N, L) int64, or (N, L + 1) with a disambiguation code.
+        collided: (N,) bool, whether the codes that content gave are also those of an old item's Semantic ID or of
+            another new item.
+    """
+
+    codes: np.ndarray
+    collided: np.ndarray
+
+
+def place_new(
+    frozen: Frozen, old_codes: np.ndarray, new_codes: np.ndarray, vectors: np.ndarray | None = None
+) -> Placed:
+    """Semantic IDs of new items by the run's own rule for collisions; the old items keep theirs.
+
+    ``share``: new items share, as old ones do. ``suffix``: the disambiguation code goes on after the largest that an
+    old item of the same codes has; one that an item left free stays free, for a language model knows it as that item.
+    ``reassign``: new items take free places. Of several new items the first row is served first.
+
+    Args:
+        frozen: the tokenizer.
+        old_codes: (N_old, L) or, with a disambiguation code, (N_old, L + 1): the Semantic IDs of the run.
+        new_codes: (N, L) of :meth:`Frozen.assign`.
+        vectors: (N, D) of :meth:`Frozen.vectors`, which ``reassign`` measures distances from; None for the sum of the
+            items' codewords.
+
+    Raises:
+        PlumError: if the codebook of disambiguation codes is full, or no place is free.
+        ValueError: if codes have another number of levels.
+    """
+    n_levels = len(frozen.sizes)
+    if old_codes.shape[1] != len(frozen.rules.table_sizes) or new_codes.shape[1] != n_levels:
+        raise ValueError(f"codes {old_codes.shape} and {new_codes.shape} for sizes {frozen.rules.table_sizes}")
+    bucket = prefix_groups(np.concatenate([old_codes[:, :n_levels], new_codes]))[:, -1]
+    counts = np.bincount(bucket)
+    old_bucket, new_bucket = bucket[: len(old_codes)], bucket[len(old_codes) :]
+    collided = counts[new_bucket] > 1
+    nobody = np.zeros(len(new_codes), dtype=np.int64)  # popularity: new items have none
+    if frozen.rules.collision == "suffix":
+        highest = np.full(len(counts), -1, dtype=np.int64)
+        np.maximum.at(highest, old_bucket, old_codes[:, -1])
+        suffix = highest[new_bucket] + 1 + bucket_rank(new_codes, nobody)
+        _refuse_full(suffix, new_codes, frozen.rules.table_sizes[-1])
+        return Placed(np.column_stack([new_codes, suffix]).astype(np.int64), collided)
+    if frozen.rules.collision == "reassign":
+        if vectors is None:
+            vectors = codewords_of(new_codes, frozen.codebooks)
+        codes = reassign(new_codes, vectors, frozen.codebooks, nobody, frozen.rules.capacity, old_codes)
+        return Placed(codes, collided)
+    return Placed(new_codes, collided)
+
+
+def _refuse_full(suffix: np.ndarray, codes: np.ndarray, size: int) -> None:
+    over = suffix >= size
+    if over.any():
+        row = int(over.argmax())
+        raise PlumError(
+            f"{over.sum():,} new items find no free disambiguation code",
+            f"new item {row} would need code {int(suffix[row])} beside {codes[row].tolist()}; the language model has "
+            f"tokens for 0 to {size - 1}",
+            "run all stages again with these items in the catalogue, or set tokenize.collision to reassign or share",
+        )

@@ -1,0 +1,347 @@
+"""Stage tokenize: its methods and settings, items that lack content, a warm start, and input that is refused."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny_run
+from safetensors.numpy import load_file
+
+from plum import artifacts
+from plum.config import RunConfig
+from plum.config_file import load_config, validate
+from plum.errors import PlumError
+from plum.sid.frozen import load_frozen
+from plum.stages import common, features, prepare, tokenize
+
+N = 60
+NAMES = ("text", "topics")
+
+
+@pytest.fixture(scope="module")
+def with_features(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run as far as its features. Not to be changed."""
+    workdir = tmp_path_factory.mktemp("features") / "run"
+    config = validate(tiny_run.pipeline(workdir), "the test")
+    prepare.run(config)
+    features.run(config)
+    artifacts.write_config(workdir, config.model_dump(mode="json"))
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def usual_weights(with_features: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
+    """What 8 epochs with the usual settings give."""
+    workdir = Path(shutil.copytree(with_features, tmp_path_factory.mktemp("usual") / "run"))
+    tokenized(workdir, epochs=8)
+    return dict(load_file(workdir / artifacts.RQVAE))
+
+
+@pytest.fixture
+def workdir(with_features: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(with_features, tmp_path / "run"))
+
+
+def config_of(workdir: Path, **settings: Any) -> RunConfig:
+    return load_config(workdir / "config.yaml", [f"tokenize.{k}={v}" for k, v in settings.items()], workdir=workdir)
+
+
+def tokenized(workdir: Path, **settings: Any) -> dict[str, Any]:
+    """Run the stage; gives its quality file."""
+    return dict(artifacts.read_json(tokenize.run(config_of(workdir, **settings)) / "quality.json"))
+
+
+def codes(workdir: Path) -> np.ndarray:
+    return pd.read_parquet(workdir / artifacts.SEMANTIC_IDS).drop(columns="item_id").to_numpy()
+
+
+def replace(workdir: Path, name: str, write: Callable[[Path], Any]) -> None:
+    """Put another file in the place of one of the run's, as the stage that it is of would have."""
+    write(workdir / name)
+    folder, _, rest = name.partition("/")
+    manifest = artifacts.read_json(workdir / folder / "manifest.json")
+    manifest["outputs"][rest] = artifacts.sha256(workdir / name)
+    artifacts.write_json(workdir / folder / "manifest.json", manifest)
+
+
+def replace_items(workdir: Path, items: pd.DataFrame) -> None:
+    """Another catalogue, with features as if made of it."""
+    replace(workdir, artifacts.ITEMS, lambda path: items.to_parquet(path))
+    manifest = artifacts.read_json(workdir / "features/manifest.json")
+    manifest["inputs"][artifacts.ITEMS] = artifacts.sha256(workdir / artifacts.ITEMS)
+    artifacts.write_json(workdir / "features/manifest.json", manifest)
+
+
+def set_present(workdir: Path, present: np.ndarray) -> None:
+    """Say which items have which modality, (N, 2); the vectors of absent ones become zero."""
+    item_ids = pd.read_parquet(workdir / artifacts.ITEMS)["item_id"]
+    table = pd.DataFrame({"item_id": item_ids, **dict(zip(NAMES, present.T, strict=True))})
+    replace(workdir, artifacts.PRESENT, lambda path: table.to_parquet(path))
+    for name, there in zip(NAMES, present.T, strict=True):
+        change_vectors(workdir, name, lambda x, there=there: np.where(there[:, None], x, 0))
+
+
+def change_vectors(workdir: Path, name: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    path = f"features/{name}.npy"
+    vectors = change(np.load(workdir / path)).astype(np.float32)
+    replace(workdir, path, lambda to: np.save(to, vectors))
+
+
+def refused(workdir: Path, match: str, **settings: Any) -> None:
+    """The stage stops before it opens a folder."""
+    with pytest.raises(PlumError, match=match):
+        tokenize.run(config_of(workdir, **settings))
+    assert not (workdir / "tokenize").exists()
+    assert not (workdir / ".tokenize.partial").exists()
+
+
+@pytest.mark.parametrize("method", ["rqvae", "rqkmeans", "random"])
+@pytest.mark.parametrize("gaps", [False, True], ids=["whole", "gaps"])
+def test_every_method_writes_the_same_files_and_a_tokenizer_that_repeats_its_codes(
+    workdir: Path, method: str, gaps: bool
+) -> None:
+    present = np.ones((N, 2), dtype=bool)
+    if gaps:
+        present[::4, 0] = present[1::4, 1] = False
+        set_present(workdir, present)
+    quality = tokenized(workdir, method=method, collision="share")
+    written = {path.name for path in (workdir / "tokenize").iterdir()} - {"manifest.json", "train_log.jsonl"}
+    named = {"semantic_ids.parquet", "index.safetensors", "rqvae.safetensors", "tokenizer.json", "quality.json"}
+    assert written == named
+    assert [level["size"] for level in quality["levels"]] == [16, 8]
+    frozen = load_frozen(workdir / "tokenize")
+    vectors = [np.load(workdir / f"features/{name}.npy") for name in NAMES]
+    ids = pd.read_parquet(workdir / artifacts.ITEMS)["item_id"].tolist()
+    assert np.array_equal(frozen.assign(vectors, present, ids), codes(workdir))
+    books = common.read_codebooks(workdir)
+    assert [len(book) for book in books] == [16, 8]
+    if method == "random":
+        assert quality["reconstruction"] is quality["reconstruction_by_modality"] is None
+    else:
+        assert set(quality["reconstruction_by_modality"]) == set(NAMES)
+        assert quality["reconstruction"] == pytest.approx(np.mean(list(quality["reconstruction_by_modality"].values())))
+
+
+def test_quality_holds_what_is_measured_on_validation_pairs_and_content(workdir: Path) -> None:
+    quality = tokenized(workdir)
+    assert quality["cooccurrence_agreement"]["pairs"] > 100
+    assert len(quality["neighbour_overlap"]["recall"]) == 2
+    assert quality["buckets"]["max"] == quality["max_items_per_sid"]
+    assert quality["items_without_content"] == 0
+
+
+def test_random_codes_say_less_of_content_than_learned_ones(workdir: Path) -> None:
+    learned = tokenized(workdir, method="rqkmeans")
+    drawn = tokenized(workdir, method="random")
+    recalls = [quality["neighbour_overlap"]["recall"][0] for quality in (learned, drawn)]
+    assert recalls[0] > 2 * recalls[1]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"codebook_updates": "ema"},
+        {"codebook_updates": "ema", "ema_decay": 0.5},
+        {"kmeans_init": "false"},
+        {"reset_dead_codes": "false", "kmeans_init": "false"},
+        {"pairs": "session", "session_minutes": 1},
+        {"pair_sampling": "pmi"},
+        {"progressive_masking": "false"},
+        {"contrastive_weight": 0},
+    ],
+)
+def test_every_setting_gives_other_weights(
+    workdir: Path, usual_weights: dict[str, np.ndarray], settings: dict[str, Any]
+) -> None:
+    tokenized(workdir, **settings, epochs=8)
+    after = load_file(workdir / artifacts.RQVAE)
+    assert (usual_weights["codebooks.0"] != after["codebooks.0"]).any()
+    assert all(np.isfinite(x).all() for x in after.values())
+    assert ("averages.0.counts" in after) == (settings.get("codebook_updates") == "ema")
+
+
+def test_sizes_are_given_with_their_reason(workdir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert tokenized(workdir)["sizes_reason"] == "as tokenize.codebook_sizes says"
+    with caplog.at_level(logging.INFO, logger="plum"):
+        quality = tokenized(workdir, codebook_sizes="null", method="random")
+    assert [level["size"] for level in quality["levels"]][:3] == [16, 8, 4]
+    assert quality["sizes_reason"].startswith("for 60 items: ")
+    assert f"codebook sizes 16x8x4 {quality['sizes_reason']}" in caplog.text
+
+
+def test_items_without_any_content_are_counted_warned_of_and_share_their_codes(
+    workdir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    present = np.ones((N, 2), dtype=bool)
+    present[[3, 30, 31]] = False
+    present[7, 1] = False
+    set_present(workdir, present)
+    quality = tokenized(workdir, collision="share")
+    assert quality["items_without_content"] == 3
+    assert "3 items have no content at all" in caplog.text
+    assert len(np.unique(codes(workdir)[[3, 30, 31]], axis=0)) == 1
+
+
+@pytest.mark.parametrize(("method", "stand_in"), [("rqvae", "a learned vector"), ("rqkmeans", "the mean")])
+def test_it_is_said_what_stands_in_for_an_absent_modality(
+    workdir: Path, caplog: pytest.LogCaptureFixture, method: str, stand_in: str
+) -> None:
+    present = np.ones((N, 2), dtype=bool)
+    present[5:9, 1] = False
+    set_present(workdir, present)
+    with caplog.at_level(logging.INFO, logger="plum"):
+        tokenized(workdir, method=method)
+    assert f"4 items lack topics, {stand_in} stands in for it" in caplog.text
+    assert "lack text" not in caplog.text
+
+
+def test_presence_that_changes_nothing_else_changes_the_weights(workdir: Path) -> None:
+    tokenized(workdir)
+    whole = load_file(workdir / artifacts.RQVAE)
+    assert not whole["absent.1"].any()
+    set_present(workdir, np.stack([np.ones(N, dtype=bool), np.arange(N) % 3 != 1], axis=1))
+    tokenized(workdir)
+    gaps = load_file(workdir / artifacts.RQVAE)
+    assert gaps["absent.1"].any()
+    assert not gaps["absent.0"].any()
+
+
+def test_sessions_need_times(workdir: Path) -> None:
+    summary = artifacts.read_json(workdir / artifacts.DATA_SUMMARY) | {"timestamps_are_positions": True}
+    replace(workdir, artifacts.DATA_SUMMARY, lambda path: artifacts.write_json(path, summary))
+    refused(workdir, r"pairs is session(.|\n)*set tokenize.pairs to window", pairs="session")
+
+
+def warm(workdir: Path, name: str, **settings: Any) -> Path:
+    """Another run, tokenized."""
+    other = Path(shutil.copytree(workdir, workdir.with_name(name)))
+    tokenized(other, **settings)
+    return other
+
+
+def test_a_warm_start_goes_on_from_the_weights_of_another_run(workdir: Path) -> None:
+    other = warm(workdir, "other", collision="share", epochs=20)
+    end = load_file(other / artifacts.RQVAE)
+    frozen = {"learning_rate": 1e-12, "weight_decay": 0, "reset_dead_codes": "false", "collision": "share"}
+    tokenized(workdir, warm_start=other, epochs=1, **frozen)
+    found = load_file(workdir / artifacts.RQVAE)
+    for name, weights in end.items():
+        np.testing.assert_allclose(found[name], weights, atol=1e-6)
+    assert np.array_equal(codes(workdir), codes(other))
+
+
+def test_what_survives_of_another_run_is_told(workdir: Path) -> None:
+    assert tokenized(workdir, epochs=1)["stability"] is None
+    other = warm(workdir, "other", epochs=1)
+    same = tokenized(workdir, epochs=1, compare_with=other)["stability"]
+    assert same["compared_with"] == str(other)
+    assert (same["items"], same["same"], same["matched"]) == (N, [1.0, 1.0], [1.0, 1.0])
+    drawn = tokenized(workdir, method="random", collision="share", compare_with=other)["stability"]
+    expected = (codes(workdir) == codes(other)[:, :2]).cumprod(axis=1).mean(axis=0)
+    assert drawn["same"] == pytest.approx(expected)
+    assert drawn["same"][0] < 0.5
+    warmed = tokenized(workdir, epochs=1, learning_rate=1e-9, warm_start=other)["stability"]
+    assert warmed["same"][0] > 0.9  # the weights of the other run, hardly moved
+
+
+def test_a_run_that_can_not_be_compared_is_refused(workdir: Path) -> None:
+    other = warm(workdir, "other", codebook_sizes="[8]")
+    refused(workdir, r"1 levels there, 2 here", compare_with=other)
+    refused(workdir, "compare_with is this run itself", compare_with=workdir)
+    items = artifacts.read_table(other / artifacts.SEMANTIC_IDS)
+    replace(other, artifacts.SEMANTIC_IDS, lambda path: items.assign(item_id="x" + items["item_id"]).to_parquet(path))
+    refused(workdir, "no item in common", compare_with=other, codebook_sizes="[8]")
+
+
+def test_a_changed_warm_start_is_noticed(workdir: Path) -> None:
+    other = warm(workdir, "other")
+    tokenized(workdir, warm_start=other)
+    before = tiny_run.times(workdir)
+    tokenized(workdir, warm_start=other)
+    assert tiny_run.times(workdir) == before
+    inputs = artifacts.read_manifest(workdir / "tokenize").inputs
+    assert {"source/rqvae.safetensors", "source/tokenizer.json"} <= set(inputs)
+    tokenized(other, epochs=4)
+    tokenized(workdir, warm_start=other)
+    assert tiny_run.rerun(before, tiny_run.times(workdir)) == {"tokenize"}
+
+
+def test_a_warm_start_that_does_not_fit_is_refused(workdir: Path) -> None:
+    other = warm(workdir, "other", codebook_sizes="[8, 8]")
+    refused(workdir, r"codebook_sizes is \[16, 8\] here, \[8, 8\] there", warm_start=other)
+    refused(workdir, "is this run itself", warm_start=workdir)
+    refused(workdir, "rqvae.safetensors, which is not there", warm_start=workdir / "nowhere")
+    with pytest.raises(PlumError, match="random has no weights"):
+        config_of(workdir, warm_start=other, method="random")
+
+
+@pytest.mark.parametrize("method", ["rqvae", "rqkmeans", "random"])
+def test_features_that_can_not_be_used_are_refused_and_nothing_is_written(workdir: Path, method: str) -> None:
+    whole = np.load(workdir / "features/text.npy")
+
+    def spoilt(change: Callable[[np.ndarray], np.ndarray], match: str) -> None:
+        replace(workdir, "features/text.npy", lambda path: np.save(path, whole))
+        change_vectors(workdir, "text", change)
+        refused(workdir, match, method=method)
+
+    spoilt(lambda x: np.ones_like(x), "all 60 rows are the same")
+    spoilt(lambda x: np.where(np.arange(N)[:, None] == 9, np.nan, x), "NaN or infinity\n.*the first is row 9")
+    spoilt(lambda x: np.where(np.arange(N)[:, None] == 9, np.inf, x), "NaN or infinity")
+    spoilt(lambda x: x[:-1], r"does not fit the catalogue\n.*\(59, 16\), 60 items")
+    spoilt(lambda x: x[:, 0], r"does not fit the catalogue\n.*\(60,\), 60 items")
+
+
+def test_a_modality_that_no_item_has_is_refused(workdir: Path) -> None:
+    set_present(workdir, np.tile([True, False], (N, 1)))
+    refused(workdir, "no item has modality 'topics'")
+
+
+def test_presence_of_another_catalogue_is_refused(workdir: Path) -> None:
+    set_present(workdir, np.ones((N, 2), dtype=bool))
+    table = pd.read_parquet(workdir / artifacts.PRESENT).iloc[::-1].reset_index(drop=True)
+    replace(workdir, artifacts.PRESENT, lambda path: table.to_parquet(path))
+    refused(workdir, "not of this catalogue")
+
+
+def test_fewer_items_than_codes_of_a_level_are_refused(workdir: Path) -> None:
+    refused(workdir, r"60 items are too few for 64 codes(.|\n)*codebook_sizes", codebook_sizes="[16, 64]")
+    assert tokenized(workdir, codebook_sizes="[60, 2]", method="random")["levels"][0]["size"] == 60
+
+
+def test_an_item_that_stands_twice_in_the_catalogue_is_refused(workdir: Path) -> None:
+    items = pd.read_parquet(workdir / artifacts.ITEMS)
+    items.loc[7, "item_id"] = items.loc[3, "item_id"]
+    replace_items(workdir, items)
+    refused(workdir, f"1 item ids more than once\n.*'{items.loc[3, 'item_id']}'")
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"min_usage": 1, "method": "random"}, "tokenize.min_usage"),
+        ({"min_perplexity_share": 1}, "tokenize.min_perplexity_share"),
+        ({"max_bucket": 1, "codebook_sizes": "[2, 2]"}, "tokenize.max_bucket"),
+        ({"min_uniqueness": 1, "codebook_sizes": "[2, 2]"}, "tokenize.min_uniqueness"),
+    ],
+)
+def test_thresholds_stop_the_stage_with_what_to_turn(workdir: Path, settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(PlumError, match=told):
+        tokenize.run(config_of(workdir, **settings))
+    assert not (workdir / "tokenize").exists()
+
+
+def test_the_tokenizer_file_says_what_the_semantic_ids_are_of(workdir: Path) -> None:
+    tokenized(workdir)
+    told = json.loads((workdir / "tokenize/tokenizer.json").read_text())
+    assert told["sizes"] == [16, 8]
+    assert [entry["name"] for entry in told["modalities"]] == list(NAMES)
+    frozen = load_frozen(workdir / "tokenize")
+    assert frozen.rules.table_sizes == common.read_sid_table(workdir, common.read_prepared(workdir).items).sizes

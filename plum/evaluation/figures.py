@@ -6,8 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from plum.evaluation.drawing import BEHIND, INK, MUTED, PLUM, Style, legend_below, legend_height, render, styles_of
@@ -15,6 +18,7 @@ from plum.evaluation.wording import flops_text
 
 _HEIGHT = 3.1  # inches
 _MOST_POINTS = 400
+_SHADES = ("#ecd3e4", "#d8a9ca", "#bd78aa", "#994583", "#5c1244")  # light to dark: read without any colour too
 
 Point = tuple[float, float, float]
 """A value with both ends of its interval."""
@@ -246,12 +250,13 @@ def codebook_usage(levels: Sequence[tuple[int, float, float]], label: str) -> Ma
     return render(draw, "codebook", label, max(1.7, 1.1 + 0.36 * len(levels)))
 
 
-def code_spread(counts: Sequence[int], label: str) -> Markup:
+def code_spread(counts: Sequence[int], label: str, level: int = 0) -> Markup:
     """How many items each code of a level has, codes from the fullest to the emptiest.
 
     Args:
         counts: items per code, in any order, empty codes as 0.
         label: what the picture says, for readers who cannot see it.
+        level: whose codes they are.
 
     Returns:
         An ``<svg>`` element.
@@ -265,11 +270,58 @@ def code_spread(counts: Sequence[int], label: str) -> Markup:
         axes.set_xlim(0, len(heights))
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.grid(visible=False, axis="x")
-        axes.set_xlabel("codes of level 0, fullest first")
+        axes.set_xlabel(f"codes of level {level}, fullest first")
         axes.set_ylabel("items")
         axes.legend(loc="upper right")
 
-    return render(draw, "spread", label, 2.4)
+    return render(draw, f"spread{level}", label, 2.4)
+
+
+def first_two_levels(counts: Sequence[Sequence[int]], label: str) -> Markup:
+    """A heat map of how the items of each first code divide among second codes; white where none are left.
+
+    Shades stand for at most five classes of counts, each about as many times larger than the one before.
+
+    Args:
+        counts: of :func:`plum.sid.quality.tree`, a row per first code; some item somewhere.
+        label: what the picture says, for readers who cannot see it.
+
+    Returns:
+        An ``<svg>`` element.
+    """
+    table = np.asarray(counts)
+    rows, columns = table.shape
+    edges = np.unique(np.ceil(np.geomspace(1, table.max() + 1, len(_SHADES) + 1))).astype(int).tolist()
+    shades = _SHADES[1 - len(edges) :]  # the darkest
+
+    def draw(axes: Axes) -> None:
+        for low, high, shade in zip(edges[:-1], edges[1:], shades, strict=True):
+            name = f"{low:,}" if high == low + 1 else f"{low:,}–{high - 1:,}"
+            # One path for all squares of a shade: thousands of elements would make the page slow.
+            squares = _squares((table >= low) & (table < high))
+            axes.add_patch(PathPatch(squares, facecolor=shade, linewidth=0, label=name))
+        axes.set_xlim(0, columns)
+        axes.set_ylim(rows, 0)
+        axes.grid(visible=False)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(True)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.set_xlabel("its codes of level 1, fullest first")
+        axes.set_ylabel("codes of level 0, fullest first")
+        axes.legend(
+            title="items",
+            alignment="left",
+            loc="lower left",
+            bbox_to_anchor=(0, 1.0),
+            ncols=len(_SHADES),
+            handlelength=1.0,
+            columnspacing=1.0,
+            handletextpad=0.5,
+            borderpad=0.0,
+        )
+
+    return render(draw, "levels", label, 4.2)
 
 
 def _with_bars(
@@ -302,3 +354,13 @@ def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
         return list(points)
     last = len(points) - 1
     return [points[round(i * last / (_MOST_POINTS - 1))] for i in range(_MOST_POINTS)]
+
+
+def _squares(mask: np.ndarray) -> Path:
+    """The outline of the unit squares (rows, columns) that hold True, those side by side in one piece."""
+    edges = np.diff(np.pad(mask.astype(np.int8), ((0, 0), (1, 1))), axis=1)
+    (row, left), (_, right) = np.nonzero(edges == 1), np.nonzero(edges == -1)
+    corners = [(left, row), (right, row), (right, row + 1), (left, row + 1), (left, row)]
+    points = np.stack([np.stack(corner, axis=1) for corner in corners], axis=1).reshape(-1, 2)
+    codes = np.tile([Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY], len(row))
+    return Path(points.astype(float), codes)

@@ -50,7 +50,8 @@ def render_report(payload: Mapping[str, Any]) -> tuple[str, str]:
               {searched: {field: [value]}, trials: [{settings, "valid_recall@10"}], chosen: {field: value}, note}};
               ``dense_search``: [{index, parameters, build_s, ms_per_query, mib, "recall_of_exact@10"}].
             - ``data``: {name: count}; ``quality``: the content of ``tokenize/quality.json``; ``levels2``: {level_0:
-              [items of each code], top: [{code, items, titles, topics}]}.
+              [items of each code], top: [{code, items, titles, topics}], later: [[items of each code] of each later
+              level], tree: what ``plum.sid.quality.tree`` gives}.
             - ``curves``: {stage: [{step, loss, "recall@10", ...}]}.
             - ``examples``: [{user_id, history: [title], target: title, recommendations: {retriever: [{title, hit}]}}].
             - ``reproduce``: commands; ``config``: YAML; ``inputs``: {file: SHA-256}; ``versions``: {library: version};

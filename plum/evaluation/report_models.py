@@ -24,6 +24,7 @@ from plum.evaluation.wording import (
     words,
 )
 
+_AGREEMENT = ("neighbour_overlap", "cooccurrence_agreement")
 _SHOWN, _WIDTH = 3, 60  # example titles of a code, and characters of each: shops write some of several lines
 
 
@@ -47,11 +48,54 @@ def quality(facts: Mapping[str, Any], spread: Mapping[str, Any]) -> dict[str, An
         figure = {"svg": figures.codebook_usage(levels, f"Codebook usage. {told}."), "caption": caption}
     rows = [row(str(i), [cell(f"{s:,}"), cell(f"{u:.1%}"), cell(f"{p:.1f}")]) for i, (s, u, p) in enumerate(levels)]
     return {
-        "facts": words({key: value for key, value in facts.items() if key != "levels"}),
+        "facts": words({key: value for key, value in facts.items() if key not in ("levels", *_AGREEMENT)}),
         "levels": table("Codebook levels", "level", ["codes", "in use", "perplexity"], rows) if rows else None,
         "figure": figure,
+        "agreement": _agreement(facts),
         "first": first,
+        "pictures": [*_later_levels(spread), *_two_levels(spread)],
     }
+
+
+def _agreement(facts: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Per prefix length, what its items have in common beside what chance would give them."""
+    near, taken = (facts.get(key) or {} for key in _AGREEMENT)
+    columns = [
+        ("neighbours that share it", near.get("recall")),
+        ("by chance", near.get("recall_random")),
+        ("Jaccard", near.get("jaccard")),
+        ("by chance", near.get("jaccard_random")),
+        ("pairs that share it", taken.get("share")),
+        ("by chance", taken.get("random")),
+        ("lift", taken.get("lift")),
+    ]
+    shown = [(name, values) for name, values in columns if values]
+    if not shown:
+        return None
+    lengths = range(min(len(values) for _, values in shown))
+    rows = [row(f"{length + 1}", [cell(value_text(values[length])) for _, values in shown]) for length in lengths]
+    return table("Agreement of prefixes", "codes", [name for name, _ in shown], rows, look="dense")
+
+
+def _later_levels(spread: Mapping[str, Any]) -> list[dict[str, Any]]:
+    pictures = []
+    for level, counts in enumerate(spread.get("later") or [], 1):
+        told = f"{sum(n > 0 for n in counts):,} of {len(counts):,} codes have items, the fullest {max(counts):,}"
+        svg = figures.code_spread(counts, f"Items per code of level {level}, fullest code first: {told}.", level)
+        pictures.append({"svg": svg, "caption": f"How items spread over the codes of level {level}: {told}."})
+    return pictures
+
+
+def _two_levels(spread: Mapping[str, Any]) -> list[dict[str, Any]]:
+    found = spread.get("tree")
+    if not found or not sum(map(sum, found["counts"])):
+        return []
+    (first, second), left_out = found["sizes"], found["left_out"]
+    told = (
+        f"The {len(found['codes']):,} fullest of {first:,} first codes, each with its second codes (of {second:,}), "
+        f"fullest first: {found['items'] - left_out:,} of {found['items']:,} items, {left_out:,} are not shown."
+    )
+    return [{"svg": figures.first_two_levels(found["counts"], told), "caption": told}]
 
 
 def _first_level(spread: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ import numpy as np
 from plum import artifacts
 from plum.config import RunConfig
 from plum.retrieval.hybrid import Hybrid
+from plum.sid.quality import tree
 from plum.stages import common
 from plum.stages.retrieving import ABOUT
 
@@ -127,7 +128,8 @@ def _first_level(config: RunConfig) -> dict[str, Any]:
                 "topics": _commonest([topics[row] for row in members]),
             }
         )
-    return {"level_0": counts.tolist(), "top": top}
+    later = [np.bincount(table.codes[:, i], minlength=table.sizes[i]).tolist() for i in range(1, table.n_levels)]
+    return {"level_0": counts.tolist(), "top": top, "later": later, "tree": tree(table.codes, table.sizes)}
 
 
 def _commonest(lists: Sequence[Any], n: int = 3) -> list[str]:

@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 
 from plum.evaluation.report import render_report
+from plum.sid.quality import tree
 
 RETRIEVERS = ("popularity", "recencypop", "itemknn", "textknn", "lem", "dense", "plum", "hybrid", "optimum")
 STRENGTH = dict(zip(RETRIEVERS, (0.012, 0.018, 0.041, 0.03, 0.074, 0.0862, 0.081, 0.094, 0.21), strict=True))
@@ -144,6 +145,20 @@ def full_payload():
             "collision_rate": 0.017,
             "max_items_per_sid": 7,
             "reconstruction": {"text": 0.31, "topics": 0.22},
+            "neighbour_overlap": {
+                "k": 10,
+                "items": 2_000,
+                "recall": [0.41, 0.22, 0.09],
+                "recall_random": [0.01, 0.0004, 0.0001],
+                "jaccard": [0.11, 0.13, 0.08],
+                "jaccard_random": [0.002, 0.0003, 0.0001],
+            },
+            "cooccurrence_agreement": {
+                "pairs": 21_870,
+                "share": [0.064, 0.021, 0.008],
+                "random": [0.006, 0.0004, 0.0001],
+                "lift": [10.7, 52.5, 80.0],
+            },
             "levels": [
                 {"size": size, "usage": usage, "perplexity": perplexity}
                 for size, usage, perplexity in (
@@ -165,6 +180,8 @@ def full_payload():
                 }
                 for code in range(8)
             ],
+            "later": [[90 - code // 2 for code in range(128)], [60] * 64 + [0] * 64],
+            "tree": tree(np.random.default_rng(0).integers(0, 12, (12_101, 2)), [12, 128]),
         },
         "curves": _curves(),
         "examples": [_example(user) for user in range(5)],

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from plum.config_data import Count, DataConfig, Section, Seed, UserPath
 from plum.config_items import FeaturesConfig, TokenizeConfig
 from plum.config_models import CptConfig, DenseConfig, FinetuneConfig, LemConfig
 
+RETRIEVERS = ("popularity", "recencypop", "textknn", "itemknn", "lem", "dense", "plum", "hybrid")
+"""All that stage eval can score, in the order of ``plum.stages.retrieving.ABOUT``, which says what they are."""
+
 
 class EvalConfig(Section):
     """Which retrievers are compared, and how."""
 
+    retrievers: list[str] | None = None
+    """Which are scored, plum among them; by default all that the data and this section allow. A baseline that is not
+    named is not trained either."""
     dense: DenseConfig = DenseConfig()
     lem: LemConfig | None = None
     """The large embedding model, if it is wanted beside the others: its tables are large and take long to train."""
@@ -30,6 +37,41 @@ class EvalConfig(Section):
     cold_below: Count = 5
     """An item with fewer training interactions than this is cold."""
     examples: Annotated[int, Field(ge=0)] = 5
+
+    def wants(self, retriever: str) -> bool:
+        """Whether a retriever is to be scored, where the data have what it needs."""
+        return self.retrievers is None or retriever in self.retrievers
+
+    @property
+    def baselines(self) -> list[str]:
+        """Names of the baselines that a run trains: their sections, their folders in the run, and their retrievers."""
+        there = ["dense"] if self.lem is None else ["dense", "lem"]
+        return [name for name in there if self.wants(name)]
+
+    @field_validator("retrievers")
+    @classmethod
+    def _retrievers_known(cls, names: list[str] | None) -> list[str] | None:
+        mistakes = []
+        for name in dict.fromkeys(names or ()):
+            if name not in RETRIEVERS:
+                near = difflib.get_close_matches(name, RETRIEVERS, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(RETRIEVERS)}"
+                mistakes.append(f"there is no retriever {name!r}; {hint}")
+        if names is not None and "plum" not in names:
+            mistakes.append("plum must be among them, the others are what it is compared with")
+        if names is not None and "hybrid" in names and "dense" not in names:
+            mistakes.append("hybrid is of plum and dense, so it needs dense too")
+        if len(set(names or ())) < len(names or ()):
+            mistakes.append("a retriever is named twice")
+        if mistakes:
+            raise ValueError("; ".join(mistakes))
+        return names
+
+    @model_validator(mode="after")
+    def _lem_has_its_section(self) -> EvalConfig:
+        if self.retrievers is not None and "lem" in self.retrievers and self.lem is None:
+            raise ValueError("retrievers names lem, which needs a section eval.lem; `lem: {}` takes the defaults")
+        return self
 
     @model_validator(mode="after")
     def _beams_reach(self) -> EvalConfig:

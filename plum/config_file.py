@@ -28,9 +28,9 @@ def load_config(path: Path | None, settings: Iterable[str] = (), **overrides: An
     Raises:
         PlumError: naming all mistakes at once, and the nearest known key for an unknown one.
     """
-    values = _read_yaml(path) if path else {}
+    values = read_yaml(path) if path else {}
     for setting in settings:
-        _apply(values, setting)
+        apply_setting(values, setting)
     values.update({key: value for key, value in overrides.items() if value is not None})
     if "workdir" not in values:
         values["workdir"] = Path("runs") / (path.stem if path else "default")
@@ -54,7 +54,7 @@ def validate(values: Mapping[str, Any], where: str) -> RunConfig:
         ) from None
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # a SafeLoader
     except FileNotFoundError:
@@ -84,7 +84,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _apply(values: dict[str, Any], setting: str) -> None:
+def apply_setting(values: dict[str, Any], setting: str) -> None:
     key, sign, raw = setting.partition("=")
     if not sign or not key:
         raise PlumError("--set needs key=value", setting, "for example --set finetune.epochs=3")
@@ -154,20 +154,20 @@ def _mistake(entry: Any) -> str:
     path = [str(part) for part in entry["loc"]]
     shown = ".".join(path[:2] + path[3:] if path[:2] == ["data", "source"] else path)
     if entry["type"] == "extra_forbidden":
-        return f"{shown}: unknown key; {_nearest(path[-1], list(_section_of(path).model_fields))}"
+        return f"{shown}: unknown key; {nearest_name(path[-1], list(_section_of(path).model_fields))}"
     if entry["type"] == "missing":
         return f"{shown}: missing"
     if entry["type"] == "union_tag_not_found":
         return f"{shown}.kind: missing; known here: {', '.join(sorted(SOURCES))}"
     if entry["type"] == "union_tag_invalid":
         kind = str(entry["ctx"]["tag"])
-        return f"{shown}.kind: there is no source {kind!r}; {_nearest(kind, list(SOURCES))}"
+        return f"{shown}.kind: there is no source {kind!r}; {nearest_name(kind, list(SOURCES))}"
     message = entry["msg"].removeprefix("Value error, ")
     given = entry["input"]
     return f"{shown or 'configuration'}: {message}" + ("" if isinstance(given, dict) else f" (given: {given!r})")
 
 
-def _nearest(word: str, known: list[str]) -> str:
+def nearest_name(word: str, known: list[str]) -> str:
     near = difflib.get_close_matches(word, known, n=1)
     return f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(known))}"
 

@@ -27,6 +27,7 @@ COMMANDS = (
     ("run",),
     ("recommend",),
     ("compare",),
+    ("ablate",),
 )
 
 

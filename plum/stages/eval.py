@@ -91,13 +91,16 @@ def _inputs(config: RunConfig) -> list[str]:
     optional = [artifacts.TRUTH, artifacts.USERS]
     summary = workdir / artifacts.FEATURES_SUMMARY
     made = artifacts.read_json(summary)["modalities"] if summary.exists() else {}
-    trained = [artifacts.DENSE, *([artifacts.LEM] if config.eval.lem is not None else [])]
     return [
         *INPUTS,
         *(f"{artifacts.FEATURES}/{name}.npy" for name in made),
-        *(f"{kind}/{name}" for kind in trained for name in (f"{kind}.safetensors", "metrics.json", "trials.json")),
+        *(f"{kind}/{name}" for kind in config.eval.baselines for name in _of_baseline(kind)),
         *(name for name in optional if artifacts.has(workdir, name)),
     ]
+
+
+def _of_baseline(kind: str) -> tuple[str, ...]:
+    return f"{kind}.safetensors", "metrics.json", "trials.json"
 
 
 def _recommend(
@@ -115,6 +118,8 @@ def _recommend(
         # The optimum knows that no one has an item twice: it has no list with seen items in it.
         if name != BayesOptimal.name:
             other[name] = retriever.recommend(asked.histories, k, unlike)
+    if not config.eval.wants(Hybrid.name):
+        return _weakest_first(lists), _weakest_first(other)
     views = [[view[name] for name in FUSED] for view in (lists, other)]
     parts = [field.retrievers[name] for name in FUSED]
     (fused, fused_other), field.tuning[Hybrid.name] = retrieving.fused(config, data, parts, views, FUSED_DEPTH, k)
@@ -130,7 +135,7 @@ def _dense_search(
     config: RunConfig, field: retrieving.Field, asked: scoring.Asked, sample: np.ndarray
 ) -> list[dict[str, Any]]:
     """What approximate search would cost and miss over the dense baseline's vectors."""
-    dense = field.retrievers[artifacts.DENSE]
+    dense = field.retrievers.get(artifacts.DENSE)
     if not isinstance(dense, Dense) or len(dense.item_vectors()) > LARGEST_SEARCHED:
         return []
     histories = [asked.histories[user] for user in sample]

@@ -17,11 +17,13 @@ def run_tokenize(config: RunConfig, force: bool = False) -> Path:
 
 
 def run_eval(config: RunConfig, force: bool = False) -> Path:
-    """Train the dense baselines, then compare all retrievers: what ``plum eval`` does."""
+    """Train the baselines that are wanted, then compare all retrievers: what ``plum eval`` does."""
+    from plum import artifacts
     from plum.stages import dense, eval
 
-    dense.run(config, force)
-    if config.eval.lem is not None:
+    if artifacts.DENSE in config.eval.baselines:
+        dense.run(config, force)
+    if artifacts.LEM in config.eval.baselines:
         dense.run_lem(config, force)
     return eval.run(config, force)
 

@@ -39,7 +39,7 @@ def payload(
     manifests = {
         stage: artifacts.read_manifest(workdir / stage)
         for stage in stages
-        if stage != artifacts.LEM or config.eval.lem is not None
+        if stage not in (artifacts.DENSE, artifacts.LEM) or stage in config.eval.baselines
     }
     logs = {stage: artifacts.read_log(workdir / stage / "train_log.jsonl") for stage in manifests}
     written = artifacts.config_path(workdir)
@@ -77,15 +77,16 @@ def costs(config: RunConfig) -> dict[str, dict[str, int]]:
     alone, though pre-training passes over the same histories. The hybrid's are those of its parts. A baseline's are
     those of the trial that was chosen.
     """
-    trained = [artifacts.DENSE, *([artifacts.LEM] if config.eval.lem is not None else [])]
+    trained = config.eval.baselines
     result = {kind: artifacts.read_json(config.workdir / kind / "metrics.json")["cost"] for kind in trained}
     before = artifacts.read_json(config.workdir / artifacts.CPT_METRICS)["cost"]
     after = artifacts.read_json(config.workdir / artifacts.FINETUNE_METRICS)["cost"]
     result["plum"] = after | {name: before[name] + after[name] for name in ("tokens", "flops")}
-    both = result["plum"], result[artifacts.DENSE]
-    result[Hybrid.name] = {
-        name: sum(cost[name] for cost in both) for name in ("parameters", "examples", "tokens", "flops")
-    }
+    if config.eval.wants(Hybrid.name):
+        both = result["plum"], result[artifacts.DENSE]
+        result[Hybrid.name] = {
+            name: sum(cost[name] for cost in both) for name in ("parameters", "examples", "tokens", "flops")
+        }
     return result
 
 

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file as load_arrays
 from safetensors.torch import load_file
 
 from plum import artifacts
-from plum.config import RunConfig
+from plum.config import RETRIEVERS, RunConfig
 from plum.config_models import DenseConfig, with_settings
 from plum.data.synthetic import BayesOptimal
 from plum.lm import documents, vocab
@@ -62,13 +62,18 @@ class Field:
 
 
 def all_retrievers(config: RunConfig, data: common.Prepared) -> Field:
-    """Make every retriever but the hybrid, whose parts are decoded first; what has settings is tuned on validation."""
-    field = Field({Popularity.name: Popularity(data.popularity)}, {}, {})
+    """Make every retriever that is wanted but the hybrid, whose parts are decoded first.
+
+    What has settings is tuned on validation. The bound of synthetic data is no retriever, and is always there.
+    """
+    wanted = config.eval.wants
+    field = Field({}, {}, {name: "not asked for (eval.retrievers)" for name in RETRIEVERS if not wanted(name)})
+    if wanted(Popularity.name):
+        field.retrievers[Popularity.name] = Popularity(data.popularity)
     _add_untrained(field, config, data)
-    for kind in (artifacts.LEM, artifacts.DENSE):
-        if kind == artifacts.LEM and config.eval.lem is None:
-            field.left_out[kind] = "not asked for (eval.lem)"
-            continue
+    if wanted(artifacts.LEM) and config.eval.lem is None:
+        field.left_out[artifacts.LEM] = "not asked for (eval.lem)"
+    for kind in reversed(config.eval.baselines):
         field.retrievers[kind] = dense_retriever(config, kind, len(data.items))
         field.tuning[kind] = _searched(config, kind)
     field.retrievers[Generative.name] = plum_retriever(config, data)
@@ -79,9 +84,8 @@ def all_retrievers(config: RunConfig, data: common.Prepared) -> Field:
 
 
 def _add_untrained(field: Field, config: RunConfig, data: common.Prepared) -> None:
-    """Recency-popularity, TextKNN and ItemKNN, where the data have what they need."""
+    """Recency-popularity, TextKNN and ItemKNN, where they are wanted and the data have what they need."""
     n_items = len(data.items)
-    users = np.repeat(np.arange(len(data.histories.train)), [len(h) for h in data.histories.train])
     items = np.concatenate(data.histories.train)
     _, histories, targets = data.histories.questions("valid")
     seen = histories if config.eval.filter_seen else None
@@ -91,22 +95,26 @@ def _add_untrained(field: Field, config: RunConfig, data: common.Prepared) -> No
         field.retrievers[retriever.name] = retriever
         field.tuning[retriever.name] = _told(trials)
 
-    times = common.train_times(config.workdir)
-    if times is None:
-        field.left_out[RecencyPopularity.name] = "the source gives the order of interactions, not their times"
-    else:
-        add(choose_half_life(items, times, n_items, histories, targets, seen))
-    vectors = common.content_vectors(config.workdir)
-    if vectors is None:
-        field.left_out[TextKNN.name] = "the items have no content but co-occurrence"
-    else:
-        add(choose_decay(vectors, histories, targets, seen))
-    options = [
-        ({"neighbours": n, "shrinkage": s}, partial(ItemKNN, users, items, n_items, n, s))
-        for n in NEIGHBOURS
-        for s in SHRINKAGES
-    ]
-    add(choose(options, histories, targets, seen))
+    if config.eval.wants(RecencyPopularity.name):
+        times = common.train_times(config.workdir)
+        if times is None:
+            field.left_out[RecencyPopularity.name] = "the source gives the order of interactions, not their times"
+        else:
+            add(choose_half_life(items, times, n_items, histories, targets, seen))
+    if config.eval.wants(TextKNN.name):
+        vectors = common.content_vectors(config.workdir)
+        if vectors is None:
+            field.left_out[TextKNN.name] = "the items have no content but co-occurrence"
+        else:
+            add(choose_decay(vectors, histories, targets, seen))
+    if config.eval.wants(ItemKNN.name):
+        users = np.repeat(np.arange(len(data.histories.train)), [len(h) for h in data.histories.train])
+        options = [
+            ({"neighbours": n, "shrinkage": s}, partial(ItemKNN, users, items, n_items, n, s))
+            for n in NEIGHBOURS
+            for s in SHRINKAGES
+        ]
+        add(choose(options, histories, targets, seen))
 
 
 def fused(

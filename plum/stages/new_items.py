@@ -1,0 +1,209 @@
+"""A file of new items, read as the catalogue's own items were."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pyarrow import parquet
+
+from plum.config_data import DataConfig, LogsSource
+from plum.data.files import Advice, Source
+from plum.data.items import check_items
+from plum.data.logs import read_table
+from plum.data.readers import RawRows, read_parquet
+from plum.data.rows import absent, as_text
+from plum.data.tables import ITEM_COLUMNS, RowProblem
+from plum.errors import PlumError
+from plum.features.encoding import named, refuse_repeated
+
+logger = logging.getLogger(__name__)
+
+BLOCK = 1 << 14
+"""Items at a time."""
+
+_ADVICE = Advice("the columns are those of data/items.parquet; item_id is needed", "save the file as UTF-8")
+
+
+class Layout(NamedTuple):
+    """How a file of new items is read.
+
+    Attributes:
+        columns: our name -> the name in the file; any column may have our name.
+        topic_separator: between topics that stand in one text.
+        encoding: of text.
+        max_bad_share: share of unusable rows over which the file is refused.
+    """
+
+    columns: dict[str, str]
+    topic_separator: str
+    encoding: str
+    max_bad_share: float
+
+    @classmethod
+    def of(cls, config: DataConfig) -> Layout:
+        """The one of the run's source."""
+        source, bad = config.source, config.max_bad_share
+        if isinstance(source, LogsSource):
+            columns = {"item_id": "item_id"} | source.item_columns
+            return cls(columns, source.topic_separator, source.encoding, bad)
+        return cls({"item_id": "item_id"}, "|", "utf-8", bad)
+
+
+@dataclass(frozen=True)
+class NewItems:
+    """The items of a file that the catalogue does not have.
+
+    Attributes:
+        path: the file.
+        items: N rows: the columns of the catalogue, and vectors that are no Parquet columns.
+        table: the same without vectors, each column of the type that it has in the catalogue where that is possible.
+        rows: (N,) where they stand in the file, ascending.
+        streamed: columns of vectors that are read block by block.
+        known: ids in the file that the catalogue has.
+        left_out: columns of the file that the catalogue does not have.
+        problems: rows of the file that can't be used.
+    """
+
+    path: Path
+    items: pd.DataFrame
+    table: pa.Table
+    rows: np.ndarray
+    streamed: list[str]
+    known: list[str]
+    left_out: list[str]
+    problems: list[RowProblem]
+
+    def blocks(self) -> Iterator[pd.DataFrame]:
+        """The items with all their vectors, some at a time."""
+        if not self.streamed:
+            yield from (self.items.iloc[start : start + BLOCK] for start in range(0, len(self.items), BLOCK))
+            return
+        end = 0
+        # Without the buffers that are the default, or all of the file would be in memory at once.
+        with parquet.ParquetFile(self.path, pre_buffer=False, buffer_size=1 << 20) as file:
+            for batch in file.iter_batches(BLOCK, columns=self.streamed):
+                start, end = end, end + batch.num_rows
+                low, high = self.rows.searchsorted([start, end])
+                places = pa.array(self.rows[low:high] - start)
+                block = self.items.iloc[low:high]
+                for name in self.streamed:
+                    vectors = batch.column(name).take(places).to_numpy(zero_copy_only=False)
+                    block = block.assign(**{name: pd.Series(list(vectors), index=block.index, dtype=object)})
+                if len(block):
+                    yield block
+
+
+def read_new(
+    path: Path, layout: Layout, catalogue: pa.Schema, known_ids: pd.Series, vectors: Sequence[str]
+) -> NewItems:
+    """Read and check a file of new items.
+
+    Args:
+        path: Parquet, CSV, TSV or JSON Lines (these also as .gz).
+        layout: of the file.
+        catalogue: columns of ``items.parquet`` and their types.
+        known_ids: of the items that the catalogue has.
+        vectors: columns of lists of numbers, one list an item, which Parquet and JSON Lines may have.
+
+    Raises:
+        PlumError: if it can't be read, has no item ids or one of them twice, holds nothing new, or a column of it
+            can't be held in the catalogue's type.
+    """
+    raw, streamed, left_out = _read_rows(path, layout, catalogue, vectors)
+    ids = as_text(raw.table.column("item_id"), raw.labels()["item_id"])
+    given = np.flatnonzero(~absent(ids))
+    refuse_repeated(ids.take(pa.array(given)).to_pylist(), path.name, "give each item one row")
+    try:
+        items, problems = check_items(raw, topic_separator=layout.topic_separator, max_bad_share=layout.max_bad_share)
+    except pa.ArrowException as error:
+        raise PlumError(f"{path.name} has a column that items can't have", str(error), _ADVICE.columns) from None
+    there = items["item_id"].isin(known_ids).to_numpy(dtype=bool)
+    if there.all():
+        raise PlumError(
+            f"{path.name} holds no new item", f"the catalogue has all {len(there):,} of them", "give items it lacks"
+        )
+    if left_out:
+        logger.warning("%s: left out columns that the catalogue does not have: %s", path.name, ", ".join(left_out))
+    known = items["item_id"][there].tolist()
+    if known:
+        logger.warning("%s: left as they are, for the catalogue has them: %s", path.name, named(known))
+    items = items[~there].reset_index(drop=True)
+    table = _as_in_catalogue(items, catalogue, path.name)
+    return NewItems(path, items, table, given[~there], streamed, known, left_out, problems)
+
+
+def _read_rows(
+    path: Path, layout: Layout, catalogue: pa.Schema, vectors: Sequence[str]
+) -> tuple[RawRows, list[str], list[str]]:
+    """The rows of a file, its columns of vectors that are to be streamed, and those that are not read."""
+    ours = {"item_id": "item_id"}
+
+    def read(columns: Mapping[str, str]) -> tuple[RawRows, list[str], list[str]]:
+        if path.suffix.lower() in (".parquet", ".pq"):
+            return _parquet_rows(path, columns, catalogue, vectors)
+        return _text_rows(path, columns, catalogue, vectors, layout.encoding)
+
+    try:
+        return read(layout.columns)
+    except PlumError:
+        if layout.columns == ours:
+            raise
+        return read(ours)
+
+
+def _parquet_rows(
+    path: Path, columns: Mapping[str, str], catalogue: pa.Schema, vectors: Sequence[str]
+) -> tuple[RawRows, list[str], list[str]]:
+    """See :func:`_read_rows`; no column is read in vain, for vectors of a million items are much to hold."""
+    raw = read_parquet(Source(path), columns, catalogue.names, ("topics",), advice=_ADVICE)
+    extras = {name: raw.table.column(name) for name in raw.table.column_names if name not in ITEM_COLUMNS}
+    names = parquet.read_schema(path).names
+    read = {*raw.theirs.values(), *vectors}
+    left_out = [name for name in names if name not in read and not name.startswith("__index_level_")]  # pandas' index
+    streamed = [name for name in vectors if name in names]
+    return replace(raw, table=raw.table.drop_columns(list(extras)), extras=extras), streamed, left_out
+
+
+def _text_rows(
+    path: Path, columns: Mapping[str, str], catalogue: pa.Schema, vectors: Sequence[str], encoding: str
+) -> tuple[RawRows, list[str], list[str]]:
+    """See :func:`_read_rows`; vectors are lists, which only JSON has, and none is streamed."""
+    fixed = {ours: theirs for ours, theirs in columns.items() if ours in ITEM_COLUMNS}
+    further = {ours: theirs for ours, theirs in columns.items() if ours not in ITEM_COLUMNS}
+    optional, lists = (*ITEM_COLUMNS[1:], *vectors), ("topics", *vectors)
+    raw = read_table(path, fixed, optional, lists, encoding=encoding, advice=_ADVICE, extras=further)
+    extras = {name: values for name, values in raw.extras.items() if name in catalogue.names}
+    return replace(raw, extras=extras), [], [name for name in raw.extras if name not in extras]
+
+
+def _as_in_catalogue(items: pd.DataFrame, catalogue: pa.Schema, name: str) -> pa.Table:
+    """The catalogue's columns of N items, in its types; whole numbers become others where new items need it.
+
+    Raises:
+        PlumError: naming a column that can't be held in the catalogue's type.
+    """
+    columns = {}
+    for field in catalogue:
+        if field.name not in items:
+            columns[field.name] = pa.nulls(len(items), field.type)
+            continue
+        found = pa.Array.from_pandas(items[field.name])
+        try:
+            columns[field.name] = found if pa.types.is_null(field.type) else found.cast(field.type)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            if not (pa.types.is_integer(field.type) and pa.types.is_floating(found.type)):
+                example = found.drop_null()[0].as_py()
+                raise PlumError(
+                    f"{name}: column {field.name!r} is {found.type}, and {field.type} in the catalogue",
+                    f"{example!r}, for example",
+                    "write it as in data/items.parquet, or leave it out",
+                ) from None
+            columns[field.name] = found
+    return pa.table(columns)

@@ -28,6 +28,7 @@ COMMANDS = (
     ("recommend",),
     ("compare",),
     ("ablate",),
+    ("inspect",),
 )
 
 

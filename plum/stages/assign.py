@@ -72,8 +72,9 @@ def run(config: RunConfig, new_items: Path, out: Path | None = None, force: bool
         The folder.
 
     Raises:
-        PlumError: if the run has no tokenizer, the file can't be used or holds nothing new, an item finds no place, or
-            the folder holds something else. Nothing is written then.
+        PlumError: if the run has no tokenizer, the file can't be used or holds nothing new, more new items than
+            ``data.max_bad_share`` of them find no place (fewer are left out and reported), or the folder holds
+            something else. Nothing is written then.
     """
     if not new_items.is_file():
         raise missing_file(new_items)

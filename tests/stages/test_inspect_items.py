@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ def renamed(run: Path, **ids: str) -> Path:
     return run
 
 
-def retitled(run: Path, titles: dict[str, str | None]) -> Path:
+def retitled(run: Path, titles: Mapping[str, str | None]) -> Path:
     """The same run with other titles of some items."""
     items = pd.read_parquet(run / artifacts.ITEMS).set_index("item_id")
     for item_id, title in titles.items():
@@ -159,9 +160,8 @@ def test_tokens_stand_in_the_order_of_their_levels(finished_run: Path, asked: st
 
 
 def test_ids_win_over_titles_and_those_over_codes(run_copy: Path) -> None:
-    retitled(
-        renamed(run_copy, i0007="3-2", i0008="5"), {"i0009": "4-1", "i0010": "5", "i0011": "2001: A Space Odyssey"}
-    )
+    titles = {"i0009": "4-1", "i0010": "5", "i0011": "2001: A Space Odyssey", "i0012": "The 12 Chairs"}
+    retitled(renamed(run_copy, i0007="3-2", i0008="5"), titles)
     config = tiny_run.config_of(run_copy)
     for asked, item_id, kind, tokens in (
         ("3-2", "3-2", "id", "<|sid_0_3|><|sid_1_2|>"),

@@ -98,7 +98,7 @@ class Run:
     def command(self, force: bool = False) -> list[str]:
         """The arguments of ``plum`` that run it."""
         given = [part for setting in self.settings for part in ("--set", setting)]
-        own = ["--workdir", str(self.config.workdir), "--seed", str(self.seed)]
+        own = ["--workdir", str(self.config.workdir), "--seed", str(self.seed), "--device", self.config.device]
         return ["run", "--config", str(self.path), *given, *own, *(["--force"] if force else [])]
 
 
@@ -119,19 +119,32 @@ class Ablation:
     variants: tuple[str, ...]
     runs: tuple[Run, ...]
 
-    def chosen(self, only: Sequence[str]) -> list[Run]:
+    def chosen(self, only: Sequence[str], seeds: Sequence[int] | None = None) -> list[Run]:
         """The runs of some bases, of some variants, or of some variants of some bases; of all without names.
 
+        Args:
+            only: names of bases and variants.
+            seeds: with these seeds alone; None for all.
+
         Raises:
-            PlumError: for a name that is neither a base nor a variant.
+            PlumError: for a name that is neither a base nor a variant, or a seed that no base has.
         """
+        known_seeds = {run.seed for run in self.runs}
+        for seed in seeds or ():
+            if seed not in known_seeds:
+                found = f"seeds of the file: {', '.join(map(str, sorted(known_seeds)))}"
+                raise PlumError(f"--seeds {seed}: no base has this seed", found, "add it to `seeds` in the file")
         for name in only:
             if name not in (*self.bases, *self.variants):
                 known = [*self.bases, *self.variants]
                 raise PlumError(f"--only {name}: no base or variant has this name", None, nearest_name(name, known))
         bases = [name for name in self.bases if name in only] or self.bases
         variants = [name for name in self.variants if name in only] or self.variants
-        return [run for run in self.runs if run.base in bases and run.variant in variants]
+        return [
+            run
+            for run in self.runs
+            if run.base in bases and run.variant in variants and (seeds is None or run.seed in seeds)
+        ]
 
 
 def read_ablation(
@@ -139,7 +152,6 @@ def read_ablation(
     workdir: Path | None = None,
     settings: Sequence[str] = (),
     device: str | None = None,
-    seeds: Sequence[int] | None = None,
 ) -> Ablation:
     """Read an ablation's YAML, and check every variant of every base before anything is run.
 
@@ -148,7 +160,6 @@ def read_ablation(
         workdir: instead of the file's.
         settings: for all runs.
         device: of all runs.
-        seeds: of every base, instead of the file's.
 
     Raises:
         PlumError: naming all mistakes at once, and the nearest known key for an unknown one.
@@ -158,7 +169,7 @@ def read_ablation(
     home = workdir or Path("runs") / "ablations" / path.stem
     if file is not None:
         home = workdir or file.workdir or home
-        given = _Given(path.parent, home, list(settings), {} if device is None else {"device": device}, seeds)
+        given = _Given(path.parent, home, list(settings), {} if device is None else {"device": device})
         runs, found = _all_runs(file, given)
         mistakes += [*_names(file), *found]
     if mistakes or file is None:
@@ -239,7 +250,6 @@ class _Given:
     home: Path
     settings: Settings
     overrides: Mapping[str, Any]
-    seeds: Sequence[int] | None
 
 
 def _all_runs(file: AblationConfig, given: _Given) -> tuple[list[Run], list[str]]:
@@ -262,7 +272,7 @@ def _all_runs(file: AblationConfig, given: _Given) -> tuple[list[Run], list[str]
         for place, texts in found.items():
             for text in texts:
                 places.setdefault(text, []).append(place)
-        for seed in base.seeds if given.seeds is None else given.seeds:
+        for seed in base.seeds:
             for variant, (settings, config) in made.items():
                 folder = given.home / folder_name(name) / folder_name(variant) / f"seed-{seed}"
                 own_config = config.model_copy(update={"workdir": folder, "seed": seed})

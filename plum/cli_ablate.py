@@ -18,7 +18,7 @@ def ablate(
     only: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Run this variant, or this base, alone; repeatable.")
     ] = None,
-    seeds: Annotated[str | None, typer.Option(metavar="0,1,...", help="Instead of those of the file.")] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="0,1,...", help="Run these seeds of the file alone.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time, which share the cores.")] = 1,
     workdir: Annotated[
         Path | None, typer.Option("--workdir", "-w", help="Where all runs lie, by default the file's `workdir`.")
@@ -41,8 +41,8 @@ def ablate(
     from plum.runtime import setup_logging
 
     setup_logging()
-    ablation = read_ablation(config, workdir, settings or (), device, _numbers(seeds))
-    chosen = ablation.chosen(only or ())
+    ablation = read_ablation(config, workdir, settings or (), device)
+    chosen = ablation.chosen(only or (), _numbers(seeds))
     from plum.evaluation.ablation_table import ablation_view
     from plum.stages import ablate as stage
 

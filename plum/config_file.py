@@ -55,6 +55,11 @@ def validate(values: Mapping[str, Any], where: str) -> RunConfig:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file, unchecked.
+
+    Raises:
+        PlumError: if the file is missing, unreadable or no YAML, or holds something else than a mapping.
+    """
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # a SafeLoader
     except FileNotFoundError:
@@ -85,6 +90,11 @@ class _Loader(yaml.SafeLoader):
 
 
 def apply_setting(values: dict[str, Any], setting: str) -> None:
+    """Write one ``stage.key=value`` into a configuration, in place; the value is YAML.
+
+    Raises:
+        PlumError: if there is no ``=``, the value is no YAML, or a key on the way is not a section.
+    """
     key, sign, raw = setting.partition("=")
     if not sign or not key:
         raise PlumError("--set needs key=value", setting, "for example --set finetune.epochs=3")
@@ -168,6 +178,7 @@ def _mistake(entry: Any) -> str:
 
 
 def nearest_name(word: str, known: list[str]) -> str:
+    """Advice on a name that is not known: the one that it may be a slip of, else all of them."""
     near = difflib.get_close_matches(word, known, n=1)
     return f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(known))}"
 

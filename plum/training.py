@@ -13,6 +13,7 @@ import math
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -129,16 +130,8 @@ def fit(
     with runtime.progress() as bar:
         task = bar.add_task(name, total=recipe.total_steps, completed=state.step)
         while state.step < recipe.total_steps and not state.stopped:
-            epoch, skip = divmod(state.step, recipe.steps_per_epoch)
-            last = torch.tensor(math.nan)
-            for number, batch in enumerate(batches(epoch)):
-                if number < skip:
-                    continue
-                last = run.step(loss, batch)
-                bar.update(task, completed=state.step)
-                if state.step % recipe.checkpoint_steps == 0 and state.step % recipe.steps_per_epoch:
-                    run.save()
-            run.check_epoch(epoch)
+            epoch = state.step // recipe.steps_per_epoch
+            last = run.rest_of_epoch(epoch, batches(epoch), loss, lambda step: bar.update(task, completed=step))
             if after_epoch:
                 after_epoch(epoch)
             due = validate is not None and recipe.is_validated(epoch)
@@ -182,6 +175,35 @@ class _Training:
         self.optimizer = torch.optim.AdamW(_groups(model, recipe.weight_decay), lr=recipe.learning_rate, fused=True)
         self.state = self._resume() if checkpoint.exists() else Progress()
 
+    def rest_of_epoch(
+        self,
+        epoch: int,
+        batches: Iterable[Batch],
+        loss: Callable[[Batch], dict[str, Tensor]],
+        show: Callable[[int], None],
+    ) -> Tensor:
+        """The steps of an epoch that are still to be made; returns the last one's loss.
+
+        Args:
+            epoch: its number.
+            batches: all of the epoch's.
+            loss: of a batch.
+            show: called with the number of steps made so far.
+
+        Raises:
+            RuntimeError: if there were more or fewer batches than the recipe has steps.
+        """
+        start, end = epoch * self.recipe.steps_per_epoch, (epoch + 1) * self.recipe.steps_per_epoch
+        done, last = self.state.step - start, torch.tensor(math.nan)
+        for batch in islice(batches, done, None):
+            last = self.step(loss, batch)
+            show(self.state.step)
+            if self.state.step % self.recipe.checkpoint_steps == 0 and self.state.step < end:
+                self.save()
+        if self.state.step != end:
+            raise RuntimeError(f"{self.name}: an epoch gave {self.state.step - start} steps, not {end - start}")
+        return last
+
     def step(self, loss: Callable[[Batch], dict[str, Tensor]], batch: Batch) -> Tensor:
         """One optimizer step; returns the loss."""
         self.model.train()
@@ -206,11 +228,6 @@ class _Training:
             state.log.append({"step": state.step, "epoch": epoch, "lr": rate, **values})
         state.step += 1
         return losses["loss"].detach()
-
-    def check_epoch(self, epoch: int) -> None:
-        steps = (epoch + 1) * self.recipe.steps_per_epoch
-        if self.state.step != steps:
-            raise RuntimeError(f"{self.name}: an epoch gave {self.state.step} steps, not {steps}")
 
     def validate(self, epoch: int, validate: Callable[[], dict[str, float]], monitor: str) -> None:
         """Measure the weights; keep them if they are the best so far."""

@@ -11,6 +11,7 @@ import pandas as pd
 
 from plum import artifacts
 from plum.data.histories import Histories
+from plum.stage_run import read_manifest, sha256
 
 FOLDERS = ("data", "features", "tokenize", "cpt", "finetune", "dense", "eval")
 RETRIEVERS = ("popularity", "recencypop", "textknn", "itemknn", "dense", "plum", "hybrid")
@@ -23,9 +24,9 @@ def check(workdir: Path) -> list[str]:
         AssertionError: naming what is wrong.
     """
     for folder in FOLDERS:
-        manifest = artifacts.read_manifest(workdir / folder)
+        manifest = read_manifest(workdir / folder)
         for name, recorded in manifest.outputs.items():
-            assert artifacts.sha256(workdir / folder / name) == recorded, f"{folder}/{name} is not what was recorded"
+            assert sha256(workdir / folder / name) == recorded, f"{folder}/{name} is not what was recorded"
     items = pd.read_parquet(workdir / artifacts.ITEMS)
     histories = Histories.from_split(pd.read_parquet(workdir / artifacts.SPLIT), items["item_id"])
     return [

@@ -10,6 +10,7 @@ import pandas as pd
 
 from plum import artifacts
 from plum.evaluation.metrics import per_user_metrics
+from plum.stage_run import StageRun
 
 ITEMS = [f"i{number}" for number in range(12)]
 USERS = [f"u{number}" for number in range(8)]
@@ -49,15 +50,15 @@ def make_run(
     split += [(user, target, 3, "test") for user, target in targets.items()]
     own_seed = {} if split_seed is None else {"seed": split_seed}
     data = {"split": {"protocol": "leave-one-out", "ties": "shuffle"} | own_seed}
-    with artifacts.StageRun(folder, artifacts.DATA, data, seed, []).writing() as path:
+    with StageRun(folder, artifacts.DATA, data, seed, []).writing() as path:
         artifacts.write_table(path / "items.parquet", pd.DataFrame({"item_id": list(items)}))
         frame = pd.DataFrame(split, columns=["user_id", "item_id", "position", "part"])
         artifacts.write_table(path / "split.parquet", frame)
         artifacts.write_json(path / "summary.json", {"synthetic": False})
-    with artifacts.StageRun(folder, artifacts.FINETUNE, {"learning_rate": learning_rate}, seed, []).writing():
-        pass
+    with StageRun(folder, artifacts.FINETUNE, {"learning_rate": learning_rate}, seed, []).writing() as path:
+        artifacts.write_json(path / "metrics.json", {"valid_recall@10": 0.25 + seed / 4})
     settings = {"beams": 10, "cutoffs": list(cutoffs), "resamples": 100 + seed}
-    stage = artifacts.StageRun(folder, artifacts.EVAL, settings, seed, [artifacts.ITEMS, artifacts.SPLIT])
+    stage = StageRun(folder, artifacts.EVAL, settings, seed, [artifacts.ITEMS, artifacts.SPLIT])
     with stage.writing() as path:
         rows = [
             (name, user, rank, item, -float(rank))

@@ -19,6 +19,7 @@ import yaml
 
 from plum import artifacts, child
 from plum.ablation import Ablation, Run, read_ablation
+from plum.stage_run import StageRun
 from plum.stages import ablate, ablated
 
 HITS = {"x": ("11000000", "11100000"), "y": ("11110000", "10110000")}
@@ -49,7 +50,7 @@ def made_up(run: Run, hits: str, agreement: dict[str, Any] | None = AGREEMENT, *
     folder = run.config.workdir
     made_up_run.make_run(folder, {"plum": made_up_run.lists_with(hits)}, run.seed, **other)
     for stage in (artifacts.FEATURES, artifacts.TOKENIZE, artifacts.CPT):
-        with artifacts.StageRun(folder, stage, {}, run.seed, []).writing() as path:
+        with StageRun(folder, stage, {}, run.seed, []).writing() as path:
             quality = {"uniqueness": 0.5 + run.seed / 4}
             measured = {} if agreement is None else {"cooccurrence_agreement": agreement}
             artifacts.write_json(path / "quality.json", quality | measured)
@@ -93,7 +94,11 @@ def test_every_run_is_made_once(ablation: Ablation, program: Callable[..., list[
     assert [arguments for arguments, _ in calls(ablation)] == [run.command() for run in ablation.runs]
     ablate.run_ablation(ablation, ablation.runs, program=program())
     assert not calls(ablation)
-    ablate.run_ablation(ablation, ablation.runs[:1], force=True, program=program())
+    log = ablation.runs[0].config.workdir / ablate.LOG
+    log.write_text("Error: of long ago\n")
+    script = 'print("once more"); sys.exit(0)'
+    ablate.run_ablation(ablation, ablation.runs[:1], force=True, program=program(script))
+    assert log.read_text() == "Error: of long ago\nonce more\n"
     assert [arguments for arguments, _ in calls(ablation)] == [ablation.runs[0].command(force=True)]
 
 
@@ -193,7 +198,8 @@ def test_means_and_differences_are_those_of_the_lists(ablation: Ablation) -> Non
     assert low <= y["difference"]["mean"] <= high
     assert y["difference"]["seed_sd"] == pytest.approx(np.std([2 / 8, 0.0], ddof=1))
     assert x["uniqueness"] == pytest.approx(0.5 + 0.25 / 2)
-    assert x["cooccurrence"] == {"share": [0.5, 0.25], "random": [0.1, 0.0]}
+    assert x["cooccurrence"] == {"pairs": 8, "share": [0.5, 0.25], "random": [0.1, 0.0]}
+    assert x["validation"] == pytest.approx(0.25 + 0.25 / 2)
     assert x["seconds"] == pytest.approx(6 * 11.0)  # data, features, tokenize, cpt, finetune, eval
     assert y["settings"] == ["eval.retrievers=[plum]", "finetune.learning_rate=0.2"]
 

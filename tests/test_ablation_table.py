@@ -20,7 +20,8 @@ def variant(name: str, **other: Any) -> dict[str, Any]:
         "missing": [],
         "failed": [],
         "uniqueness": 0.9734,
-        "cooccurrence": {"share": [0.1234, 0.0456, 0.01], "random": [0.011, 0.002, 0.0]},
+        "cooccurrence": {"pairs": 1830, "share": [0.1234, 0.0456, 0.01], "random": [0.011, 0.002, 0.0]},
+        "validation": 0.1,
         "recall@10": {"mean": 0.0912, "ci95": [0.081, 0.1024], "seed_means": [0.09, 0.0912, 0.0924], "seed_sd": 0.0012},
         "difference": None,
         "seconds": 183.0,
@@ -36,6 +37,7 @@ NOTHING = {
     "seeds": [],
     "uniqueness": None,
     "cooccurrence": None,
+    "validation": None,
     "recall@10": None,
     "difference": None,
     "seconds": None,
@@ -66,10 +68,10 @@ def test_a_row_has_the_figures_of_its_variant() -> None:
     values = result(variant("v2"), variant("v1", difference=difference(-0.0104)))
     table = rows(values)
     assert table["variant"] == [
-        *("unique SIDs", "held-out pairs, 1 code", "held-out pairs, 2 codes", "Recall@10", "minus v2", "seeds"),
-        *("time of a run", "p", "p (Holm)", "SD of seeds"),
+        *("unique SIDs", "held-out pairs, 1 code", "held-out pairs, 2 codes", "validation Recall@10", "Recall@10"),
+        *("minus v2", "seeds", "time of a run", "p", "p (Holm)", "SD of seeds"),
     ]
-    measured = ["97.3%", "12.34% (1.10%)", "4.56% (0.20%)", "0.0912 (0.081–0.102)"]
+    measured = ["97.3%", "12.34% (1.10%)", "4.56% (0.20%)", "0.1000", "0.0912 (0.081–0.102)"]
     assert table["v2"] == [*measured, "", "0, 1, 2", "3 min 03 s", "", "", "0.0012"]
     minus = "−0.0104 (−0.0124 to −0.0094)"
     assert table["v1"] == [*measured, minus, "0, 1, 2", "3 min 03 s", "&lt; 0.001", "0.031", "0.0012"]
@@ -78,13 +80,14 @@ def test_a_row_has_the_figures_of_its_variant() -> None:
         assert text in seen, text
 
 
-@pytest.mark.parametrize("share", [None, {"share": [0.1], "random": [0.0]}])
+@pytest.mark.parametrize("share", [None, {"pairs": 300, "share": [0.1], "random": [0.0]}])
 def test_a_column_without_a_figure_is_left_out(share: dict[str, Any] | None) -> None:
-    values = result(variant("v2", cooccurrence=share), variant("v1", cooccurrence=None))
+    few = {"pairs": 290, "share": [0.1], "random": [0.0]}  # 29 that agree
+    values = result(variant("v2", cooccurrence=share), variant("v1", cooccurrence=None if share else few))
     head = rows(values)["variant"]
     assert [name for name in head if name.startswith("held-out")] == (["held-out pairs, 1 code"] if share else [])
-    assert ("items that users took one after the other" in shown(values)) == bool(share)
-    assert rows(values)["v1"][1 : 1 + bool(share)] == ["–"] * bool(share)
+    assert ("Held-out pairs (300)" in shown(values)) == bool(share)
+    assert rows(values)["v1"][1] == ("–" if share else "0.1000")
 
 
 def test_what_failed_and_what_is_still_to_run_is_told() -> None:
@@ -96,9 +99,9 @@ def test_what_failed_and_what_is_still_to_run_is_told() -> None:
         variant("later", missing=[0, 1, 2], **NOTHING),
     )
     table = rows(values)
-    assert table["part"][5] == "2 of 3"
-    assert table["none"][:8] == ["–", "–", "–", "failed", "", "0 of 3", "–", ""]
-    assert table["later"][3] == "not run yet"
+    assert table["part"][6] == "2 of 3"
+    assert table["none"][:9] == ["–", "–", "–", "", "failed", "", "0 of 3", "–", ""]
+    assert table["later"][4] == "not run yet"
     told = "part, seed 1 failed: no [space] left; see out/run.log"
     assert told in shown(values)
     assert told.replace("[", "\\[").replace("]", "\\]") in ablation_markdown(values)

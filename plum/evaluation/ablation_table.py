@@ -24,6 +24,8 @@ from plum.evaluation.wording import (
 
 PREFIXES = (1, 2)
 """Prefix lengths whose agreement with co-occurrence is shown."""
+FEW = 30
+"""Pairs that must agree in a prefix, in one variant at least, for its agreement to be shown: of fewer it is chance."""
 
 Row = list[tuple[str, str]]
 """Cells of a variant: what matters, and what stands beside it in a smaller voice."""
@@ -78,14 +80,21 @@ def ablation_markdown(result: Mapping[str, Any]) -> str:
 def _cells(base: Mapping[str, Any], metric: str) -> tuple[list[str], list[Row]]:
     """Head and rows of a base's table; a column that no variant has a figure for is left out."""
     variants = base["variants"]
-    shown = [length for length in PREFIXES if any(_agreement(variant, length) for variant in variants)]
+    shown = [length for length in PREFIXES if any(_agreeing(variant, length) >= FEW for variant in variants)]
     head = ["variant", "unique SIDs", *(f"held-out pairs, {n} code{'s' if n > 1 else ''}" for n in shown)]
-    head += [label_of(metric), f"minus {variants[0]['name']}", "seeds", "time of a run"]
+    head += [
+        f"validation {label_of(metric)}",
+        label_of(metric),
+        f"minus {variants[0]['name']}",
+        "seeds",
+        "time of a run",
+    ]
     rows = []
     for variant in variants:
         figures, difference = variant[metric], variant["difference"]
         row: Row = [(variant["name"], ""), (_percent(variant["uniqueness"]), "")]
         row += [_agreement(variant, length) or (DASH, "") for length in shown]
+        row.append((value_text(variant["validation"]) if figures else "", ""))
         row.append((value_text(figures["mean"]), interval_text(figures["ci95"])) if figures else (_state(variant), ""))
         row.append((signed(difference["mean"]), interval_text(difference["ci95"], True)) if difference else ("", ""))
         row += [(_seeds(variant), ""), (duration(variant["seconds"]), "")]
@@ -99,6 +108,13 @@ def _agreement(variant: Mapping[str, Any], length: int) -> tuple[str, str] | Non
         return None
     # Two decimals: of a catalogue of thousands, few pairs agree by chance.
     return _percent(measured["share"][length - 1], 2), _percent(measured["random"][length - 1], 2)
+
+
+def _agreeing(variant: Mapping[str, Any], length: int) -> float:
+    """How many held-out pairs agree in a prefix; 0 without a figure."""
+    measured = variant["cooccurrence"]
+    there = measured and len(measured["share"]) >= length
+    return measured["pairs"] * measured["share"][length - 1] if there else 0.0
 
 
 def _percent(share: Any, decimals: int = 1) -> str:
@@ -133,11 +149,14 @@ def _notes(base: Mapping[str, Any]) -> list[str]:
         for failed in variant["failed"]
     ]
     most = max(len(variant["seeds"]) for variant in variants)
-    if any(_agreement(variant, 1) for variant in variants):
+    if any(_agreeing(variant, PREFIXES[0]) >= FEW for variant in variants):
+        n_pairs = max(variant["cooccurrence"]["pairs"] for variant in variants if variant["cooccurrence"])
         notes.append(
-            "Held-out pairs: share of pairs of items that users took one after the other, the second of them held out, "
-            "whose first codes are the same; beside it, of items of the same popularity combined at random."
+            f"Held-out pairs ({plain(round(n_pairs))}): each user's validation item with the last training items; the "
+            "share whose first codes are the same, and beside it that of items as popular combined at random."
         )
+    if any(variant["validation"] is not None for variant in variants):
+        notes.append("Validation: of the epoch that was chosen by it, so it is a little too high, in all variants.")
     if most > 1:
         notes.append("Means over seeds and users; intervals over both.")
     if any(len(variant["seeds"]) == 1 for variant in variants):

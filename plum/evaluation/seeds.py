@@ -100,28 +100,18 @@ def compare_seeds(
         PlumError: a system or metric that is not there.
         ValueError: as :func:`summarise_seeds`, or seeds that don't fit the values.
     """
-    if reference not in values:
-        raise PlumError(
-            f"there are no results of {reference!r} to compare with",
-            f"results of {', '.join(values) or 'no system'}",
-            "name one of these as the reference",
-        )
-    others = [name for name in values if name != reference]
+    others = _others(values, reference)
     if not others or not metrics:
         return []
     ordered = {name: _by_seed(name, seeds[name], values[name], metrics) for name in values}
     drawn = _Drawn(ordered, metrics, n_resamples, seed)
-    averaged = {name: np.stack([ordered[name][metric].mean(axis=0) for metric in metrics], axis=1) for name in values}
+    differences, p_values = _over_users(ordered, metrics, reference, n_resamples, seed)
     mine = drawn.means(reference, _FIRST)
-    differences = {name: averaged[reference] - averaged[name] for name in others}
-    # All in one call: drawing the signs takes longer than their products.
-    p_values = sign_flip_p_values(np.concatenate(list(differences.values()), axis=1), n_resamples, seed)
-    p_values = p_values.reshape(len(others), len(metrics))
     paired = {name: sorted(seeds[name]) == sorted(seeds[reference]) for name in others}
     ends = {name: _ends(mine - drawn.means(name, _FIRST if paired[name] else _SECOND)) for name in others}
     entries: list[dict[str, Any]] = []
     for column, metric in enumerate(metrics):
-        for row, name in enumerate(others):
+        for name in others:
             by_seed = [ordered[one][metric].mean(axis=1) for one in (reference, name)]
             entry = {
                 "metric": metric,
@@ -129,13 +119,36 @@ def compare_seeds(
                 "b": name,
                 "difference": float(differences[name][:, column].mean()),
                 "ci95": ends[name][column].tolist(),
-                "p_value": float(p_values[row, column]),
+                "p_value": float(p_values[name][column]),
                 "seeds_paired": paired[name],
                 "seed_sd": _deviation(by_seed[0] - by_seed[1]) if paired[name] else None,
             }
             entries.append(entry)
     adjusted = holm(np.array([entry["p_value"] for entry in entries]))
     return [entry | {"p_holm": float(p)} for entry, p in zip(entries, adjusted, strict=True)]
+
+
+def _others(values: PerSeed, reference: str) -> list[str]:
+    """All systems but the reference, which must be there."""
+    if reference not in values:
+        raise PlumError(
+            f"there are no results of {reference!r} to compare with",
+            f"results of {', '.join(values) or 'no system'}",
+            "name one of these as the reference",
+        )
+    return [name for name in values if name != reference]
+
+
+def _over_users(
+    values: PerSeed, metrics: Sequence[str], reference: str, n_resamples: int, seed: int
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Of each other system, averaged over seeds: differences (U, J) from the reference, and their p-values (J,)."""
+    averaged = {name: np.stack([values[name][metric].mean(axis=0) for metric in metrics], axis=1) for name in values}
+    differences = {name: averaged[reference] - averaged[name] for name in values if name != reference}
+    # All in one call: drawing the signs takes longer than their products.
+    p_values = sign_flip_p_values(np.concatenate(list(differences.values()), axis=1), n_resamples, seed)
+    by_system = p_values.reshape(len(differences), len(metrics))
+    return differences, dict(zip(differences, by_system, strict=True))
 
 
 class _Drawn:

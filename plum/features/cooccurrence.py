@@ -13,7 +13,8 @@ from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 
 from plum.errors import PlumError
-from plum.features.encoding import Encoded, looked_up, save_parts
+from plum.features.by_id import VectorsById
+from plum.features.encoding import Encoded, save_parts
 
 CONTEXT_POWER = 0.75
 """Context counts are raised to this power (Levy, Goldberg & Dagan 2015, section 3.2): rare contexts say less."""
@@ -26,33 +27,24 @@ class CooccurrenceEncoder:
     """Co-occurrence vectors of the catalogue; an item from outside it has none.
 
     Attributes:
-        item_ids: P ids of the items that have one.
-        vectors: theirs, (P, D) float32.
-
-    Raises:
-        ValueError: if numbers of ids and vectors differ.
+        known: the items that have one.
     """
 
     kind: ClassVar[str] = "cooccurrence"
-    item_ids: Sequence[str]
-    vectors: np.ndarray
-
-    def __post_init__(self) -> None:
-        if len(self.item_ids) != len(self.vectors):
-            raise ValueError(f"{len(self.item_ids)} ids, {len(self.vectors)} vectors")
+    known: VectorsById
 
     def transform(self, items: pd.DataFrame) -> Encoded:
         """Vectors (N, D) of items, by their ids."""
-        return looked_up(items, self.item_ids, self.vectors)
+        return self.known.of(items)
 
     def save(self, folder: Path, name: str) -> None:
         """Write ids (JSON) and vectors (safetensors)."""
-        save_parts(folder, name, self.kind, {"item_ids": list(self.item_ids)}, {"vectors": self.vectors})
+        save_parts(folder, name, self.kind, {"item_ids": list(self.known.item_ids)}, {"vectors": self.known.vectors})
 
     @classmethod
     def from_parts(cls, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> CooccurrenceEncoder:
         """What :meth:`save` wrote."""
-        return cls(settings["item_ids"], arrays["vectors"])
+        return cls(VectorsById(settings["item_ids"], arrays["vectors"]))
 
 
 def fit_cooccurrence(
@@ -65,7 +57,7 @@ def fit_cooccurrence(
     """
     vectors = cooccurrence_vectors(histories, len(item_ids), dimensions, seed, window)
     rows = np.flatnonzero(vectors.any(axis=1))
-    return CooccurrenceEncoder([item_ids[row] for row in rows.tolist()], vectors[rows])
+    return CooccurrenceEncoder(VectorsById([item_ids[row] for row in rows.tolist()], vectors[rows]))
 
 
 def cooccurrence_vectors(

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from plum.errors import PlumError
+from plum.saved import read_arrays, read_settings
 
 VERSION = 1
 AGAIN = "make the features again with `plum tokenize --force`"
@@ -72,7 +72,8 @@ def load_encoder(folder: Path, name: str, device: str = "cpu") -> Encoder:
     from plum.features.text import TfidfEncoder, TopicsEncoder
 
     kinds = (TfidfEncoder, TopicsEncoder, SentenceEncoder, CooccurrenceEncoder, FileEncoder, NumericEncoder)
-    settings, arrays = _settings(folder / f"{name}.json"), _arrays(folder / f"{name}.safetensors")
+    settings = read_settings(folder / f"{name}.json", VERSION, AGAIN)
+    arrays = read_arrays(folder / f"{name}.safetensors", "an encoder's arrays", AGAIN)
     try:
         encoder = {kind.kind: kind for kind in kinds}[settings["kind"]].from_parts(settings, arrays)
     except (KeyError, TypeError, ValueError) as error:
@@ -101,52 +102,9 @@ def save_parts(
     save_file(whole, folder / f"{name}.safetensors")
 
 
-def _settings(path: Path) -> dict[str, Any]:
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise PlumError(f"{path} is missing", None, AGAIN) from None
-    except (OSError, ValueError) as error:
-        raise PlumError(f"{path} is not JSON", str(error), AGAIN) from None
-    if not isinstance(settings, dict) or settings.get("version") != VERSION:
-        raise PlumError(f"{path} is of another version", f"not version {VERSION}", AGAIN)
-    return settings
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    try:
-        path.open("rb").close()  # safetensors' own error for a missing file differs between its versions
-        return load_file(path)
-    except FileNotFoundError:
-        raise PlumError(f"{path} is missing", None, AGAIN) from None
-    except (SafetensorError, OSError) as error:
-        raise PlumError(f"{path} can't be read as an encoder's arrays", str(error), AGAIN) from None
-
-
 def column_of(items: pd.DataFrame, name: str) -> pd.Series:
     """A column (N,) of items, empty if they have none of that name."""
     return items[name] if name in items else pd.Series([None] * len(items), index=items.index, dtype=object)
-
-
-def looked_up(items: pd.DataFrame, item_ids: Sequence[str], vectors: np.ndarray) -> Encoded:
-    """Vectors that belong to ids, given to the items of those ids; other items lack them.
-
-    Args:
-        items: N rows.
-        item_ids: P different ids.
-        vectors: (P, D).
-
-    Returns:
-        (N, D) and (N,).
-    """
-    places = {item_id: row for row, item_id in enumerate(item_ids)}
-    rows = np.array([places.get(item_id, -1) for item_id in column_of(items, "item_id")], dtype=np.int64)
-    present = rows >= 0
-    if not present.any():
-        return Encoded(np.zeros((len(rows), vectors.shape[1]), dtype=np.float32), present)
-    found = vectors[rows]
-    found[~present] = 0.0
-    return Encoded(found, present)
 
 
 def refuse_useless(encoded: Encoded, name: str, item_ids: Sequence[str]) -> None:

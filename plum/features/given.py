@@ -17,11 +17,11 @@ from pyarrow import parquet
 
 from plum.data.rows import absent, as_text
 from plum.errors import PlumError
+from plum.features.by_id import VectorsById
 from plum.features.encoding import (
     SHOWN,
     Encoded,
     column_of,
-    looked_up,
     named,
     refuse_non_finite,
     refuse_repeated,
@@ -40,21 +40,12 @@ class FileEncoder:
 
     Attributes:
         column: its name.
-        item_ids: P ids of the catalogue's items that have a vector.
-        vectors: theirs, (P, D) float32.
-
-    Raises:
-        ValueError: if numbers of ids and vectors differ.
+        known: the catalogue's items that have a vector.
     """
 
     kind: ClassVar[str] = "file"
     column: str
-    item_ids: Sequence[str]
-    vectors: np.ndarray
-
-    def __post_init__(self) -> None:
-        if len(self.item_ids) != len(self.vectors):
-            raise ValueError(f"{len(self.item_ids)} ids, {len(self.vectors)} vectors")
+    known: VectorsById
 
     def transform(self, items: pd.DataFrame) -> Encoded:
         """Vectors (N, D) of items: from their own column of lists, else by their ids; others have none.
@@ -62,11 +53,11 @@ class FileEncoder:
         Raises:
             PlumError: if that column holds something else than D finite numbers.
         """
-        encoded = looked_up(items, self.item_ids, self.vectors)
+        encoded = self.known.of(items)
         given = column_of(items, self.column).tolist()
         rows = [row for row, value in enumerate(given) if not _is_missing(value)]
         if rows:
-            ids, width = column_of(items, "item_id").tolist(), self.vectors.shape[1]
+            ids, width = column_of(items, "item_id").tolist(), self.known.vectors.shape[1]
             vectors = np.stack([_vector(given[row], width, self.column, ids[row]) for row in rows])
             refuse_non_finite(vectors, self.column, [ids[row] for row in rows], rows)
             encoded.vectors[rows] = vectors
@@ -75,13 +66,13 @@ class FileEncoder:
 
     def save(self, folder: Path, name: str) -> None:
         """Write ids (JSON) and vectors (safetensors)."""
-        settings = {"column": self.column, "item_ids": list(self.item_ids)}
-        save_parts(folder, name, self.kind, settings, {"vectors": self.vectors})
+        settings = {"column": self.column, "item_ids": list(self.known.item_ids)}
+        save_parts(folder, name, self.kind, settings, {"vectors": self.known.vectors})
 
     @classmethod
     def from_parts(cls, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> FileEncoder:
         """What :meth:`save` wrote."""
-        return cls(settings["column"], settings["item_ids"], arrays["vectors"])
+        return cls(settings["column"], VectorsById(settings["item_ids"], arrays["vectors"]))
 
 
 def fit_given(path: Path, item_ids: Sequence[str], name: str) -> FileEncoder:
@@ -110,7 +101,7 @@ def fit_given(path: Path, item_ids: Sequence[str], name: str) -> FileEncoder:
             path.name,
             zeros,
         )
-    return FileEncoder(f"vectors_{name}", ids, vectors)
+    return FileEncoder(f"vectors_{name}", VectorsById(ids, vectors))
 
 
 def _from_npy(path: Path, n_items: int) -> np.ndarray:

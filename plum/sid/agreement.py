@@ -136,15 +136,20 @@ def _meetings(first: np.ndarray, second: np.ndarray, n: int) -> int:
     return int(np.bincount(first, minlength=n) @ np.bincount(second, minlength=n))
 
 
-def heldout_pairs(histories: Histories) -> np.ndarray:
-    """Each user's last training item with the first item of the validation part, what came next; never of the test.
+def heldout_pairs(histories: Histories, window: int) -> np.ndarray:
+    """Each user's last training items with the first item of the validation part, what came next; never of the test.
+
+    Args:
+        histories: of all users.
+        window: how many of the last training items, W: what counts as together in training, so it does here.
 
     Returns:
-        (P, 2) int64 rows, a pair for each user who has both.
+        (P, 2) int64 rows, at most W pairs for each user.
     """
     found: Sequence[tuple[int, int]] = [
-        (train[-1], valid[0])
+        (item, valid[0])
         for train, valid in zip(histories.train, histories.valid, strict=True)
-        if len(train) and len(valid)
+        if len(valid)
+        for item in train[-window:]
     ]
     return np.array(found, dtype=np.int64).reshape(-1, 2)

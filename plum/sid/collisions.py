@@ -96,6 +96,7 @@ class _Places:
         self._leaves: Counter[tuple[int, ...]] = Counter()
 
     def take(self, leaf: tuple[int, ...]) -> None:
+        """Put an item on a leaf, whether there is room or not."""
         self._leaves[leaf] += 1
         if self._leaves[leaf] > self._capacity:  # held beyond the capacity: fills no place of another leaf
             return

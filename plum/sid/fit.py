@@ -21,7 +21,6 @@ from plum.sid.rqvae import (
     contrastive_loss,
     quantization_loss,
     reconstruction_errors,
-    reconstruction_loss,
     straight_through,
 )
 from plum.training import Progress, Recipe, fit
@@ -150,7 +149,7 @@ def _losses(
     if weights.progressive_masking:
         levels = torch.randint(1, n_levels + 1, (1,)).to(rows.device).expand(n_rows)
     losses = {
-        "reconstruction": reconstruction_loss(model, part.modalities, quantized, levels, part.present),
+        "reconstruction": reconstruction_errors(model, part.modalities, quantized, levels, part.present).sum(),
         "quantization": quantization_loss(quantized, weights.beta, codebook=not model.moving_averages),
     }
     total = losses["reconstruction"] + losses["quantization"]

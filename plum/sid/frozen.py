@@ -7,15 +7,15 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from plum.errors import PlumError
+from plum.saved import read_arrays, read_settings
 from plum.sid.codebooks import BLOCK
 from plum.sid.kmeans import codes_of
 from plum.sid.random_codes import random_codes
@@ -235,20 +235,21 @@ def load_frozen(folder: Path) -> Frozen:
     Raises:
         PlumError: if a file is missing, damaged or of another version, or the two don't belong together.
     """
-    settings, tensors = _settings(folder / SETTINGS), _tensors(folder / WEIGHTS)
+    settings = read_settings(folder / SETTINGS, VERSION, AGAIN)
+    arrays = read_arrays(folder / WEIGHTS, "a tokenizer's weights", AGAIN)
     try:
         modalities = tuple(
             Modality(
                 entry["name"],
                 Standardisation(
-                    tensors.pop(f"standardise.{entry['name']}.mean").numpy(),
-                    float(tensors.pop(f"standardise.{entry['name']}.scale")),
+                    arrays.pop(f"standardise.{entry['name']}.mean"),
+                    float(arrays.pop(f"standardise.{entry['name']}.scale")),
                 ),
                 entry["complete"],
             )
             for entry in settings["modalities"]
         )
-        codebooks = [tensors[f"codebooks.{level}"].numpy() for level in range(len(settings["sizes"]))]
+        codebooks = [arrays[f"codebooks.{level}"] for level in range(len(settings["sizes"]))]
         rules = Rules(**settings["rules"] | {"table_sizes": tuple(settings["rules"]["table_sizes"])})
         model = shape = None
         if settings["method"] not in get_args(Method) or (settings["shape"] is None) == (settings["method"] == "rqvae"):
@@ -258,7 +259,7 @@ def load_frozen(folder: Path) -> Frozen:
             widths = [entry["width"] for entry in settings["modalities"]]
             with torch.random.fork_rng():  # the weights drawn first are thrown away: nobody's seed is to notice
                 model = RQVAE(widths, settings["sizes"], shape.latent_dim, shape.hidden_dim, shape.ema)
-            model.load_state_dict(tensors)
+            model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
             model.eval()
         return Frozen(settings["method"], modalities, codebooks, rules, shape, model)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -283,25 +284,3 @@ def _standardised_block(
 
 def _joined(content: Content) -> np.ndarray:
     return torch.cat(list(content.modalities), dim=1).numpy()
-
-
-def _settings(path: Path) -> dict[str, Any]:
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise PlumError(f"{path} is missing", None, AGAIN) from None
-    except ValueError as error:
-        raise PlumError(f"{path} is not JSON", str(error), AGAIN) from None
-    if not isinstance(settings, dict) or settings.get("version") != VERSION:
-        raise PlumError(f"{path} is of another version", f"not version {VERSION}", AGAIN)
-    return settings
-
-
-def _tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        path.open("rb").close()  # safetensors' own error for a missing file differs between its versions
-        return load_file(path)
-    except FileNotFoundError:
-        raise PlumError(f"{path} is missing", None, AGAIN) from None
-    except (SafetensorError, OSError) as error:
-        raise PlumError(f"{path} can't be read as a tokenizer's weights", str(error), AGAIN) from None

@@ -195,17 +195,6 @@ def reconstruction_errors(
     return (errors * present).sum(0) / present.sum(0).clamp(min=1)
 
 
-def reconstruction_loss(
-    model: RQVAE,
-    modalities: Sequence[Tensor],
-    quantized: Quantized,
-    levels: Tensor | None = None,
-    present: Tensor | None = None,
-) -> Tensor:
-    """The sum of :func:`reconstruction_errors` over modalities (PLUM section 2.1)."""
-    return reconstruction_errors(model, modalities, quantized, levels, present).sum()
-
-
 def quantization_loss(quantized: Quantized, beta: float, codebook: bool = True) -> Tensor:
     """Codebook and commitment terms, summed over levels: ``beta * |r - sg(e)|^2 + |sg(r) - e|^2`` (PLUM section 2.1).
 

@@ -15,7 +15,7 @@ from typing import Any
 from plum import artifacts
 from plum.ablation import Ablation, Run
 from plum.evaluation.ablation_table import ablation_markdown
-from plum.stages.ablated import Failure, is_finished, mark_finished, results
+from plum.stages.ablated import FINISHED, Failure, is_finished, mark_finished, results
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +52,9 @@ def run_ablation(
         PlumError: if runs of a base were not asked for the same items, or the folder can't be written.
     """
     waiting = [run for run in chosen if force or not is_finished(run)]
+    if made_before := [run.name for run in waiting if (run.config.workdir / FINISHED).exists() and not force]:
+        shown = ", ".join(made_before[:3]) + (", ..." if len(made_before) > 3 else "")
+        logger.warning("ablate: settings or plum changed since %s ran: made again, in the same folders", shown)
     logger.info("ablate: %d of %d runs to do", len(waiting), len(chosen))
     failures = _run_all(waiting, jobs, force, program)
     result = results(ablation, failures)
@@ -102,7 +105,8 @@ class _Process:
         self._log = run.config.workdir / LOG
         self._started = time.monotonic()
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        with self._log.open("wb") as log:
+        with self._log.open("ab") as log:  # a run that goes on keeps what it said before
+            self._log_start = log.tell()
             # The pipe is never written to: it closes when this process ends, however it does, and so does the run.
             self._process = subprocess.Popen(
                 [*program, *run.command(force)], stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment
@@ -120,7 +124,7 @@ class _Process:
         """Why it did not end well; None if it did."""
         code = self._process.returncode
         self._close()
-        return None if code == 0 else Failure(self.run, _reason(self._log, code), self._log)
+        return None if code == 0 else Failure(self.run, _reason(self._log, self._log_start, code), self._log)
 
     def stop(self) -> None:
         self._process.kill()  # a stage may end at any instant, and goes on from its checkpoint
@@ -132,11 +136,13 @@ class _Process:
             self._process.stdin.close()
 
 
-def _reason(log: Path, code: int) -> str:
-    """One line on why a run ended with this code: its error message, else the last it said."""
+def _reason(log: Path, start: int, code: int) -> str:
+    """One line on why a run ended with this code: its error message after byte ``start``, else the last it said."""
     if code < 0:
         return f"killed by signal {-code}"
-    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    lines = [
+        line.strip() for line in log.read_bytes()[start:].decode("utf-8", errors="replace").splitlines() if line.strip()
+    ]
     errors = [place for place, line in enumerate(lines) if line.startswith("Error: ")]
     if not errors:
         return lines[-1] if lines else f"exit code {code}"

@@ -17,6 +17,7 @@ from plum.errors import PlumError
 from plum.evaluation.metrics import per_user_metrics
 from plum.evaluation.seeds import compare_seeds, summarise_seeds
 from plum.evaluation.significance import N_RESAMPLES
+from plum.stage_run import read_manifest, sha256
 from plum.stages import evaluated
 
 RETRIEVER, METRIC, CUTOFF = "plum", "recall@10", 10
@@ -54,11 +55,11 @@ def mark_finished(run: Run) -> None:
 
 def _mark(run: Run) -> dict[str, Any]:
     folder = run.config.workdir
-    manifests = {stage: folder / stage / "manifest.json" for stage in artifacts.COMMANDS}
+    manifests = {stage: folder / stage / artifacts.MANIFEST for stage in artifacts.COMMANDS}
     values = {
         "config": run.config.model_dump(mode="json"),
         "plum": plum.__version__,
-        "manifests": {stage: artifacts.sha256(path) for stage, path in manifests.items() if path.is_file()},
+        "manifests": {stage: sha256(path) for stage, path in manifests.items() if path.is_file()},
     }
     return dict(json.loads(json.dumps(values)))
 
@@ -75,7 +76,9 @@ def results(ablation: Ablation, failures: Sequence[Failure] = (), n_resamples: i
         ``title``, ``metric``, ``resamples`` and ``bases``, each with ``name``, ``config``, ``n_users``, ``synthetic``
         and ``variants``. A variant has ``name``, ``settings``, ``seeds`` (those that finished), ``missing`` (those
         that did not), ``failed`` (``seed``, ``reason``, ``log``), and means over seeds: ``uniqueness``,
-        ``cooccurrence`` (lists ``share`` and ``random`` by prefix length; None where a run has no such figure),
+        ``cooccurrence`` (lists ``share`` and ``random`` by prefix length, and ``pairs``, how many were looked at; None
+        where a run has no such figure), ``validation`` (the metric on the validation part, of the epoch that was chosen
+        by it),
         ``recall@10`` as :func:`plum.evaluation.seeds.summarise_seeds` gives it, ``difference`` (what it gains on the
         first variant: ``mean``, ``ci95``, ``p_value``, ``p_holm``, ``seed_sd``) and ``seconds``, which are None where
         no run is there to tell them. JSON can hold all of it.
@@ -88,11 +91,20 @@ def results(ablation: Ablation, failures: Sequence[Failure] = (), n_resamples: i
 
 
 class _Result(NamedTuple):
-    """What is kept of a finished run: the metric of each user (U,), ``quality.json``, how long its stages took."""
+    """What is kept of a finished run.
+
+    Attributes:
+        run: which one.
+        values: the metric of each user, (U,).
+        quality: ``quality.json``.
+        validation: the metric on the validation part.
+        seconds: its stages took.
+    """
 
     run: Run
     values: np.ndarray
     quality: Mapping[str, Any]
+    validation: float
     seconds: float
 
 
@@ -117,6 +129,7 @@ def _base(ablation: Ablation, name: str, failures: Sequence[Failure], n_resample
             "failed": [{"seed": one.run.seed, "reason": one.reason, "log": str(one.log)} for one in lost],
             "uniqueness": float(np.mean([one.quality["uniqueness"] for one in done])) if done else None,
             "cooccurrence": _agreement([one.quality.get("cooccurrence_agreement") for one in done]),
+            "validation": float(np.mean([one.validation for one in done])) if done else None,
             METRIC: means.get(variant),
             "difference": differences.get(variant),
             "seconds": float(np.mean([one.seconds for one in done])) if done else None,
@@ -137,6 +150,7 @@ def _read(runs: Sequence[Run]) -> tuple[list[_Result], list[Failure], bool]:
         try:
             read = evaluated.read_run(folder, run.name)
             quality = artifacts.read_json(folder / artifacts.QUALITY)
+            tuned = artifacts.read_json(folder / artifacts.FINETUNE_METRICS)
         except PlumError as error:
             told = f"{error.what}: {error.found}" if error.found else error.what
             broken.append(Failure(run, f"{told} (--force makes it again)", folder / FINISHED))
@@ -144,7 +158,7 @@ def _read(runs: Sequence[Run]) -> tuple[list[_Result], list[Failure], bool]:
         first = first or read
         evaluated.refuse_differences([first, read])
         values = per_user_metrics(read.lists[RETRIEVER], read.targets, [CUTOFF])[METRIC]
-        found.append(_Result(run, values, quality, _seconds(run)))
+        found.append(_Result(run, values, quality, tuned[f"valid_{METRIC}"], _seconds(run)))
     return found, broken, first is not None and first.synthetic
 
 
@@ -169,16 +183,16 @@ def _turned(pair: Mapping[str, Any]) -> dict[str, Any]:
     return {"mean": 0.0 - pair["difference"], "ci95": [0.0 - high, 0.0 - low], **kept}
 
 
-def _agreement(measured: Sequence[Mapping[str, Any] | None]) -> dict[str, list[float]] | None:
+def _agreement(measured: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | None:
     """Means over runs by prefix length; None unless all have the figure."""
     there = [one for one in measured if one]
     if not there or len(there) < len(measured):
         return None
-    return {key: np.mean([one[key] for one in there], axis=0).tolist() for key in ("share", "random")}
+    return {key: np.mean([one[key] for one in there], axis=0).tolist() for key in ("pairs", "share", "random")}
 
 
 def _seconds(run: Run) -> float:
     """How long all stages of a run took."""
     trained = (artifacts.DENSE, artifacts.LEM)
     stages = [stage for stage in artifacts.COMMANDS if stage not in trained or stage in run.config.eval.baselines]
-    return sum(artifacts.read_manifest(run.config.workdir / stage).duration_s for stage in stages)
+    return sum(read_manifest(run.config.workdir / stage).duration_s for stage in stages)

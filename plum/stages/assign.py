@@ -21,18 +21,17 @@ from plum.errors import PlumError
 from plum.features.encoding import Encoder, load_encoder, named
 from plum.features.given import FileEncoder
 from plum.runtime import pick_device
-from plum.sid.frozen import SETTINGS, Frozen, load_frozen
+from plum.sid.frozen import Frozen, load_frozen
 from plum.sid.placing import Placed, place_new
 from plum.sid.prefixes import prefix_groups
 from plum.sid.table import bucket_rank
 from plum.sid.trie import Trie, fingerprint
+from plum.stage_run import StageRun, read_manifest
 from plum.stages import common
 from plum.stages.new_items import Layout, NewItems, read_new
 
 logger = logging.getLogger(__name__)
 
-ASSIGNED = "assigned"
-"""The folder, beside those of the stages."""
 REPORT = "report.json"
 SHOWN = 5
 """Examples in the report, and items of each."""
@@ -45,7 +44,7 @@ _INPUTS = (
     artifacts.SEMANTIC_IDS,
     artifacts.QUALITY,
     artifacts.RQVAE,
-    f"{artifacts.TOKENIZE}/{SETTINGS}",
+    artifacts.TOKENIZER,
 )
 _MARK = "new_items"  # in the manifest of a folder that may be replaced
 
@@ -78,13 +77,13 @@ def run(config: RunConfig, new_items: Path, out: Path | None = None, force: bool
     """
     if not new_items.is_file():
         raise missing_file(new_items)
-    sources = artifacts.StageRun(config.workdir, _COMMAND, {}, config.seed, _INPUTS, [new_items]).manifest.inputs
+    sources = StageRun(config.workdir, _COMMAND, {}, config.seed, _INPUTS, [new_items]).manifest.inputs
     common.warn_outdated(config, artifacts.FEATURES, artifacts.TOKENIZE)
-    target = config.workdir / ASSIGNED if out is None else out.resolve()
+    target = config.workdir / artifacts.ASSIGNED if out is None else out.resolve()
     _refuse_foreign(target)
     layout = Layout.of(config.data)
     settings = {_MARK: new_items.name, "made_from": sources, "layout": layout._asdict()}
-    stage = artifacts.StageRun(target.parent, target.name, settings, config.seed, [])
+    stage = StageRun(target.parent, target.name, settings, config.seed, [])
     if stage.is_complete() and not force:
         logger.info("%s: up to date", _COMMAND)
         return stage.folder
@@ -306,7 +305,7 @@ def _refuse_foreign(folder: Path) -> None:
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
-    if not (folder / "manifest.json").is_file() or _MARK not in artifacts.read_manifest(folder).config:
+    if not (folder / artifacts.MANIFEST).is_file() or _MARK not in read_manifest(folder).config:
         raise PlumError(
             f"{folder} would be replaced, but `plum {_COMMAND}` did not write it", None, "give another --out"
         )

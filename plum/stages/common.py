@@ -23,6 +23,7 @@ from plum.retrieval.interface import Retriever
 from plum.runtime import pick_device
 from plum.sid.table import SidTable
 from plum.sid.trie import Trie, fingerprint
+from plum.stage_run import read_manifest
 
 if TYPE_CHECKING:  # torch takes seconds to import: recommend refuses a mistaken rule before that
     from torch import nn
@@ -120,7 +121,7 @@ def recorded(config: RunConfig, stage: str) -> dict[str, Any]:
 def warn_outdated(config: RunConfig, *stages: str) -> None:
     """Say which folders of the run were made with other settings than the present ones: a stage runs none before it."""
     for stage in stages:
-        manifest = artifacts.read_manifest(config.workdir / stage)
+        manifest = read_manifest(config.workdir / stage)
         if manifest.config != recorded(config, stage) or manifest.seed != config.seed:
             logger.warning(
                 "%s/ was made with other settings than these, and is used as it is; `%s` or `plum run` make it again",

@@ -87,19 +87,12 @@ def compare_runs(
         PlumError: a run that is not evaluated, was changed afterwards, or is of other data or another protocol than
             the first; a metric, reference or file that can't be used.
     """
-    cutoffs = _cutoffs(metrics)
-    if not runs:
-        raise PlumError("no run to compare", None, "name at least one run folder")
-    read = [evaluated.read_run(run, name) for run, name in zip(runs, names or [None] * len(runs), strict=True)]
-    evaluated.refuse_differences(read)
-    evaluated.refuse_short_lists(read, max(cutoffs))
-    systems = _systems(read, extra or {}, max(cutoffs))
+    k = max(_cutoffs(metrics))
+    read = _read(runs, names, k)
+    systems = _systems(read, extra or {}, k)
     chosen = _chosen(systems, reference)
     first = read[0]
-    values = {
-        one.name: _stacked([per_user_metrics(items, first.targets, cutoffs) for items in one.lists], metrics)
-        for one in systems
-    }
+    values = _scored(systems, first.targets, metrics)
     seeds = {one.name: one.seeds or [_NO_SEED] for one in systems}
     rivals = {one.name: values[one.name] for one in systems if one.retriever != BOUND or one is chosen}
     comparisons = compare_seeds(rivals, seeds, metrics, chosen.name, n_resamples, seed)
@@ -112,10 +105,7 @@ def compare_runs(
         "metrics": list(metrics),
         "resamples": n_resamples,
         "runs": [{"name": run.name, "folder": str(run.folder), "seed": run.seed} for run in read],
-        "systems": [
-            {"name": s.name, "retriever": s.retriever, "runs": s.runs, "seeds": s.seeds, "metrics": summaries[s.name]}
-            for s in systems
-        ],
+        "systems": [_row(one, summaries[one.name]) for one in systems],
         "comparisons": comparisons,
         "lists": {one.name: _told(one, first) for one in systems if one.audit},
         "notes": _notes(systems, len(comparisons), n_resamples),
@@ -200,6 +190,16 @@ def _cutoffs(metrics: Sequence[str]) -> list[int]:
     if len(set(metrics)) < len(metrics):
         raise PlumError("a metric is given twice", ", ".join(metrics), "give each once: every test counts")
     return sorted({int(name.partition("@")[2]) for name in metrics})
+
+
+def _read(runs: Sequence[Path], names: Sequence[str | None] | None, k: int) -> list[EvaluatedRun]:
+    """The runs, which must be of the same data and protocol, with lists of K items."""
+    if not runs:
+        raise PlumError("no run to compare", None, "name at least one run folder")
+    read = [evaluated.read_run(run, name) for run, name in zip(runs, names or [None] * len(runs), strict=True)]
+    evaluated.refuse_differences(read)
+    evaluated.refuse_short_lists(read, k)
+    return read
 
 
 def _systems(runs: Sequence[EvaluatedRun], extra: Mapping[str, Path], k: int) -> list[System]:
@@ -312,8 +312,26 @@ def _chosen(systems: Sequence[System], reference: str) -> System:
     )
 
 
-def _stacked(per_seed: Sequence[Mapping[str, np.ndarray]], metrics: Sequence[str]) -> dict[str, np.ndarray]:
-    return {metric: np.stack([values[metric] for values in per_seed]) for metric in metrics}
+def _scored(
+    systems: Sequence[System], targets: Sequence[np.ndarray], metrics: Sequence[str]
+) -> dict[str, dict[str, np.ndarray]]:
+    """System -> metric -> (S, U), from lists of all S seeds."""
+    values = {}
+    for one in systems:
+        per_seed = [per_user_metrics(items, targets, _cutoffs(metrics)) for items in one.lists]
+        values[one.name] = {metric: np.stack([scores[metric] for scores in per_seed]) for metric in metrics}
+    return values
+
+
+def _row(system: System, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """A system in the result, with its summary by metric."""
+    return {
+        "name": system.name,
+        "retriever": system.retriever,
+        "runs": system.runs,
+        "seeds": system.seeds,
+        "metrics": summary,
+    }
 
 
 def _told(system: System, run: EvaluatedRun) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from plum.lm.train import mean_loss, next_token_loss, train
 from plum.retrieval.tree import check_tree_attention
 from plum.runtime import seed_everything
 from plum.sid.table import SidTable
+from plum.stage_run import StageRun
 from plum.stages import common
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ SCRATCH = "scratch"
 def run(config: RunConfig, force: bool = False) -> Path:
     """Write ``cpt/model``, ``train_log.jsonl`` and ``metrics.json``; skip if up to date."""
     settings = config.cpt
-    stage = artifacts.StageRun(
+    stage = StageRun(
         config.workdir,
         artifacts.CPT,
         common.recorded(config, artifacts.CPT),

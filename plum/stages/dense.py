@@ -27,6 +27,7 @@ from plum.retrieval.dense import (
 )
 from plum.retrieval.softmax import Negatives, n_negatives
 from plum.runtime import autocast, pick_device, seed_everything
+from plum.stage_run import StageRun
 from plum.stages import common, retrieving
 from plum.tuning import Outcome, combinations, search_best
 
@@ -60,7 +61,7 @@ class _Task:
 
 def _run(config: RunConfig, kind: str, force: bool) -> Path:
     settings = retrieving.dense_settings(config, kind)
-    stage = artifacts.StageRun(
+    stage = StageRun(
         config.workdir,
         kind,
         common.recorded(config, kind),

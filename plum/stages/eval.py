@@ -12,7 +12,7 @@ import pandas as pd
 
 from plum import artifacts
 from plum.config import RunConfig
-from plum.data.synthetic import BayesOptimal
+from plum.data.optimum import BayesOptimal
 from plum.evaluation.report import render_report
 from plum.retrieval.dense import Dense
 from plum.retrieval.generative import Generative
@@ -20,6 +20,7 @@ from plum.retrieval.hybrid import Hybrid
 from plum.retrieval.interface import NO_ITEM, Recommendations
 from plum.retrieval.nearest import search_report
 from plum.runtime import seed_everything
+from plum.stage_run import StageRun, has_file
 from plum.stages import common, reporting, retrieving, scoring
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
         "validation_users": config.finetune.validation_users,
         "title": config.title,
     }
-    stage = artifacts.StageRun(workdir, artifacts.EVAL, settings, config.seed, _inputs(config))
+    stage = StageRun(workdir, artifacts.EVAL, settings, config.seed, _inputs(config))
     common.warn_outdated(config, artifacts.DATA, artifacts.TOKENIZE, artifacts.FINETUNE)
     if stage.is_complete() and not force:
         logger.info("eval: up to date")
@@ -95,7 +96,7 @@ def _inputs(config: RunConfig) -> list[str]:
         *INPUTS,
         *(f"{artifacts.FEATURES}/{name}.npy" for name in made),
         *(f"{kind}/{name}" for kind in config.eval.baselines for name in _of_baseline(kind)),
-        *(name for name in optional if artifacts.has(workdir, name)),
+        *(name for name in optional if has_file(workdir, name)),
     ]
 
 

@@ -17,6 +17,7 @@ from plum.evaluation.lists import by_retriever, read_lists, read_recommendations
 from plum.evaluation.metrics import per_user_metrics
 from plum.evaluation.wording import as_number, is_accuracy
 from plum.retrieval.interface import NO_ITEM
+from plum.stage_run import Manifest, read_manifest
 from plum.stages import common
 
 TOLERANCE = 1e-9
@@ -120,19 +121,19 @@ def read_run(folder: Path, name: str | None) -> EvaluatedRun:
     return run
 
 
-def _manifests(folder: Path) -> dict[str, artifacts.Manifest]:
+def _manifests(folder: Path) -> dict[str, Manifest]:
     """The manifests of all stages of a run, after a check that it is evaluated, on the split that is there now."""
     if not folder.is_dir():
         raise PlumError(f"no run in {folder}", None, "name the folder of a run, such as runs/ml-100k")
     for stage in (artifacts.DATA, artifacts.EVAL):
-        if not (folder / stage / "manifest.json").exists():
+        if not (folder / stage / artifacts.MANIFEST).exists():
             raise PlumError(
                 f"{folder} has no {stage}/, so there is nothing to compare",
                 None,
                 f"run `{artifacts.COMMANDS[stage]} --workdir {folder}` first",
             )
-    present = [stage for stage in artifacts.COMMANDS if (folder / stage / "manifest.json").exists()]
-    manifests = {stage: artifacts.read_manifest(folder / stage) for stage in present}
+    present = [stage for stage in artifacts.COMMANDS if (folder / stage / artifacts.MANIFEST).exists()]
+    manifests = {stage: read_manifest(folder / stage) for stage in present}
     for name in (artifacts.ITEMS, artifacts.SPLIT):
         then = manifests[artifacts.EVAL].inputs.get(name)
         if then != manifests[artifacts.DATA].outputs.get(name.partition("/")[2]):

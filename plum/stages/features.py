@@ -19,6 +19,7 @@ from plum.features.numeric import fit_numeric
 from plum.features.sentences import SentenceEncoder
 from plum.features.text import fit_tfidf, fit_topics, texts_of
 from plum.runtime import pick_device, seed_everything
+from plum.stage_run import StageRun
 from plum.stages import common
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
     Raises:
         PlumError: if a modality can't be made of the items, or tells them not apart; nothing is written then.
     """
-    stage = artifacts.StageRun(
+    stage = StageRun(
         config.workdir,
         artifacts.FEATURES,
         common.recorded(config, artifacts.FEATURES),

@@ -24,6 +24,7 @@ from plum.retrieval.generative import Generative
 from plum.runtime import seed_everything
 from plum.sid.codec import Codec
 from plum.sid.table import SidTable
+from plum.stage_run import StageRun
 from plum.stages import common
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ INPUTS = (
 def run(config: RunConfig, force: bool = False) -> Path:
     """Write ``finetune/model`` (best validation Recall@10), log and ``metrics.json``; skip if up to date."""
     settings = config.finetune
-    stage = artifacts.StageRun(
+    stage = StageRun(
         config.workdir,
         artifacts.FINETUNE,
         common.recorded(config, artifacts.FINETUNE),

@@ -18,6 +18,7 @@ from plum.retrieval.content import joined
 from plum.rules.values import fold, nearest
 from plum.sid.neighbours import Shared, at_each_prefix, with_prefixes
 from plum.sid.table import SidTable
+from plum.stage_run import StageRun, has_file
 from plum.stages import common
 
 BLOCK = 8192
@@ -110,7 +111,7 @@ def inspect(config: RunConfig, asked: str, n: int = 5) -> Inspected:
     if n < 1:
         raise ValueError(f"n must be at least 1, found {n}")
     inputs = [artifacts.ITEMS, artifacts.SPLIT, artifacts.SEMANTIC_IDS, artifacts.QUALITY]
-    artifacts.StageRun(config.workdir, "inspect", {}, config.seed, inputs)  # refuses files that don't belong together
+    StageRun(config.workdir, "inspect", {}, config.seed, inputs)  # refuses files that don't belong together
     data = common.read_prepared(config.workdir)
     table = common.read_sid_table(config.workdir, data.items)
     quality = artifacts.read_json(config.workdir / artifacts.QUALITY)
@@ -272,7 +273,7 @@ def _alike(workdir: Path, catalogue: _Catalogue, row: int, n: int) -> list[Alike
 
 def _content(workdir: Path, n_items: int) -> list[np.ndarray] | None:
     """Vectors (N, D_m) of the modalities of content, left on disk; None if the run has none of this catalogue."""
-    if not artifacts.has(workdir, artifacts.FEATURES_SUMMARY):
+    if not has_file(workdir, artifacts.FEATURES_SUMMARY):
         return None
     made = artifacts.read_json(workdir / artifacts.FEATURES_SUMMARY)["modalities"]
     names = [name for name, entry in made.items() if entry["encoder"] != "cooccurrence"]  # that is no content

@@ -27,6 +27,7 @@ from plum.data import amazon, fetch, logs, movielens, splits, synthetic
 from plum.data.histories import Histories
 from plum.data.tables import RawTables
 from plum.errors import PlumError
+from plum.stage_run import StageRun
 from plum.stages import common
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
 
     ``interactions.parquet`` and ``split.parquet`` have the same rows in the same order: by user, then time.
     """
-    stage = artifacts.StageRun(
+    stage = StageRun(
         config.workdir,
         artifacts.DATA,
         common.recorded(config, artifacts.DATA),

@@ -19,6 +19,7 @@ from plum.data.logs import read_fields, read_ids
 from plum.errors import PlumError
 from plum.retrieval.interface import NO_ITEM
 from plum.rules.fields import ItemFields
+from plum.stage_run import StageRun
 from plum.stages import common
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class Recommender:
 
     def __init__(self, config: RunConfig) -> None:
         inputs = [artifacts.ITEMS, artifacts.SPLIT, artifacts.SEMANTIC_IDS, artifacts.SID_INDEX, artifacts.QUALITY]
-        artifacts.StageRun(config.workdir, "recommend", {}, config.seed, [*inputs, artifacts.FINETUNE_MODEL])
+        StageRun(config.workdir, "recommend", {}, config.seed, [*inputs, artifacts.FINETUNE_MODEL])
         self._config = config
         self._data = common.read_prepared(config.workdir)
         self._fields = ItemFields(self._data.items, self._data.popularity)

@@ -11,6 +11,7 @@ from plum import artifacts
 from plum.config import RunConfig
 from plum.retrieval.hybrid import Hybrid
 from plum.sid.quality import tree
+from plum.stage_run import read_manifest
 from plum.stages import common
 from plum.stages.retrieving import ABOUT
 
@@ -37,7 +38,7 @@ def payload(
     summary = artifacts.read_json(workdir / artifacts.DATA_SUMMARY)
     stages = [stage for stage in artifacts.COMMANDS if stage != artifacts.EVAL]
     manifests = {
-        stage: artifacts.read_manifest(workdir / stage)
+        stage: read_manifest(workdir / stage)
         for stage in stages
         if stage not in (artifacts.DENSE, artifacts.LEM) or stage in config.eval.baselines
     }

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from plum import artifacts
 from plum.config import RETRIEVERS, RunConfig
 from plum.config_models import DenseConfig, with_settings
-from plum.data.synthetic import BayesOptimal
+from plum.data.optimum import BayesOptimal
 from plum.lm import documents, vocab
 from plum.retrieval.beam import Quota, Scoring
 from plum.retrieval.choose import MEASURE, choose
@@ -25,6 +25,7 @@ from plum.retrieval.hybrid import choose_weights, fuse
 from plum.retrieval.interface import Recommendations, Retriever
 from plum.retrieval.simple import ItemKNN, Popularity, RecencyPopularity, choose_half_life
 from plum.runtime import pick_device
+from plum.stage_run import has_file
 from plum.stages import common
 
 ABOUT = {
@@ -78,7 +79,7 @@ def all_retrievers(config: RunConfig, data: common.Prepared) -> Field:
         field.tuning[kind] = _searched(config, kind)
     field.retrievers[Generative.name] = plum_retriever(config, data)
     field.tuning[Generative.name] = _by_hand(config)
-    if artifacts.has(config.workdir, artifacts.TRUTH):
+    if has_file(config.workdir, artifacts.TRUTH):
         field.retrievers[BayesOptimal.name] = BayesOptimal(load_arrays(config.workdir / artifacts.TRUTH))
     return field
 

@@ -11,13 +11,14 @@ import pandas as pd
 
 from plum import artifacts
 from plum.config import RunConfig
-from plum.data.synthetic import BayesOptimal
+from plum.data.optimum import BayesOptimal
 from plum.evaluation.catalogue import catalogue_metrics
 from plum.evaluation.compare import compare, summarise
 from plum.evaluation.metrics import cold_start_recall, hit_rating, per_user_metrics, prefix_recall
 from plum.evaluation.slices import Slice, by_history_length, by_popularity, by_tie, by_user_feature, score_slices
 from plum.retrieval.interface import NO_ITEM, Recommendations
 from plum.sid.table import SidTable
+from plum.stage_run import has_file, read_manifest
 from plum.stages import common
 
 HEADLINE = 10
@@ -71,7 +72,7 @@ def read_asked(config: RunConfig, data: common.Prepared) -> Asked:
 
 def _tied(config: RunConfig, times: np.ndarray, owner: np.ndarray, users: np.ndarray) -> np.ndarray | None:
     """Whether each asked user's last two interactions happened at one time; known under leave-one-out alone."""
-    split = artifacts.read_manifest(config.workdir / artifacts.DATA).config["split"]
+    split = read_manifest(config.workdir / artifacts.DATA).config["split"]
     positions = artifacts.read_json(config.workdir / artifacts.DATA_SUMMARY)["timestamps_are_positions"]
     if positions or split["protocol"] != "leave-one-out":
         return None
@@ -80,7 +81,7 @@ def _tied(config: RunConfig, times: np.ndarray, owner: np.ndarray, users: np.nda
 
 
 def _features(config: RunConfig, user_ids: np.ndarray) -> pd.DataFrame | None:
-    if not artifacts.has(config.workdir, artifacts.USERS):
+    if not has_file(config.workdir, artifacts.USERS):
         return None
     table = artifacts.read_table(config.workdir / artifacts.USERS)
     return table.drop_duplicates("user_id").set_index("user_id").reindex(user_ids).reset_index(drop=True)
@@ -133,7 +134,7 @@ def delivered(items: np.ndarray) -> dict[str, int]:
 
 def _protocol(config: RunConfig, n_items: int) -> dict[str, Any]:
     settings = config.eval
-    made = artifacts.read_manifest(config.workdir / artifacts.DATA)
+    made = read_manifest(config.workdir / artifacts.DATA)
     split = made.config["split"]  # as it was, not as it is set now
     return {
         "split": split["protocol"],

@@ -26,6 +26,7 @@ from plum.sid.quality import Thresholds, buckets, level_health, refuse_unhealthy
 from plum.sid.rqvae import RQVAE, Content
 from plum.sid.table import SidTable, bucket_rank
 from plum.sid.trie import Trie, fingerprint
+from plum.stage_run import StageRun
 from plum.stages import common, tokenizing
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
     Raises:
         PlumError: on unusable features or settings, or unhealthy codebooks; nothing is written then.
     """
-    stage = artifacts.StageRun(
+    stage = StageRun(
         config.workdir,
         artifacts.TOKENIZE,
         common.recorded(config, artifacts.TOKENIZE),
@@ -64,7 +65,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
         fitted = _fit(config, data, features, sizes, pairs, warm, folder)
         _refuse_unhealthy(config.tokenize, fitted)
         table = _without_collisions(config.tokenize, fitted, data.popularity)
-        survived = tokenizing.stability(earlier, data.items["item_id"], fitted.codes)
+        survived = tokenizing.stability(earlier, data.items["item_id"], table.codes[:, : len(sizes)])
         quality = _quality(config, data, features, fitted, table) | {"stability": survived, "sizes_reason": reason}
         _frozen(config, features, fitted, table).save(folder)
         _write(folder, data, table, quality)
@@ -147,7 +148,9 @@ def _quality(
         "reconstruction_by_modality": errors,
         "items_without_content": features.n_bare,
         "neighbour_overlap": None if content is None else neighbour_overlap(codes, content, seed=config.seed),
-        "cooccurrence_agreement": cooccurrence_agreement(codes, heldout_pairs(data.histories)),
+        "cooccurrence_agreement": cooccurrence_agreement(
+            codes, heldout_pairs(data.histories, config.tokenize.cooccurrence_window)
+        ),
         "disambiguated": table.n_levels > codes.shape[1],
         "reassigned": float((table.codes[:, : codes.shape[1]] != codes).any(axis=1).mean()),
         "levels": level_health(table.codes, table.sizes),

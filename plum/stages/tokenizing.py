@@ -15,11 +15,12 @@ from plum.config import RunConfig
 from plum.config_items import TokenizeConfig
 from plum.errors import PlumError
 from plum.sid.cooccurrence import Pairs, by_pmi, cooccurrence_pairs, sessions
-from plum.sid.frozen import SETTINGS, WEIGHTS, Modality, Shape, load_frozen
+from plum.sid.frozen import Modality, Shape, load_frozen
 from plum.sid.methods import weights_for
 from plum.sid.stability import prefix_survival
 from plum.sid.standardise import fit_standardisation
 from plum.sid.table import default_sizes
+from plum.stage_run import has_file
 from plum.stages import common
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ def inputs(config: RunConfig) -> list[str]:
     summary = config.workdir / artifacts.FEATURES_SUMMARY
     made = artifacts.read_json(summary)["modalities"] if summary.exists() else []
     names = [f"features/{name}.npy" for name in made]
-    if artifacts.has(config.workdir, artifacts.PRESENT):
+    if has_file(config.workdir, artifacts.PRESENT):
         names.append(artifacts.PRESENT)
     if config.tokenize.pairs == "session":
         names += [artifacts.INTERACTIONS, artifacts.DATA_SUMMARY]
@@ -47,9 +48,9 @@ def other_runs_files(config: RunConfig) -> list[Path]:
     for name, folder in (("warm_start", warm), ("compare_with", earlier)):
         if folder is not None and folder.resolve() == config.workdir.resolve():
             raise PlumError(f"tokenize.{name} is this run itself", str(folder), "give the folder of another run")
-    files = [warm / artifacts.TOKENIZE / name for name in (WEIGHTS, SETTINGS)] if warm else []
+    files = [warm / artifacts.RQVAE, warm / artifacts.TOKENIZER] if warm else []
     if earlier:
-        files += [earlier / artifacts.SEMANTIC_IDS, earlier / artifacts.TOKENIZE / SETTINGS]
+        files += [earlier / artifacts.SEMANTIC_IDS, earlier / artifacts.TOKENIZER]
     return list(dict.fromkeys(files))
 
 
@@ -183,7 +184,7 @@ def shape_of(settings: TokenizeConfig) -> Shape:
 
 def _read_present(workdir: Path, names: list[str], item_ids: pd.Series) -> np.ndarray:
     """Which items have which modality, (N, M) bool; all have all where features tell nothing of it."""
-    if not artifacts.has(workdir, artifacts.PRESENT):
+    if not has_file(workdir, artifacts.PRESENT):
         return np.ones((len(item_ids), len(names)), dtype=bool)
     table = artifacts.read_table(workdir / artifacts.PRESENT, ["item_id", *names])
     if not table["item_id"].equals(item_ids):

@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from plum.data.synthetic import TOPIC_WORDS, BayesOptimal, generate
+from plum.data.optimum import BayesOptimal
+from plum.data.synthetic import generate
+from plum.data.synthetic_world import TOPIC_WORDS
 from plum.data.tables import INTERACTION_COLUMNS, ITEM_COLUMNS, RawTables
 from plum.errors import PlumError
 from plum.retrieval.interface import top_k

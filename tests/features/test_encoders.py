@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 
 from plum.errors import PlumError
 from plum.features import sentences
+from plum.features.by_id import VectorsById
 from plum.features.cooccurrence import cooccurrence_vectors, fit_cooccurrence
 from plum.features.encoding import Encoded, Encoder, load_encoder, refuse_repeated, refuse_useless
 from plum.features.given import FileEncoder
@@ -67,7 +68,7 @@ MAKERS: dict[str, Callable[[], Encoder]] = {
     "sentences": lambda: SentenceEncoder(("title", "topics"), "a model"),
     "cooccurrence": lambda: fit_cooccurrence(HISTORIES, CATALOGUE["item_id"].tolist(), 8, 0),
     "numeric": lambda: fit_numeric(CATALOGUE, ["price", "year"]),
-    "file": lambda: FileEncoder("vectors_x", ["i3", "i5"], np.array([[1, 2], [3, 4]], dtype=np.float32)),
+    "file": lambda: FileEncoder("vectors_x", VectorsById(["i3", "i5"], np.array([[1, 2], [3, 4]], dtype=np.float32))),
 }
 
 

@@ -151,8 +151,9 @@ def test_held_out_pairs_are_what_came_next_and_never_of_the_test():
     rows = [np.array(row, dtype=np.int64) for row in ([4, 7], [], [5], [6])]
     valid = [np.array(row, dtype=np.int64) for row in ([9, 8], [1], [], [2])]
     test = [np.array([99])] * 4
-    pairs = heldout_pairs(Histories(np.array(list("abcd")), rows, valid, test))
-    assert pairs.tolist() == [[7, 9], [6, 2]]
-    empty = heldout_pairs(Histories(np.array([]), [], [], []))
+    histories = Histories(np.array(list("abcd")), rows, valid, test)
+    assert heldout_pairs(histories, 1).tolist() == [[7, 9], [6, 2]]
+    assert heldout_pairs(histories, 3).tolist() == [[4, 9], [7, 9], [6, 2]]
+    empty = heldout_pairs(Histories(np.array([]), [], [], []), 3)
     assert empty.shape == (0, 2)
     assert empty.dtype == np.int64

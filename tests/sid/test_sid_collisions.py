@@ -8,18 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sid_catalogues import catalogues
 
 from plum.errors import PlumError
 from plum.sid.collisions import add_suffix, reassign
 from plum.sid.kmeans import residual_kmeans
-
-
-@st.composite
-def catalogues(draw):
-    n = draw(st.integers(1, 25))
-    codes = draw(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1)), min_size=n, max_size=n))
-    popularity = draw(st.lists(st.integers(0, 3), min_size=n, max_size=n))
-    return np.array(codes, dtype=np.int64), np.array(popularity, dtype=np.int64)
 
 
 def test_the_docstring_example_of_add_suffix():

@@ -14,7 +14,6 @@ from plum.sid.rqvae import (
     nearest_codewords,
     quantization_loss,
     reconstruction_errors,
-    reconstruction_loss,
     straight_through,
 )
 
@@ -100,23 +99,23 @@ def test_straight_through_gives_codewords_forward_and_the_identity_backward(tiny
     assert all(book.grad is None for book in tiny.codebooks)
 
 
-def test_reconstruction_loss_is_the_sum_of_mean_squares_of_the_first_levels(tiny):
+def test_reconstruction_errors_are_the_sum_of_mean_squares_of_the_first_levels(tiny):
     tiny.decoders = torch.nn.ModuleList(torch.nn.Identity() for _ in range(2))
     items = [torch.tensor([[3.0, 2.0]]), torch.tensor([[4.0, -1.0]])]
     quantized = tiny.quantize(torch.tensor([[3.0, 0.5]]))
     # all levels give (4, 1): (1 + 1) / 2 + (0 + 4) / 2; the first gives (4, 0): (1 + 4) / 2 + (0 + 1) / 2
-    assert reconstruction_loss(tiny, items, quantized).item() == 3.0
-    assert reconstruction_loss(tiny, items, quantized, torch.tensor([1])).item() == 3.0
+    assert reconstruction_errors(tiny, items, quantized).sum().item() == 3.0
+    assert reconstruction_errors(tiny, items, quantized, torch.tensor([1])).sum().item() == 3.0
     items = [torch.tensor([[4.0, 1.0]]), torch.tensor([[4.0, 1.0]])]
-    assert reconstruction_loss(tiny, items, quantized, torch.tensor([2])).item() == 0.0
-    assert reconstruction_loss(tiny, items, quantized, torch.tensor([1])).item() == 1.0
+    assert reconstruction_errors(tiny, items, quantized, torch.tensor([2])).sum().item() == 0.0
+    assert reconstruction_errors(tiny, items, quantized, torch.tensor([1])).sum().item() == 1.0
 
 
 def test_reconstruction_trains_encoders_and_decoders_but_no_codebook():
     torch.manual_seed(0)
     model = RQVAE([3, 2], [4, 4], latent_dim=2, hidden_dim=4)
     items = [torch.randn(6, 3), torch.randn(6, 2)]
-    reconstruction_loss(model, items, model.quantize(model.encode(items)), torch.full((6,), 2)).backward()
+    reconstruction_errors(model, items, model.quantize(model.encode(items)), torch.full((6,), 2)).sum().backward()
     assert all(p.grad is not None for p in [*model.encoders.parameters(), *model.decoders.parameters()])
     assert all(book.grad is None for book in model.codebooks)
     assert all(p.grad is None for p in model.contrast.parameters())
@@ -159,7 +158,7 @@ def test_the_error_of_a_modality_is_over_the_items_that_have_it(tiny):
     present = torch.tensor([[True, True], [True, False]])
     errors = reconstruction_errors(tiny, items, quantized, present=present)
     assert errors.tolist() == [((1 + 1) / 2 + (0 + 1) / 2) / 2, (0 + 4) / 2]
-    assert reconstruction_loss(tiny, items, quantized, present=present).item() == 0.75 + 2
+    assert reconstruction_errors(tiny, items, quantized, present=present).sum().item() == 0.75 + 2
     nobody = torch.tensor([[True, False], [True, False]])
     assert reconstruction_errors(tiny, items, quantized, present=nobody).tolist() == [0.75, 0]
     everybody = torch.ones(2, 2, dtype=torch.bool)

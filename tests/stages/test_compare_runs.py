@@ -17,6 +17,7 @@ from plum import artifacts
 from plum.errors import PlumError
 from plum.evaluation.compare import compare
 from plum.evaluation.significance import holm
+from plum.stage_run import StageRun
 from plum.stages.compare import compare_runs, named_files, named_paths, write_comparison
 
 
@@ -111,7 +112,7 @@ def test_names_keep_seeds_apart_or_join_them(tmp_path):
 
 def test_a_stage_made_with_another_seed_makes_another_system(tmp_path):
     runs = [make_run(tmp_path / f"{seed}", {"plum": lists_with("11110000")}, seed) for seed in (0, 1)]
-    with artifacts.StageRun(runs[1], artifacts.FINETUNE, {"learning_rate": 0.1}, 0, []).writing(force=True):
+    with StageRun(runs[1], artifacts.FINETUNE, {"learning_rate": 0.1}, 0, []).writing(force=True):
         pass
     assert "data.seed" not in refusal(*runs, names=["x", "x"])
     assert "seeds.finetune" in refusal(*runs, names=["x", "x"])

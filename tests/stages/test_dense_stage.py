@@ -18,6 +18,7 @@ from plum.config_file import validate
 from plum.evaluation.efficiency import Cost
 from plum.lm.examples import windows
 from plum.runtime import seed_everything
+from plum.stage_run import read_manifest
 from plum.stages import common, dense, pipeline, prepare, retrieving
 
 SMALL = {"epochs": 2, "hidden_size": 16, "layers": 1, "heads": 2, "batch_size": 32}
@@ -65,7 +66,7 @@ def test_both_baselines_have_folders_of_their_own(prepared: Path, tmp_path: Path
     for kind in ("dense", "lem"):
         files = {f"{kind}.safetensors", "train_log.jsonl", "metrics.json", "trials.json"}
         assert set(contents(tmp_path / "run" / kind)) == files
-        manifest = artifacts.read_manifest(tmp_path / "run" / kind)
+        manifest = read_manifest(tmp_path / "run" / kind)
         assert manifest.config == common.recorded(config, kind)
         assert set(manifest.inputs) == {"data/items.parquet", "data/split.parquet"}
     tables = load_file(tmp_path / "run" / artifacts.LEM_MODEL)

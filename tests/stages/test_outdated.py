@@ -10,6 +10,7 @@ import tiny_run
 
 from plum import artifacts
 from plum.errors import PlumError
+from plum.stage_run import read_manifest
 from plum.stages import common, dense, eval, finetune
 
 ALL = (
@@ -40,7 +41,7 @@ def test_no_warning_where_the_run_was_made_with_these_settings(
 def test_every_stage_records_what_it_is_compared_with(finished_run: Path) -> None:
     config = tiny_run.config_of(finished_run)
     for stage in ALL:
-        assert artifacts.read_manifest(finished_run / stage).config == common.recorded(config, stage)
+        assert read_manifest(finished_run / stage).config == common.recorded(config, stage)
 
 
 @pytest.mark.parametrize(

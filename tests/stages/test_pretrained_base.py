@@ -10,9 +10,9 @@ import pytest
 import tiny_run
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-from plum import artifacts
 from plum.errors import PlumError
 from plum.lm.vocab import train_tokenizer
+from plum.stage_run import read_manifest
 from plum.stages import cpt, finetune, recommend
 
 
@@ -39,7 +39,7 @@ def test_a_given_model_learns_the_semantic_ids_and_recommends(run_copy: Path, tm
     config = tiny_run.config_of(run_copy, f"cpt.base={base}", "finetune.epochs=1")
     cpt.run(config)
     finetune.run(config)
-    assert "source/model.safetensors" in artifacts.read_manifest(run_copy / "cpt").inputs
+    assert "source/model.safetensors" in read_manifest(run_copy / "cpt").inputs
     model = AutoModelForCausalLM.from_pretrained(run_copy / "finetune/model")
     tokenizer = AutoTokenizer.from_pretrained(run_copy / "finetune/model")
     assert model.config.model_type == "gpt2"

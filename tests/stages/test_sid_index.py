@@ -16,6 +16,7 @@ from plum.config_file import load_config
 from plum.errors import PlumError
 from plum.sid.table import SidTable
 from plum.sid.trie import Trie, fingerprint
+from plum.stage_run import has_file
 from plum.stages import common, features, prepare, tokenize
 
 
@@ -62,7 +63,7 @@ def test_reassigned_items_share_a_sid_up_to_the_capacity(tmp_path: Path) -> None
 
 
 def test_it_is_among_the_outputs_of_the_stage(whole: Path) -> None:
-    assert artifacts.has(whole, artifacts.SID_INDEX)
+    assert has_file(whole, artifacts.SID_INDEX)
 
 
 def test_an_index_of_other_semantic_ids_is_refused(workdir: Path) -> None:

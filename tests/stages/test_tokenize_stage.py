@@ -20,6 +20,7 @@ from plum.config import RunConfig
 from plum.config_file import load_config, validate
 from plum.errors import PlumError
 from plum.sid.frozen import load_frozen
+from plum.stage_run import read_manifest, sha256
 from plum.stages import common, features, prepare, tokenize
 
 N = 60
@@ -68,7 +69,7 @@ def replace(workdir: Path, name: str, write: Callable[[Path], Any]) -> None:
     write(workdir / name)
     folder, _, rest = name.partition("/")
     manifest = artifacts.read_json(workdir / folder / "manifest.json")
-    manifest["outputs"][rest] = artifacts.sha256(workdir / name)
+    manifest["outputs"][rest] = sha256(workdir / name)
     artifacts.write_json(workdir / folder / "manifest.json", manifest)
 
 
@@ -76,7 +77,7 @@ def replace_items(workdir: Path, items: pd.DataFrame) -> None:
     """Another catalogue, with features as if made of it."""
     replace(workdir, artifacts.ITEMS, lambda path: items.to_parquet(path))
     manifest = artifacts.read_json(workdir / "features/manifest.json")
-    manifest["inputs"][artifacts.ITEMS] = artifacts.sha256(workdir / artifacts.ITEMS)
+    manifest["inputs"][artifacts.ITEMS] = sha256(workdir / artifacts.ITEMS)
     artifacts.write_json(workdir / "features/manifest.json", manifest)
 
 
@@ -244,6 +245,8 @@ def test_what_survives_of_another_run_is_told(workdir: Path) -> None:
     same = tokenized(workdir, epochs=1, compare_with=other)["stability"]
     assert same["compared_with"] == str(other)
     assert (same["items"], same["same"], same["matched"]) == (N, [1.0, 1.0], [1.0, 1.0])
+    moved = warm(workdir, "moved", epochs=1, collision="reassign")
+    assert tokenized(workdir, epochs=1, collision="reassign", compare_with=moved)["stability"]["same"] == [1.0, 1.0]
     drawn = tokenized(workdir, method="random", collision="share", compare_with=other)["stability"]
     expected = (codes(workdir) == codes(other)[:, :2]).cumprod(axis=1).mean(axis=0)
     assert drawn["same"] == pytest.approx(expected)
@@ -267,7 +270,7 @@ def test_a_changed_warm_start_is_noticed(workdir: Path) -> None:
     before = tiny_run.times(workdir)
     tokenized(workdir, warm_start=other)
     assert tiny_run.times(workdir) == before
-    inputs = artifacts.read_manifest(workdir / "tokenize").inputs
+    inputs = read_manifest(workdir / "tokenize").inputs
     assert {"source/rqvae.safetensors", "source/tokenizer.json"} <= set(inputs)
     tokenized(other, epochs=4)
     tokenized(workdir, warm_start=other)

@@ -123,7 +123,7 @@ class TokenizeConfig(TrainingConfig):
     """Pairs are drawn as often as they occur, or by how much more often than their items' popularity has it."""
     collision: Literal["suffix", "share", "reassign"] = "suffix"
     """suffix: one more code tells items with equal codes apart (TIGER); share: they share their SID (PLUM);
-    reassign: the less popular of them move to the nearest free SID."""
+    reassign: the less popular of them move to the first free SID, level by level to the nearest code with room."""
     capacity: Count = 1
     """reassign: the most items of a SID."""
     min_usage: Share = 0.25

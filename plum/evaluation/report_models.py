@@ -33,11 +33,12 @@ def quality(facts: Mapping[str, Any], spread: Mapping[str, Any]) -> dict[str, An
     first = _first_level(spread)
     if not facts and not first:
         return None
-    levels = [
-        (int(level["size"]), float(level["usage"]), float(level["perplexity"]))
+    known = [
+        level
         for level in facts.get("levels") or []
         if all(as_number(level.get(key)) is not None for key in ("size", "usage", "perplexity"))
     ]
+    levels = [(int(level["size"]), float(level["usage"]), float(level["perplexity"])) for level in known]
     figure = None
     if levels:
         told = "; ".join(f"level {i}: {u:.1%} of {s:,} codes, perplexity {p:.1f}" for i, (s, u, p) in enumerate(levels))
@@ -46,10 +47,14 @@ def quality(facts: Mapping[str, Any], spread: Mapping[str, Any]) -> dict[str, An
             "items were spread evenly over them."
         )
         figure = {"svg": figures.codebook_usage(levels, f"Codebook usage. {told}."), "caption": caption}
-    rows = [row(str(i), [cell(f"{s:,}"), cell(f"{u:.1%}"), cell(f"{p:.1f}")]) for i, (s, u, p) in enumerate(levels)]
+    dead = [as_number(level.get("dead")) for level in known]
+    rows = [
+        row(str(i), [cell(f"{s:,}"), cell(f"{u:.1%}"), cell(DASH if d is None else f"{d:,.0f}"), cell(f"{p:.1f}")])
+        for i, ((s, u, p), d) in enumerate(zip(levels, dead, strict=True))
+    ]
     return {
         "facts": words({key: value for key, value in facts.items() if key not in ("levels", *_AGREEMENT)}),
-        "levels": table("Codebook levels", "level", ["codes", "in use", "perplexity"], rows) if rows else None,
+        "levels": table("Codebook levels", "level", ["codes", "in use", "dead", "perplexity"], rows) if rows else None,
         "figure": figure,
         "agreement": _agreement(facts),
         "first": first,

@@ -37,6 +37,8 @@ class VectorsById:
 
     def of(self, items: pd.DataFrame) -> Encoded:
         """Vectors (N, D) of N items by their column ``item_id``; items without one lack them."""
+        if not len(items):  # all P ids would be gone through for nothing
+            return Encoded(np.zeros((0, self.vectors.shape[1]), dtype=np.float32), np.zeros(0, dtype=bool))
         rows = np.array([self._places.get(item_id, -1) for item_id in column_of(items, "item_id")], dtype=np.int64)
         present = rows >= 0
         if not present.any():

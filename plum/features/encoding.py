@@ -134,14 +134,14 @@ def refuse_useless(encoded: Encoded, name: str, item_ids: Sequence[str]) -> None
 
 
 def refuse_non_finite(
-    vectors: np.ndarray, where: str, item_ids: Sequence[str], rows: Sequence[int] | None = None
+    vectors: np.ndarray, where: str, item_ids: Sequence[str] | None, rows: Sequence[int] | np.ndarray | None = None
 ) -> None:
     """Refuse NaN and infinity in (N, D) vectors.
 
     Args:
         vectors: (N, D).
         where: they stand, for messages.
-        item_ids: N ids, for messages.
+        item_ids: N ids, for messages; None if they are not at hand.
         rows: N numbers of their rows there, for messages; by default from 0 to N - 1.
 
     Raises:
@@ -150,7 +150,8 @@ def refuse_non_finite(
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist()
     if bad:
         numbers = range(len(vectors)) if rows is None else rows
-        shown = ", ".join(f"row {numbers[place]} (item {item_ids[place]!r})" for place in bad[:SHOWN])
+        ids = [""] * len(vectors) if item_ids is None else [f" (item {item_id!r})" for item_id in item_ids]
+        shown = ", ".join(f"row {numbers[place]}{ids[place]}" for place in bad[:SHOWN])
         more = ", ..." if len(bad) > SHOWN else ""
         raise PlumError(
             f"{where} holds NaN, infinity or numbers beyond single precision",

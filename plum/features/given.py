@@ -53,16 +53,19 @@ class FileEncoder:
         Raises:
             PlumError: if that column holds something else than D finite numbers.
         """
-        encoded = self.known.of(items)
         given = column_of(items, self.column).tolist()
-        rows = [row for row, value in enumerate(given) if not _is_missing(value)]
-        if rows:
-            ids, width = column_of(items, "item_id").tolist(), self.known.vectors.shape[1]
-            vectors = np.stack([_vector(given[row], width, self.column, ids[row]) for row in rows])
-            refuse_non_finite(vectors, self.column, [ids[row] for row in rows], rows)
-            encoded.vectors[rows] = vectors
-            encoded.present[rows] = True
-        return encoded
+        present = np.array([not _is_missing(value) for value in given], dtype=bool)
+        rows = np.flatnonzero(present).tolist()
+        if not rows:
+            return self.known.of(items)
+        ids, width = column_of(items, "item_id").tolist(), self.known.vectors.shape[1]
+        own = np.stack([_vector(given[row], width, self.column, ids[row]) for row in rows])
+        refuse_non_finite(own, self.column, [ids[row] for row in rows], rows)
+        vectors = np.zeros((len(items), width), dtype=np.float32)
+        vectors[rows] = own
+        by_id = ~present
+        vectors[by_id], present[by_id] = self.known.of(items[by_id])
+        return Encoded(vectors, present)
 
     def save(self, folder: Path, name: str) -> None:
         """Write ids (JSON) and vectors (safetensors)."""

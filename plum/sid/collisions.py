@@ -1,4 +1,4 @@
-"""Items whose codes collide: one more code tells them apart, or all but some move to free codes nearby.
+"""Items whose codes collide: one more code tells them apart, or all but some move to free codes.
 
 The third way, PLUM's, needs no code: items share their Semantic ID, ordered by ``plum.sid.table.bucket_rank``.
 """
@@ -38,11 +38,12 @@ def reassign(
     capacity: int = 1,
     held: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Give items of over-full Semantic IDs the nearest free one, so that at most ``capacity`` items share each.
+    """Move items of over-full Semantic IDs to free ones, so that at most ``capacity`` items share each.
 
     The most popular items of a Semantic ID keep it (ties by catalogue row); the others, most popular first, descend the
-    levels again, at each level by distance to the residual, and take the first Semantic ID with a free place. Most
-    change their last code only.
+    levels again and take at each the codeword nearest to the residual of those that have a free place below them. Most
+    change their last code only. So it is the first free Semantic ID of a greedy descent, not the free one whose
+    codewords add up nearest to the item: that may lie below another first code.
 
     Args:
         codes: (N, L) int64, the nearest codewords level by level.
@@ -77,7 +78,7 @@ def reassign(
     result = codes.copy()
     moved = np.flatnonzero(~stays)
     for row in moved[np.argsort(-popularity[moved], kind="stable")]:
-        result[row] = tree.nearest_free(vectors[row])
+        result[row] = tree.first_free(vectors[row])
         tree.take(tuple(result[row].tolist()))
     return result
 
@@ -103,8 +104,8 @@ class _Places:
         for length in range(len(leaf) + 1):
             self._taken[leaf[:length]] += 1
 
-    def nearest_free(self, vector: np.ndarray) -> list[int]:
-        """Codes (L,) of the first free leaf, nearest codeword first at every level; there must be one."""
+    def first_free(self, vector: np.ndarray) -> list[int]:
+        """Codes (L,) of the first free leaf of a greedy descent, nearest codeword first; there must be one."""
         prefix: tuple[int, ...] = ()
         residual = vector
         for level, (book, norms) in enumerate(zip(self._books, self._norms, strict=True)):

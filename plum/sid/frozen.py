@@ -15,12 +15,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from plum.errors import PlumError
+from plum.features.encoding import refuse_non_finite
 from plum.saved import read_arrays, read_settings
 from plum.sid.codebooks import BLOCK
 from plum.sid.kmeans import codes_of
 from plum.sid.random_codes import random_codes
 from plum.sid.rqvae import RQVAE, Content
-from plum.sid.standardise import Standardisation, refuse_non_finite
+from plum.sid.standardise import Standardisation
 
 logger = logging.getLogger(__name__)
 
@@ -191,10 +192,12 @@ class Frozen:
             return
         for modality, column in zip(self.modalities, present.T, strict=True):
             if modality.complete and not column.all():
+                lacking = int((~column).sum())
                 logger.warning(
-                    "%d items lack modality %s, which every item of the training had: they count as average ones",
-                    int((~column).sum()),
+                    "%s modality %s, which every item of the training had: %s",
+                    "1 item lacks" if lacking == 1 else f"{lacking:,} items lack",
                     modality.name,
+                    "it counts as an average one" if lacking == 1 else "they count as average ones",
                 )
 
     def _learned(self, present: np.ndarray | None, device: torch.device) -> Tensor | None:
@@ -278,7 +281,9 @@ def _standardised_block(
 ) -> np.ndarray:
     """A block (B, D_m) of a modality, standardised."""
     there = None if present is None else present[:, column]
-    refuse_non_finite(vectors, modality.name, there, first_row)
+    rows = np.arange(len(vectors)) if there is None else np.flatnonzero(there)
+    known = vectors if there is None else vectors[rows]
+    refuse_non_finite(known, f"modality {modality.name!r}", None, first_row + rows)
     return modality.standardisation.apply(vectors, there)
 
 

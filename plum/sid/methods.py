@@ -77,7 +77,7 @@ def weights_for(
     """The weights of the RQ-VAE in ``folder``, the tokenize folder of another run, for a model of the same shape.
 
     Moving averages are not among them: they start from the codewords. Weights mean something to vectors of the same
-    space only: those of a fixed encoder, not of an SVD fitted to another catalogue.
+    space only, with the standardisation that they were trained with: whether they are is not looked at here.
 
     Args:
         folder: where the other tokenizer lies.

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from plum.errors import PlumError
 from plum.sid.collisions import reassign
 from plum.sid.frozen import Frozen
 from plum.sid.kmeans import codewords_of
@@ -18,11 +17,13 @@ class Placed(NamedTuple):
     """New items' Semantic IDs beside those of old items.
 
     Attributes:
-        codes: (N, L) int64, or (N, L + 1) with a disambiguation code.
-        collided: (N,) bool, whether the codes that content gave are also those of an old item's Semantic ID or of
-            another new item.
+        found: (N,) bool, which of N new items found a place, F of them; the others have no Semantic ID.
+        codes: (F, L) int64, or (F, L + 1) with a disambiguation code.
+        collided: (F,) bool, whether the codes that content gave are also those of an old item's Semantic ID or of
+            another new item that found a place.
     """
 
+    found: np.ndarray
     codes: np.ndarray
     collided: np.ndarray
 
@@ -34,7 +35,8 @@ def place_new(
 
     ``share``: new items share, as old ones do. ``suffix``: the disambiguation code goes on after the largest that an
     old item of the same codes has; one that an item left free stays free, for a language model knows it as that item.
-    ``reassign``: new items take free places. Of several new items the first row is served first.
+    It has tokens for so many of them: an item that would need a further one finds no place. ``reassign``: new items
+    take free places. Of several new items the first row is served first.
 
     Args:
         frozen: the tokenizer.
@@ -44,38 +46,25 @@ def place_new(
             items' codewords.
 
     Raises:
-        PlumError: if the codebook of disambiguation codes is full, or no place is free.
+        PlumError: for ``reassign``, if there are fewer free places than new items.
         ValueError: if codes have another number of levels.
     """
     n_levels = len(frozen.sizes)
     if old_codes.shape[1] != len(frozen.rules.table_sizes) or new_codes.shape[1] != n_levels:
         raise ValueError(f"codes {old_codes.shape} and {new_codes.shape} for sizes {frozen.rules.table_sizes}")
     bucket = prefix_groups(np.concatenate([old_codes[:, :n_levels], new_codes]))[:, -1]
-    counts = np.bincount(bucket)
     old_bucket, new_bucket = bucket[: len(old_codes)], bucket[len(old_codes) :]
-    collided = counts[new_bucket] > 1
+    found, codes = np.ones(len(new_codes), dtype=bool), new_codes
     nobody = np.zeros(len(new_codes), dtype=np.int64)  # popularity: new items have none
     if frozen.rules.collision == "suffix":
-        highest = np.full(len(counts), -1, dtype=np.int64)
+        highest = np.full(int(bucket.max(initial=-1)) + 1, -1, dtype=np.int64)
         np.maximum.at(highest, old_bucket, old_codes[:, -1])
         suffix = highest[new_bucket] + 1 + bucket_rank(new_codes, nobody)
-        _refuse_full(suffix, new_codes, frozen.rules.table_sizes[-1])
-        return Placed(np.column_stack([new_codes, suffix]).astype(np.int64), collided)
-    if frozen.rules.collision == "reassign":
+        found = suffix < frozen.rules.table_sizes[-1]
+        codes = np.column_stack([new_codes, suffix])[found].astype(np.int64)
+    elif frozen.rules.collision == "reassign":
         if vectors is None:
             vectors = codewords_of(new_codes, frozen.codebooks)
         codes = reassign(new_codes, vectors, frozen.codebooks, nobody, frozen.rules.capacity, old_codes)
-        return Placed(codes, collided)
-    return Placed(new_codes, collided)
-
-
-def _refuse_full(suffix: np.ndarray, codes: np.ndarray, size: int) -> None:
-    over = suffix >= size
-    if over.any():
-        row = int(over.argmax())
-        raise PlumError(
-            f"{over.sum():,} new items find no free disambiguation code",
-            f"new item {row} would need code {int(suffix[row])} beside {codes[row].tolist()}; the language model has "
-            f"tokens for 0 to {size - 1}",
-            "run all stages again with these items in the catalogue, or set tokenize.collision to reassign or share",
-        )
+    placed = new_bucket[found]
+    return Placed(found, codes, np.bincount(np.concatenate([old_bucket, placed]))[placed] > 1)

@@ -128,18 +128,20 @@ def tree(codes: np.ndarray, sizes: Sequence[int], most: int = 64) -> dict[str, A
     }
 
 
-def refuse_collapse(levels: Sequence[Mapping[str, Any]], n_items: int, min_usage: float) -> None:
-    """Stop on a collapsed codebook.
+def same_content(codes: np.ndarray, vectors: Sequence[np.ndarray]) -> int:
+    """Most items of the fullest Semantic ID that have the very same content: no tokenizer can tell them apart.
 
     Args:
-        levels: of :func:`level_health`.
-        n_items: N.
-        min_usage: as of :class:`Thresholds`.
+        codes: (N, L) int64 of at least one item.
+        vectors: M arrays (N, D_m), the items' content.
 
-    Raises:
-        PlumError: if a level uses a smaller share of the codes it could use than ``min_usage``.
+    Returns:
+        How many. Example: codes [[0], [0], [0], [1]], vectors [[5], [5], [6], [5]] -> 2.
     """
-    refuse_unhealthy({"levels": levels}, n_items, Thresholds(min_usage=min_usage))
+    sizes = _bucket_sizes(codes)
+    fullest = np.flatnonzero((codes == codes[sizes.argmax()]).all(axis=1))
+    content = np.concatenate([modality[fullest] for modality in vectors], axis=1)
+    return int(np.unique(content, axis=0, return_counts=True)[1].max())
 
 
 def refuse_unhealthy(quality: Mapping[str, Any], n_items: int, thresholds: Thresholds) -> None:
@@ -147,7 +149,8 @@ def refuse_unhealthy(quality: Mapping[str, Any], n_items: int, thresholds: Thres
 
     Args:
         quality: ``levels`` of :func:`level_health`, and what :func:`uniqueness` gives; of the codes that content gave,
-            before any rule for collisions. Only what a threshold is set for is read.
+            before any rule for collisions. Only what a threshold is set for is read. With ``same_content``, of
+            :func:`same_content`, uneven codes are put down to it where it is half of the items or more.
         n_items: N.
         thresholds: what they must reach.
 
@@ -196,9 +199,16 @@ def _low_levels(quality: Mapping[str, Any], n_items: int, thresholds: Thresholds
     if uneven:
         fix = (
             "look for items with the same content, keep tokenize.kmeans_init and tokenize.reset_dead_codes on, lower "
-            "tokenize.learning_rate, or set tokenize.codebook_sizes to fewer codes; tokenize.min_perplexity_share is "
-            "the threshold"
+            "tokenize.learning_rate, or set tokenize.codebook_sizes to fewer codes"
         )
+        alike = quality.get("same_content", 0)
+        if 2 * alike >= n_items:
+            uneven.append(f"{alike:,} of {n_items:,} items have the same content")
+            fix = (
+                "give features.modalities something in which these items differ, or leave them out of the data: "
+                "no other setting tells them apart"
+            )
+        fix += "; tokenize.min_perplexity_share is the threshold"
         what = f"items crowd onto few codes: a level's perplexity is below {evenness:.1%} of the codes it could use"
         missed.append(_Breach(what, "; ".join(uneven), fix))
     return missed

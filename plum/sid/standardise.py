@@ -6,8 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from plum.errors import PlumError
-
 BLOCK = 1 << 16
 """Rows whose squares are added up at a time, so that temporaries stay small."""
 
@@ -37,60 +35,41 @@ class Standardisation(NamedTuple):
             found[~present] = 0.0
         return found
 
+    def moved(self, before: np.ndarray, after: np.ndarray) -> float:
+        """How far vectors of the same items have moved, as a share of how far items lie from their mean.
+
+        Args:
+            before: (N, D_m), those that the standardisation was fitted to, or some of them.
+            after: (N, D_m), of the same items.
+
+        Returns:
+            The median distance over the root mean square distance from the mean; NaN without items. About 1.4 for
+            vectors that have nothing to do with each other. Example: mean [0, 0] and scale 1; from [3, 4] to [3, 5] it
+            is 1 / sqrt(2).
+        """
+        if not len(before):
+            return float("nan")
+        distances = np.linalg.norm(np.subtract(after, before, dtype=np.float64), axis=1)
+        return float(np.median(distances) / (self.scale * np.sqrt(len(self.mean))))
+
 
 def fit_standardisation(features: np.ndarray, name: str, present: np.ndarray | None = None) -> Standardisation:
     """Centre and scale of a modality (N, D_m), from the items that have it.
 
     Args:
-        features: (N, D_m).
+        features: (N, D_m), such as :func:`plum.features.encoding.refuse_useless` lets pass.
         name: for messages.
         present: (N,) bool, which items have it; None if all have.
 
     Raises:
-        PlumError: if there are non-finite values among them, no item has the modality, or all that have it are the
-            same.
+        ValueError: if there is nothing to scale: no item has it, all have the same vector, or one is not finite.
     """
-    refuse_non_finite(features, name, present)
     had = features if present is None else features[present]
     if not len(had):
-        raise PlumError(
-            f"no item has modality {name!r}", f"{len(features):,} items", "drop it from features.modalities"
-        )
-    if (had == had[0]).all():
-        of = "" if present is None else " of items that have it"
-        raise PlumError(
-            f"modality {name!r} tells no items apart: all {len(had):,} rows{of} are the same",
-            None,
-            "drop it from features.modalities, or give items text or topics",
-        )
+        raise ValueError(f"no item has modality {name!r}")
     mean = had.mean(0, dtype=np.float64)  # float64: single precision overflows and loses the mean
     squares = [((had[start : start + BLOCK] - mean) ** 2).sum() for start in range(0, len(had), BLOCK)]
-    return Standardisation(mean, float(np.sqrt(np.sum(squares) / had.size)))
-
-
-def standardise(features: np.ndarray, name: str, present: np.ndarray | None = None) -> np.ndarray:
-    """:func:`fit_standardisation` applied to the modality that it is of: (N, D_m) float32."""
-    return fit_standardisation(features, name, present).apply(features, present)
-
-
-def refuse_non_finite(features: np.ndarray, name: str, present: np.ndarray | None = None, first_row: int = 0) -> None:
-    """Refuse NaN and infinity in the rows (N, D_m) of items that have the modality.
-
-    Args:
-        features: (N, D_m).
-        name: for messages.
-        present: (N,) bool; None if all have it.
-        first_row: of the first of these rows in what the user gave.
-
-    Raises:
-        PlumError: naming how many rows, and the first.
-    """
-    bad = ~np.isfinite(features).all(axis=1)
-    if present is not None:
-        bad &= present
-    if bad.any():
-        raise PlumError(
-            f"features of modality {name!r} hold NaN or infinity",
-            f"{bad.sum():,} rows, the first is row {first_row + int(bad.argmax())}",
-            "mend the vectors",
-        )
+    scale = float(np.sqrt(np.sum(squares) / had.size))
+    if not 0 < scale < np.inf:
+        raise ValueError(f"modality {name!r} has no scale: {scale}")
+    return Standardisation(mean, scale)

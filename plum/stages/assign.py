@@ -28,7 +28,7 @@ from plum.sid.table import bucket_rank
 from plum.sid.trie import Trie, fingerprint
 from plum.stage_run import StageRun, read_manifest
 from plum.stages import common
-from plum.stages.new_items import Layout, NewItems, read_new
+from plum.stages.new_items import Layout, NewItems, read_new, refuse_lacking
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,8 @@ def run(config: RunConfig, new_items: Path, out: Path | None = None, force: bool
         The folder.
 
     Raises:
-        PlumError: if the run has no tokenizer, the file can't be used or holds nothing new, more new items than
+        PlumError: if the run has no tokenizer, the file can't be used or holds nothing new, no new item has any
+            content or one of them a modality that all of the catalogue has, more new items than
             ``data.max_bad_share`` of them find no place (fewer are left out and reported), or the folder holds
             something else. Nothing is written then.
     """
@@ -95,12 +96,11 @@ def run(config: RunConfig, new_items: Path, out: Path | None = None, force: bool
     new = read_new(new_items, layout, schema, old.data.items["item_id"], vectors)
     with stage.writing(force=True) as folder:
         try:
-            tokenized = _tokenized(new, frozen, encoders, folder / "scratch")
-            kept = _finding_place(old, new, tokenized, config.data.max_bad_share)
-            vectors_kept = None if tokenized.vectors is None else tokenized.vectors[kept]
-            placed = place_new(frozen, old.table.codes, tokenized.codes[kept], vectors_kept)
-            _write(folder, old, new, placed.codes, kept)
-            artifacts.write_json(folder / REPORT, _report(old, new, encoders, tokenized, placed, kept))
+            tokenized = _tokenized(new, frozen, encoders, layout, folder / "scratch")
+            placed = place_new(frozen, old.table.codes, tokenized.codes, tokenized.vectors)
+            _leave_out(new, placed.found, frozen.rules.table_sizes[-1], config.data.max_bad_share)
+            _write(folder, old, new, placed)
+            artifacts.write_json(folder / REPORT, _report(old, new, encoders, tokenized, placed))
             _warn_replaced(stage.folder, folder, len(old.data.items))
         except BaseException:
             shutil.rmtree(folder)  # there is no checkpoint in it that would be worth keeping
@@ -141,10 +141,19 @@ def _encoders(config: RunConfig, frozen: Frozen) -> dict[str, Encoder]:
     return {modality.name: load_encoder(folder, modality.name, device) for modality in frozen.modalities}
 
 
-def _tokenized(new: NewItems, frozen: Frozen, encoders: Mapping[str, Encoder], scratch: Path) -> _Tokenized:
-    """Codes of new items before any rule for collisions; the folder ``scratch`` is made and removed."""
+def _tokenized(
+    new: NewItems, frozen: Frozen, encoders: Mapping[str, Encoder], layout: Layout, scratch: Path
+) -> _Tokenized:
+    """Codes of new items before any rule for collisions; the folder ``scratch`` is made and removed.
+
+    Raises:
+        PlumError: if all lack what the tokenizer reads; random codes are made of no content.
+    """
     scratch.mkdir()
     modalities, present = _encode(new, encoders, scratch)
+    if frozen.method != "random":
+        complete = [modality.name for modality in frozen.modalities if modality.complete]
+        refuse_lacking(new, present, encoders, complete, layout)
     gaps = None if present.all() else present
     codes = frozen.assign(modalities, gaps, new.items["item_id"].tolist())
     quantised = frozen.rules.collision == "reassign" and frozen.method != "random"
@@ -169,32 +178,23 @@ def _encode(new: NewItems, encoders: Mapping[str, Encoder], folder: Path) -> tup
     return list(files.values()), present
 
 
-def _finding_place(old: _Old, new: NewItems, tokenized: _Tokenized, max_bad_share: float) -> np.ndarray:
-    """Which new items (N,) find a free disambiguation code, counted as ``plum.sid.placing`` does.
+def _leave_out(new: NewItems, found: np.ndarray, n_suffixes: int, max_bad_share: float) -> None:
+    """Say which of N new items find no free disambiguation code; ``found`` (N,) are those that do.
 
     Raises:
         PlumError: if more than ``max_bad_share`` of them, or all, find none.
     """
-    codes, rules = tokenized.codes, old.frozen.rules
-    if rules.collision != "suffix":
-        return np.ones(len(codes), dtype=bool)
-    group = prefix_groups(np.concatenate([old.content_codes, codes]))[:, -1]
-    highest = np.full(int(group.max()) + 1, -1, dtype=np.int64)
-    np.maximum.at(highest, group[: old.table.n_items], old.table.codes[:, -1])
-    suffix = highest[group[old.table.n_items :]] + 1 + bucket_rank(codes, np.zeros(len(codes), dtype=np.int64))
-    kept: np.ndarray = suffix < rules.table_sizes[-1]
-    lost = new.items["item_id"][~kept].tolist()
-    if len(lost) > max_bad_share * len(kept) or len(lost) == len(kept):
+    lost = new.items["item_id"][~found].tolist()
+    if len(lost) > max_bad_share * len(found) or len(lost) == len(found):
         raise PlumError(
-            f"{len(lost):,} of {len(kept):,} new items find no free disambiguation code, for the language model has "
-            f"tokens for {rules.table_sizes[-1]:,} of them",
+            f"{len(lost):,} of {len(found):,} new items find no free disambiguation code, for the language model has "
+            f"tokens for {n_suffixes:,} of them",
             named(lost),
             "run all stages again with these items in the catalogue, best with tokenize.collision share or reassign; "
             "or leave them out with --set data.max_bad_share=SHARE",
         )
     if lost:
         logger.warning("left out, for there is no free disambiguation code: %s", named(lost))
-    return kept
 
 
 def _report(
@@ -203,14 +203,14 @@ def _report(
     encoders: Mapping[str, Encoder],
     tokenized: _Tokenized,
     placed: Placed,
-    kept: np.ndarray,
 ) -> dict[str, Any]:
     """What ``report.json`` holds; collisions are of the items that found a place."""
-    present, lost = tokenized.present, new.items["item_id"][~kept].tolist()
+    present, found = tokenized.present, placed.found
+    lost, codes = new.items["item_id"][~found].tolist(), tokenized.codes[found]
     told_apart = placed.collided & ~_shared(old.table.codes, placed.codes)[old.table.n_items :]
     return {
         "file": new.path.name,
-        "new_items": len(kept),
+        "new_items": len(found),
         "without_place": {"items": len(lost), "examples": lost[:SHOWN]},
         "already_in_catalogue": {"items": len(new.known), "examples": new.known[:SHOWN]},
         "unusable_rows": [asdict(problem) for problem in new.problems],
@@ -220,10 +220,10 @@ def _report(
         "without_content": int((~present.any(axis=1)).sum()) if encoders else 0,
         "collisions": {
             "rule": old.frozen.rules.collision,
-            "of_content": _newly_sharing(old.content_codes, tokenized.codes[kept]),
+            "of_content": _newly_sharing(old.content_codes, codes),
             "told_apart": int(told_apart.sum()),
             "of_semantic_ids": _newly_sharing(old.table.codes, placed.codes),
-            "examples": _examples(old, new.items[kept], tokenized.codes[kept], placed.codes),
+            "examples": _examples(old, new.items[found], codes, placed.codes),
         },
     }
 
@@ -278,20 +278,20 @@ def _named(items: pd.DataFrame, rows: np.ndarray) -> list[dict[str, Any]]:
     return [{"item_id": one, "title": title} for one, title in zip(chosen["item_id"].tolist(), titles, strict=True)]
 
 
-def _write(folder: Path, old: _Old, new: NewItems, placed: np.ndarray, kept: np.ndarray) -> None:
+def _write(folder: Path, old: _Old, new: NewItems, placed: Placed) -> None:
     """Write the tables of old and new items, and the index of both."""
     there = artifacts.read_table(old.workdir / artifacts.SEMANTIC_IDS)
-    added = pd.DataFrame(placed, columns=there.columns[1:])
-    added.insert(0, "item_id", new.items["item_id"].to_numpy()[kept])
+    added = pd.DataFrame(placed.codes, columns=there.columns[1:])
+    added.insert(0, "item_id", new.items["item_id"].to_numpy()[placed.found])
     both = pd.concat([there, added.astype(there.dtypes.to_dict())], ignore_index=True)
     artifacts.write_table(folder / Path(artifacts.SEMANTIC_IDS).name, both)
-    codes = np.concatenate([old.table.codes, placed])
-    popularity = np.concatenate([old.data.popularity, np.zeros(len(placed), dtype=np.int64)])
+    codes = np.concatenate([old.table.codes, placed.codes])
+    popularity = np.concatenate([old.data.popularity, np.zeros(len(placed.codes), dtype=np.int64)])
     trie = Trie.build(codes, old.table.sizes, bucket_rank(codes, popularity))
     trie.save(folder / Path(artifacts.SID_INDEX).name, fingerprint(codes, old.table.sizes))
     with parquet.ParquetFile(old.workdir / artifacts.ITEMS) as file:
         items = file.read()
-    joined = pa.concat_tables([items, new.table.filter(pa.array(kept))], promote_options="permissive")
+    joined = pa.concat_tables([items, new.table.filter(pa.array(placed.found))], promote_options="permissive")
     if joined.schema != items.schema:  # what pandas noted of the columns' types holds no longer
         joined = joined.replace_schema_metadata(None)
     parquet.write_table(joined, folder / Path(artifacts.ITEMS).name, compression="zstd")
@@ -324,9 +324,9 @@ def _warn_replaced(there: Path, folder: Path, n_old: int) -> None:
         moved = int((before.loc[kept] != now.loc[kept]).any(axis=1).sum())
     if moved or len(kept) < len(given):
         logger.warning(
-            "%s/ held %d items that this file lacks, and %d that get other Semantic IDs now; they keep what they were "
+            "%s/ held %s that this file lacks, and %d that get other Semantic IDs now; they keep what they were "
             "given if one file holds them all, in the order in which they came",
             there.name,
-            len(given) - len(kept),
+            "1 item" if len(given) - len(kept) == 1 else f"{len(given) - len(kept):,} items",
             moved,
         )

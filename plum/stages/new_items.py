@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +21,11 @@ from plum.data.readers import RawRows, read_parquet
 from plum.data.rows import absent, as_text
 from plum.data.tables import ITEM_COLUMNS, RowProblem
 from plum.errors import PlumError
-from plum.features.encoding import named, refuse_repeated
+from plum.features.encoding import Encoder, named, refuse_repeated
+from plum.features.given import FileEncoder
+from plum.features.numeric import NumericEncoder
+from plum.features.sentences import SentenceEncoder
+from plum.features.text import TfidfEncoder, TopicsEncoder
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +39,7 @@ class Layout(NamedTuple):
     """How a file of new items is read.
 
     Attributes:
-        columns: our name -> the name in the file; any column may have our name.
+        columns: our name -> the source's name, where that is another one; a column may have either in the file.
         topic_separator: between topics that stand in one text.
         encoding: of text.
         max_bad_share: share of unusable rows over which the file is refused.
@@ -51,9 +55,13 @@ class Layout(NamedTuple):
         """The one of the run's source."""
         source, bad = config.source, config.max_bad_share
         if isinstance(source, LogsSource):
-            columns = {"item_id": "item_id"} | source.item_columns
+            columns = {ours: theirs for ours, theirs in source.item_columns.items() if ours != theirs}
             return cls(columns, source.topic_separator, source.encoding, bad)
-        return cls({"item_id": "item_id"}, "|", "utf-8", bad)
+        return cls({}, "|", "utf-8", bad)
+
+    def names_of(self, column: str) -> str:
+        """What a column of ours may be called in the file, for messages."""
+        return f"{column!r} or {self.columns[column]!r}" if column in self.columns else repr(column)
 
 
 @dataclass(frozen=True)
@@ -139,30 +147,103 @@ def read_new(
     return NewItems(path, items, table, given[~there], streamed, known, left_out, problems)
 
 
+def refuse_lacking(
+    new: NewItems, present: np.ndarray, encoders: Mapping[str, Encoder], complete: Collection[str], layout: Layout
+) -> None:
+    """Refuse N items that all lack what the tokenizer learned to read: they would all get the same codes.
+
+    Co-occurrence vectors are made of training histories, in which no new item stands: that all items lack these is no
+    fault while they have other content.
+
+    Args:
+        new: the items.
+        present: (N, M), which of them have which of M modalities.
+        encoders: M, by the name of their modality.
+        complete: names of the modalities that every item of the training had.
+        layout: of the file.
+
+    Raises:
+        PlumError: if no item has any content, or none has a modality that every item of the training had. It names
+            the columns that these are made of.
+    """
+    expected = {name: _columns_of(encoder) for name, encoder in encoders.items()}
+    if not any(expected.values()):
+        raise PlumError(
+            "the tokenizer can't read new items",
+            f"it reads {', '.join(expected)}: training histories alone, in which no new item stands",
+            "run all stages again with these items in the catalogue, best with features.modalities of their content",
+        )
+    some = {name: bool(column.any()) for name, column in zip(encoders, present.T, strict=True)}
+    bare = not any(some.values())
+    lacking = [name for name in encoders if expected[name] and not some[name] and (bare or name in complete)]
+    if not lacking:
+        return
+    names = ", ".join(dict.fromkeys(layout.names_of(column) for name in lacking for column in expected[name]))
+    what = "any content" if bare else f"modality {', '.join(lacking)}, which every item of the training had"
+    given = any(isinstance(encoders[name], FileEncoder) for name in lacking)
+    raise PlumError(
+        f"{new.path.name}: no new item has {what}",
+        f"nothing that the tokenizer knows in {names}; columns left out: {', '.join(new.left_out) or 'none'}",
+        f"give {names}" + (" (lists of numbers, which Parquet and JSON Lines can hold)" if given else ""),
+    )
+
+
+def _columns_of(encoder: Encoder) -> tuple[str, ...]:
+    """What an encoder reads of new items; nothing for co-occurrence."""
+    if isinstance(encoder, FileEncoder):
+        return (encoder.column,)
+    if isinstance(encoder, TopicsEncoder):
+        return ("topics",)
+    if isinstance(encoder, TfidfEncoder | SentenceEncoder | NumericEncoder):
+        return tuple(encoder.fields)
+    return ()
+
+
 def _read_rows(
     path: Path, layout: Layout, catalogue: pa.Schema, vectors: Sequence[str]
 ) -> tuple[RawRows, list[str], list[str]]:
     """The rows of a file, its columns of vectors that are to be streamed, and those that are not read."""
-    ours = {"item_id": "item_id"}
+    columns = _mapped(path, layout)
+    if _is_parquet(path):
+        return _parquet_rows(path, columns, catalogue, vectors)
+    return _text_rows(path, columns, catalogue, vectors, layout.encoding)
 
-    def read(columns: Mapping[str, str]) -> tuple[RawRows, list[str], list[str]]:
-        if path.suffix.lower() in (".parquet", ".pq"):
-            return _parquet_rows(path, columns, catalogue, vectors)
-        return _text_rows(path, columns, catalogue, vectors, layout.encoding)
 
-    try:
-        return read(layout.columns)
-    except PlumError:
-        if layout.columns == ours:
-            raise
-        return read(ours)
+def _mapped(path: Path, layout: Layout) -> dict[str, str]:
+    """Our name -> the name in the file: of item_id, and of each column that the file calls as the source does.
+
+    Any other column is looked for under our own name.
+    """
+    names = _names(path, layout)
+    columns = {ours: theirs for ours, theirs in layout.columns.items() if theirs in names}
+    if "item_id" not in columns:  # in the file under neither name, it is asked for under the source's: both are told
+        named_so = "item_id" in names and "item_id" not in columns.values()
+        columns["item_id"] = "item_id" if named_so else layout.columns.get("item_id", "item_id")
+    return columns
+
+
+def _names(path: Path, layout: Layout) -> set[str]:
+    """Those of the file's columns that the layout speaks of."""
+    if not layout.columns:
+        return set()
+    if _is_parquet(path):
+        read_parquet(Source(path), {}, advice=_ADVICE)  # nothing of it, but says so if it is no Parquet
+        return set(parquet.read_schema(path).names)
+    asked = {"item_id", *layout.columns.values()}
+    # As lists, which may hold anything: what can't be used is told when the rows are read for good.
+    return set(read_table(path, {}, asked, asked, encoding=layout.encoding, advice=_ADVICE).theirs)
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.suffix.lower() in (".parquet", ".pq")
 
 
 def _parquet_rows(
     path: Path, columns: Mapping[str, str], catalogue: pa.Schema, vectors: Sequence[str]
 ) -> tuple[RawRows, list[str], list[str]]:
     """See :func:`_read_rows`; no column is read in vain, for vectors of a million items are much to hold."""
-    raw = read_parquet(Source(path), columns, catalogue.names, ("topics",), advice=_ADVICE)
+    optional = [name for name in catalogue.names if name not in columns.values()]
+    raw = read_parquet(Source(path), columns, optional, ("topics",), advice=_ADVICE)
     extras = {name: raw.table.column(name) for name in raw.table.column_names if name not in ITEM_COLUMNS}
     names = parquet.read_schema(path).names
     read = {*raw.theirs.values(), *vectors}
@@ -177,7 +258,8 @@ def _text_rows(
     """See :func:`_read_rows`; vectors are lists, which only JSON has, and none is streamed."""
     fixed = {ours: theirs for ours, theirs in columns.items() if ours in ITEM_COLUMNS}
     further = {ours: theirs for ours, theirs in columns.items() if ours not in ITEM_COLUMNS}
-    optional, lists = (*ITEM_COLUMNS[1:], *vectors), ("topics", *vectors)
+    ours = [name for name in ITEM_COLUMNS[1:] if name not in columns.values()]
+    optional, lists = (*ours, *vectors), ("topics", *vectors)
     raw = read_table(path, fixed, optional, lists, encoding=encoding, advice=_ADVICE, extras=further)
     extras = {name: values for name, values in raw.extras.items() if name in catalogue.names}
     return replace(raw, extras=extras), [], [name for name in raw.extras if name not in extras]

@@ -14,6 +14,7 @@ from torch import Tensor
 from plum import artifacts, training
 from plum.config import RunConfig
 from plum.config_items import TokenizeConfig
+from plum.features.encoding import refuse_repeated
 from plum.runtime import pick_device, seed_everything
 from plum.sid.agreement import cooccurrence_agreement, heldout_pairs, neighbour_overlap
 from plum.sid.codebooks import CodebookRules
@@ -22,7 +23,7 @@ from plum.sid.cooccurrence import Pairs
 from plum.sid.fit import LossWeights, batches_per_epoch, train_rqvae
 from plum.sid.frozen import Frozen, Rules
 from plum.sid.methods import Fitted, clustered, drawn, quantised_by
-from plum.sid.quality import Thresholds, buckets, level_health, refuse_unhealthy, uniqueness
+from plum.sid.quality import Thresholds, buckets, level_health, refuse_unhealthy, same_content, uniqueness
 from plum.sid.rqvae import RQVAE, Content
 from plum.sid.table import SidTable, bucket_rank
 from plum.sid.trie import Trie, fingerprint
@@ -39,7 +40,9 @@ def run(config: RunConfig, force: bool = False) -> Path:
     ``rqvae.safetensors`` and ``tokenizer.json`` hold the tokenizer, which ``plum.sid.frozen`` reads.
 
     Raises:
-        PlumError: on unusable features or settings, or unhealthy codebooks; nothing is written then.
+        PlumError: on unusable features or settings, before anything is written; or on unhealthy codebooks: the folder
+            stays as it was, and ``.tokenize.partial`` keeps the training's checkpoint and log, from which the same
+            settings come to the same refusal at once.
     """
     stage = StageRun(
         config.workdir,
@@ -54,18 +57,20 @@ def run(config: RunConfig, force: bool = False) -> Path:
         logger.info("tokenize: up to date")
         return stage.folder
     seed_everything(config.seed)
-    tokenizing.refuse_repeated_ids(config.workdir)
+    items = config.workdir / artifacts.ITEMS
+    item_ids = artifacts.read_table(items, ["item_id"])["item_id"]
+    refuse_repeated(item_ids.tolist(), str(items), "run `plum data prepare --force`")
     data = common.read_prepared(config.workdir)
-    features = tokenizing.read_features(config.workdir, data.items["item_id"])
+    features = tokenizing.read_features(config.workdir, item_ids, config.tokenize.warm_start)
     sizes, reason = tokenizing.choose_sizes(config.tokenize, len(data.items))
     pairs = tokenizing.training_pairs(config, data)
     warm = tokenizing.warm_weights(config.tokenize, features, sizes)
-    earlier = tokenizing.read_earlier(config.tokenize, data.items["item_id"], len(sizes))
+    earlier = tokenizing.read_earlier(config.tokenize, item_ids, len(sizes))
     with stage.writing(force) as folder:
         fitted = _fit(config, data, features, sizes, pairs, warm, folder)
-        _refuse_unhealthy(config.tokenize, fitted)
+        _refuse_unhealthy(config.tokenize, fitted, features)
         table = _without_collisions(config.tokenize, fitted, data.popularity)
-        survived = tokenizing.stability(earlier, data.items["item_id"], table.codes[:, : len(sizes)])
+        survived = tokenizing.stability(earlier, item_ids, table.codes[:, : len(sizes)])
         quality = _quality(config, data, features, fitted, table) | {"stability": survived, "sizes_reason": reason}
         _frozen(config, features, fitted, table).save(folder)
         _write(folder, data, table, quality)
@@ -107,12 +112,16 @@ def _fit(
     return quantised_by(model, shape, content)
 
 
-def _refuse_unhealthy(settings: TokenizeConfig, fitted: Fitted) -> None:
+def _refuse_unhealthy(settings: TokenizeConfig, fitted: Fitted, features: tokenizing.Features) -> None:
     thresholds = Thresholds(
         settings.min_usage, settings.min_perplexity_share, settings.max_bucket, settings.min_uniqueness
     )
     sizes = [len(book) for book in fitted.codebooks]
-    health = {**uniqueness(fitted.codes), "levels": level_health(fitted.codes, sizes)}
+    health = {
+        **uniqueness(fitted.codes),
+        "levels": level_health(fitted.codes, sizes),
+        "same_content": same_content(fitted.codes, features.vectors),
+    }
     refuse_unhealthy(health, len(fitted.codes), thresholds)
 
 

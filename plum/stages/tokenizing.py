@@ -14,6 +14,7 @@ from plum import artifacts
 from plum.config import RunConfig
 from plum.config_items import TokenizeConfig
 from plum.errors import PlumError
+from plum.features.encoding import Encoded, refuse_useless
 from plum.sid.cooccurrence import Pairs, by_pmi, cooccurrence_pairs, sessions
 from plum.sid.frozen import Modality, Shape, load_frozen
 from plum.sid.methods import weights_for
@@ -21,7 +22,7 @@ from plum.sid.stability import prefix_survival
 from plum.sid.standardise import fit_standardisation
 from plum.sid.table import default_sizes
 from plum.stage_run import has_file
-from plum.stages import common
+from plum.stages import common, warm
 
 logger = logging.getLogger(__name__)
 
@@ -44,11 +45,11 @@ def other_runs_files(config: RunConfig) -> list[Path]:
     Raises:
         PlumError: if they are this run's own, which the stage replaces.
     """
-    warm, earlier = config.tokenize.warm_start, _compared_with(config.tokenize)
-    for name, folder in (("warm_start", warm), ("compare_with", earlier)):
+    start, earlier = config.tokenize.warm_start, _compared_with(config.tokenize)
+    for name, folder in (("warm_start", start), ("compare_with", earlier)):
         if folder is not None and folder.resolve() == config.workdir.resolve():
             raise PlumError(f"tokenize.{name} is this run itself", str(folder), "give the folder of another run")
-    files = [warm / artifacts.RQVAE, warm / artifacts.TOKENIZER] if warm else []
+    files = [] if start is None else [start / artifacts.RQVAE, start / artifacts.TOKENIZER, *warm.vector_files(start)]
     if earlier:
         files += [earlier / artifacts.SEMANTIC_IDS, earlier / artifacts.TOKENIZER]
     return list(dict.fromkeys(files))
@@ -138,14 +139,23 @@ class Features(NamedTuple):
         return int((~self.present.any(axis=1)).sum())
 
 
-def read_features(workdir: Path, item_ids: pd.Series) -> Features:
+def read_features(workdir: Path, item_ids: pd.Series, warm_start: Path | None = None) -> Features:
     """Read and standardise what stage features made.
+
+    On a warm start the vectors are standardised as those were that the weights were trained on, so far as they are of
+    the same space; it is warned of modalities that are not.
+
+    Args:
+        workdir: the run.
+        item_ids: N, of its catalogue.
+        warm_start: the folder of another run, from whose tokenizer the training starts.
 
     Raises:
         PlumError: if it does not fit the catalogue or tells no items apart.
     """
     names = list(artifacts.read_json(workdir / artifacts.FEATURES_SUMMARY)["modalities"])
     present = _read_present(workdir, names, item_ids)
+    origin = None if warm_start is None else warm.Origin.read(warm_start, item_ids)
     modalities, vectors = [], []
     for name, there in zip(names, present.T, strict=True):
         found = np.load(workdir / artifacts.FEATURES / f"{name}.npy", allow_pickle=False)
@@ -155,10 +165,14 @@ def read_features(workdir: Path, item_ids: pd.Series) -> Features:
                 f"shape {found.shape}, {len(item_ids):,} items",
                 "make the features again with `plum tokenize --force`",
             )
+        refuse_useless(Encoded(found, there), name, item_ids.tolist())
         gaps = None if there.all() else there
-        standardisation = fit_standardisation(found, name, gaps)
+        standardisation = None if origin is None else origin.standardisation(name, found, there)
+        standardisation = standardisation or fit_standardisation(found, name, gaps)
         modalities.append(Modality(name, standardisation, gaps is None))
         vectors.append(standardisation.apply(found, gaps))
+    if origin is not None:
+        origin.warn_of_other_spaces()
     features = Features(modalities, vectors, present)
     if features.n_bare:
         logger.warning("tokenize: %d items have no content at all, so nothing tells them apart", features.n_bare)
@@ -194,22 +208,6 @@ def _read_present(workdir: Path, names: list[str], item_ids: pd.Series) -> np.nd
             "make the features again with `plum tokenize --force`",
         )
     return table[names].to_numpy(dtype=bool, copy=True)  # torch wants to be able to write
-
-
-def refuse_repeated_ids(workdir: Path) -> None:
-    """Refuse a catalogue that holds an item twice.
-
-    Raises:
-        PlumError: naming one.
-    """
-    item_ids = artifacts.read_table(workdir / artifacts.ITEMS, ["item_id"])["item_id"]
-    repeated = item_ids[item_ids.duplicated()]
-    if len(repeated):
-        raise PlumError(
-            f"{workdir / artifacts.ITEMS} holds {repeated.nunique():,} item ids more than once",
-            f"{repeated.iloc[0]!r}, for example",
-            "run `plum data prepare --force`",
-        )
 
 
 def choose_sizes(settings: TokenizeConfig, n_items: int) -> tuple[list[int], str]:

@@ -157,6 +157,15 @@ def test_dense_search_lists_and_levels_are_told(full):
     assert f"{LEVELS} codes" in markdown
 
 
+def test_codebook_levels_tell_their_dead_codes(undrawn):
+    level = {"size": 2048, "usage": 0.5, "dead": 1024, "perplexity": 900.25}
+    older = {"size": 4, "usage": 1.0, "perplexity": 3.0}  # of a run that did not count them
+    _, markdown = render_report({"quality": {"levels": [level, older]}})
+    assert row_of(markdown, "level") == ["level", "codes", "in use", "dead", "perplexity"]
+    assert row_of(markdown, "0") == ["0", "2,048", "50.0%", "1,024", "900.2"]
+    assert row_of(markdown, "1") == ["1", "4", "100.0%", "–", "3.0"]
+
+
 def test_everything_to_repeat_the_run_is_there(full):
     html, markdown = full
     assert "    plum data fetch amazon-beauty\n" in markdown

@@ -13,6 +13,7 @@ import pytest
 from pyarrow import parquet
 
 from plum.errors import PlumError
+from plum.features.by_id import VectorsById
 from plum.features.given import fit_given
 
 CATALOGUE = ["a", "b", "c", "d"]
@@ -85,6 +86,33 @@ def test_later_items_bring_their_vectors(tmp_path):
     assert found.vectors.tolist() == [[7, 8], [0, 0], [9, 9], [5, 6]]
     assert found.present.tolist() == [True, False, True, True]
     assert encoder.transform(items(["b"])).vectors.tolist() == [[3, 4]]  # they don't change the encoder
+
+
+def test_no_id_is_looked_for_where_all_items_bring_their_vectors(tmp_path, monkeypatch):
+    """What new items cost is not to grow with the catalogue, which would be gone through for nothing."""
+    encoder = fit(stored(tmp_path, item_id=["a", "b", "c"], v=LISTS))
+    looked: list[list[str]] = []
+    of = VectorsById.of
+    monkeypatch.setattr(VectorsById, "of", lambda self, some: looked.append(some["item_id"].tolist()) or of(self, some))
+    encoder.transform(items(["new", "b", "newer"], vectors_image=[[7.0, 8.0], None, [9.0, 9.0]]))
+    encoder.transform(items(["new", "newer"], vectors_image=[[7.0, 8.0], [9.0, 9.0]]))
+    assert looked == [["b"], []]
+
+
+def test_the_catalogue_is_gone_through_once_and_only_for_an_item():
+    class Ids(list):
+        read = 0
+
+        def __iter__(self):
+            Ids.read += 1
+            return super().__iter__()
+
+    known = VectorsById(Ids(["a", "b"]), VECTORS[:2])
+    none = known.of(items([]))
+    assert (none.vectors.shape, none.vectors.dtype, none.present.tolist(), Ids.read) == ((0, 2), np.float32, [], 0)
+    for _ in range(3):
+        assert known.of(items(["b", "x"])).vectors.tolist() == [[3, 4], [0, 0]]
+    assert Ids.read == 1
 
 
 @pytest.mark.parametrize(

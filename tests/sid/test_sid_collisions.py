@@ -62,6 +62,13 @@ def test_a_full_prefix_sends_items_to_the_next_nearest_prefix():
     assert result.tolist() == [[0, 1], [1, 0], [0, 0], [1, 1]]
 
 
+def test_it_is_the_first_free_place_of_a_greedy_descent_not_the_nearest_of_all():
+    books = [np.array([[0.0], [10.0]]), np.array([[-5.5], [1.0]])]
+    codes, vectors = np.array([[0, 1], [0, 1]]), np.array([[4.6], [4.5]])
+    # [1, 0] has its codewords at 4.5, right on the second item. But 0 is the nearer first code, and has a place left.
+    assert reassign(codes, vectors, books, np.array([9, 8])).tolist() == [[0, 1], [0, 0]]
+
+
 def test_held_items_keep_their_places_and_those_that_share_take_one():
     book = [np.array([[0.0], [1.0], [2.0]])]
     result = reassign(np.array([[0], [1]]), np.array([[0.1], [1.1]]), book, np.array([3, 9]), 1, np.array([[0], [0]]))

@@ -12,7 +12,7 @@ from plum.sid.codebooks import CodebookRules
 from plum.sid.cooccurrence import Pairs
 from plum.sid.fit import LossWeights, _item_batches, _losses, assign_codes, batches_per_epoch, train_rqvae
 from plum.sid.rqvae import RQVAE, Content
-from plum.sid.standardise import standardise
+from plum.sid.standardise import fit_standardisation
 from plum.training import Recipe
 
 N = 48
@@ -32,7 +32,10 @@ def content(gaps=False, fill=0.0):
     present = np.ones((N, 2), dtype=bool)
     if gaps:
         present[::5, 1] = present[3::7, 0] = present[:2] = False
-    tensors = [torch.from_numpy(standardise(x, "view", there)) for x, there in zip(views, present.T, strict=True)]
+    tensors = [
+        torch.from_numpy(fit_standardisation(x, "view", there).apply(x, there))
+        for x, there in zip(views, present.T, strict=True)
+    ]
     for x, there in zip(tensors, present.T, strict=True):
         x[~there] = fill
     return Content(tensors, torch.from_numpy(present) if gaps else None), pairs

@@ -151,7 +151,7 @@ def test_vectors_that_do_not_fit_are_refused(tmp_path, method):
     with pytest.raises(ValueError, match="same number of rows"):
         frozen.assign(features, present[:-1])
     features[1][20, 0] = np.nan
-    with pytest.raises(PlumError, match=r"'topics' hold NaN or infinity\n.*the first is row 20"):
+    with pytest.raises(PlumError, match=r"modality 'topics' holds NaN, infinity(.|\n)*row 20\b"):
         frozen.assign(features, block=7)
 
 

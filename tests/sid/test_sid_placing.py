@@ -48,12 +48,17 @@ def test_suffixes_go_on_after_the_largest_of_old_items():
     assert place_new(frozen_of("suffix", (3, 2, 5)), old, np.array([[1, 0]])).collided.tolist() == [False]
 
 
-def test_a_full_codebook_of_suffixes_is_no_room():
+def test_in_a_full_codebook_of_suffixes_no_place_is_found():
     old = np.array([[0, 1, 0], [0, 1, 1]])
-    with pytest.raises(PlumError, match=r"1 new items(.|\n)*new item 1 would need code 2 beside \[0, 1\](.|\n)*0 to 1"):
-        place_new(frozen_of("suffix", (3, 2, 2)), old, np.array([[2, 1], [0, 1]]))
-    with pytest.raises(PlumError, match="language model has tokens for 0 to 0"):
-        place_new(frozen_of("suffix", (3, 2, 1)), old[:1], np.array([[0, 1]]))
+    found = place_new(frozen_of("suffix", (3, 2, 2)), old, np.array([[2, 1], [0, 1], [2, 1], [2, 1]]))
+    assert found.found.tolist() == [True, False, True, False]
+    assert found.codes.tolist() == [[2, 1, 0], [2, 1, 1]]
+    assert found.collided.tolist() == [True, True]
+    alone = place_new(frozen_of("suffix", (3, 2, 1)), old[:1], np.array([[0, 1], [1, 1], [1, 1]]))
+    assert (alone.found.tolist(), alone.codes.tolist()) == ([False, True, False], [[1, 1, 0]])
+    assert alone.collided.tolist() == [False]  # the other one of these codes has no place
+    none = place_new(frozen_of("suffix", (3, 2, 1)), old[:1], np.array([[0, 1]]))
+    assert (none.found.tolist(), none.codes.shape) == ([False], (0, 3))
 
 
 @given(catalogues())
@@ -62,6 +67,7 @@ def test_with_a_suffix_no_two_items_have_one_sid(catalogue):
     table = add_suffix(old, SIZES, np.zeros(len(old)))
     frozen = frozen_of("suffix", (*SIZES, 40))
     found = place_new(frozen, table.codes, new)
+    assert found.found.all()
     assert np.array_equal(found.codes[:, :2], new)
     everyone = np.concatenate([table.codes, found.codes])
     assert len(np.unique(everyone, axis=0)) == len(everyone)

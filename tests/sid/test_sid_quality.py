@@ -16,8 +16,8 @@ from plum.sid.quality import (
     Thresholds,
     buckets,
     level_health,
-    refuse_collapse,
     refuse_unhealthy,
+    same_content,
     tree,
     uniqueness,
 )
@@ -116,20 +116,22 @@ def test_a_tree_has_the_sizes_of_the_buckets_of_two_codes(items):
 def test_collapse_names_the_level_and_the_remedy():
     levels = [{"size": 8, "usage": 1.0, "perplexity": 8.0}, {"size": 8, "usage": 0.125, "perplexity": 1.0}]
     with pytest.raises(PlumError, match=r"level 1: 12\.5% of 8 codes, perplexity 1\.0") as caught:
-        refuse_collapse(levels, n_items=100, min_usage=0.25)
+        refuse_unhealthy({"levels": levels}, 100, Thresholds(min_usage=0.25))
     assert "level 0" not in str(caught.value)
     assert "tokenize.codebook_sizes" in str(caught.value)
 
 
 def test_a_small_catalogue_can_use_no_more_codes_than_items():
-    refuse_collapse([{"size": 1000, "usage": 0.005, "perplexity": 5.0}], n_items=10, min_usage=0.5)
+    half = Thresholds(min_usage=0.5)
+    refuse_unhealthy({"levels": [{"size": 1000, "usage": 0.005, "perplexity": 5.0}]}, 10, half)
     with pytest.raises(PlumError):
-        refuse_collapse([{"size": 1000, "usage": 0.004, "perplexity": 4.0}], n_items=10, min_usage=0.5)
+        refuse_unhealthy({"levels": [{"size": 1000, "usage": 0.004, "perplexity": 4.0}]}, 10, half)
 
 
 @pytest.mark.parametrize("size", [7, 49, 98, 103])
 def test_usage_right_on_the_threshold_passes_whatever_the_rounding(size):
-    refuse_collapse([{"size": size, "usage": 1 / size, "perplexity": 1.0}], n_items=1, min_usage=1.0)
+    levels = [{"size": size, "usage": 1 / size, "perplexity": 1.0}]
+    refuse_unhealthy({"levels": levels}, 1, Thresholds(min_usage=1.0))
 
 
 QUALITY = {
@@ -180,3 +182,23 @@ def test_thresholds_that_are_reached_or_off_refuse_nothing():
 def test_codes_used_equally_reach_any_perplexity(size):
     levels = level_health(np.arange(size)[:, None], [size])
     refuse_unhealthy({"levels": levels}, size, Thresholds(min_perplexity_share=1.0))
+
+
+def test_the_same_content_is_counted_in_the_fullest_bucket():
+    assert same_content(np.array([[0], [0], [0], [1]]), [np.array([[5], [5], [6], [5]])]) == 2
+    # Alike in one modality is not alike in all.
+    codes = np.zeros((4, 2), dtype=np.int64)
+    views = [np.array([[1, 1], [1, 1], [1, 1], [2, 2]]), np.array([[3], [4], [4], [4]])]
+    assert same_content(codes, views) == 2
+    assert same_content(codes, views[:1]) == 3
+
+
+@pytest.mark.parametrize(("alike", "told"), [(50, True), (49, False)])
+def test_uneven_codes_of_like_content_ask_for_other_content(alike, told):
+    quality = {**QUALITY, "same_content": alike}
+    with pytest.raises(PlumError) as caught:
+        refuse_unhealthy(quality, 100, Thresholds(min_perplexity_share=0.5))
+    assert ("50 of 100 items have the same content" in caught.value.found) == told
+    assert ("features.modalities" in caught.value.fix) == told
+    assert ("tokenize.learning_rate" in caught.value.fix) != told
+    assert caught.value.fix.endswith("tokenize.min_perplexity_share is the threshold")

@@ -1,13 +1,16 @@
-"""Modalities on one scale, from the items that have them; and features that are refused."""
+"""Modalities on one scale, from the items that have them; and how far vectors moved on it."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from plum.errors import PlumError
 from plum.sid import standardise as standardise_module
-from plum.sid.standardise import fit_standardisation, standardise
+from plum.sid.standardise import Standardisation, fit_standardisation
+
+
+def standardise(features, name="x", present=None):
+    return fit_standardisation(features, name, present).apply(features, present)
 
 
 def test_standardise_centres_and_scales_as_a_whole():
@@ -28,20 +31,6 @@ def test_standardise_does_not_mind_the_scale(scale):
     )
 
 
-@pytest.mark.parametrize("value", [0.0, 0.1, 1e3])
-def test_features_that_tell_no_items_apart_are_refused(value):
-    with pytest.raises(PlumError, match=r"modality 'text' tells no items apart: all 10,000 rows are the same"):
-        standardise(np.full((10_000, 4), value, dtype=np.float32), "text")
-
-
-def test_features_with_nan_name_the_first_row():
-    features = np.ones((5, 2), dtype=np.float32)
-    features[3, 1] = np.nan
-    features[4, 0] = np.inf
-    with pytest.raises(PlumError, match="2 rows, the first is row 3"):
-        standardise(features, "text")
-
-
 def test_absent_rows_count_nothing_and_become_zero():
     features = np.array([[1.0, 10.0], [np.nan, 7.0], [3.0, 10.0], [5.0, 16.0], [1e9, 1e9]], dtype=np.float32)
     present = np.array([True, False, True, True, False])
@@ -50,22 +39,35 @@ def test_absent_rows_count_nothing_and_become_zero():
     assert not found[~present].any()
 
 
-def test_a_modality_that_no_item_has_is_refused():
-    with pytest.raises(PlumError, match=r"no item has modality 'image'(.|\n)*features\.modalities"):
-        standardise(np.zeros((3, 2), dtype=np.float32), "image", np.zeros(3, dtype=bool))
+@pytest.mark.parametrize(
+    ("features", "present"),
+    [
+        ([[1.0], [1.0]], [True, True]),
+        ([[1.0], [2.0], [1.0]], [True, False, True]),
+        ([[1.0], [2.0]], [False, False]),
+        ([[1.0], [np.nan]], [True, True]),
+    ],
+)
+def test_what_has_no_scale_is_a_mistake(features, present):
+    with pytest.raises(ValueError, match="modality 'text'"):
+        fit_standardisation(np.array(features, dtype=np.float32), "text", np.array(present))
 
 
-def test_the_same_vector_wherever_there_is_one_is_refused():
-    features = np.array([[1.0, 2.0], [0.0, 0.0], [1.0, 2.0]], dtype=np.float32)
-    with pytest.raises(PlumError, match="all 2 rows of items that have it are the same"):
-        standardise(features, "image", np.array([True, False, True]))
+def test_how_far_vectors_moved_by_hand():
+    assert Standardisation(np.zeros(2), 1.0).moved(np.array([[3, 4]]), np.array([[3, 5]])) == pytest.approx(0.5**0.5)
+    before = np.array([[0.0, 3.0], [4.0, 0.0], [0.0, 0.0]], dtype=np.float32)
+    after = before + np.array([[1, 0], [0, 9], [0, 2]], dtype=np.float32)  # 1, 9 and 2 far: the median is 2
+    assert Standardisation(np.zeros(2), 5.0).moved(before, after) == pytest.approx(2 / (5 * 2**0.5))
+    assert np.isnan(Standardisation(np.zeros(2), 1.0).moved(before[:0], after[:0]))
 
 
-def test_only_present_rows_must_be_finite():
-    features = np.array([[1.0], [2.0], [np.inf]], dtype=np.float32)
-    assert np.isfinite(standardise(features, "x", np.array([True, True, False]))).all()
-    with pytest.raises(PlumError, match="1 rows, the first is row 2"):
-        standardise(features, "x", np.array([True, False, True]))
+def test_moving_knows_no_units_and_strangers_are_far():
+    before = np.random.default_rng(0).normal(3, 2, (500, 8))
+    strangers = np.random.default_rng(1).normal(3, 2, (500, 8))
+    scale = fit_standardisation(before, "x")
+    assert scale.moved(before, strangers) == pytest.approx(2**0.5, rel=0.05)
+    larger = fit_standardisation(1000 * before, "x")
+    assert larger.moved(1000 * before, 1000 * strangers) == pytest.approx(scale.moved(before, strangers))
 
 
 def test_blocks_change_nothing(monkeypatch):

@@ -22,6 +22,10 @@ from plum import artifacts
 from plum.config import RunConfig
 from plum.config_file import validate
 from plum.errors import PlumError
+from plum.features.by_id import VectorsById
+from plum.features.cooccurrence import CooccurrenceEncoder
+from plum.features.encoding import Encoder
+from plum.features.numeric import NumericEncoder
 from plum.sid.trie import Trie, fingerprint
 from plum.stages import assign, common, new_items, pipeline, prepare, tokenize
 
@@ -346,11 +350,13 @@ def test_items_that_lose_what_an_earlier_file_gave_them_are_told(
     assert not caplog.records
     with caplog.at_level(logging.WARNING, "plum"):
         assign.run(sharing, saved(copies(sharing, 0, 1, 2), tmp_path / "friday.parquet"), tmp_path / "out")
-    assert "out/ held 1 items that this file lacks, and 0 that get other Semantic IDs now" in caplog.text
-    items = copies(sharing, 0, 1, 9).assign(title=None, topics=None, creator=None, description=None)
+    assert "out/ held 1 item that this file lacks, and 0 that get other Semantic IDs now" in caplog.text
+    items = copies(sharing, 0, 1, 9)
+    bare = items["item_id"] != items["item_id"][2]
+    items.loc[bare, ["title", "topics", "creator", "description"]] = None
     with caplog.at_level(logging.WARNING, "plum"):
         assign.run(sharing, saved(items, tmp_path / "sunday.parquet"), tmp_path / "out")
-    assert "out/ held 1 items that this file lacks, and 2 that get other Semantic IDs now" in caplog.text
+    assert "out/ held 1 item that this file lacks, and 2 that get other Semantic IDs now" in caplog.text
 
 
 @pytest.fixture(scope="module")
@@ -473,11 +479,16 @@ def test_content_that_can_not_be_used_leaves_nothing(
 def test_columns_are_held_as_the_catalogue_holds_them(
     own_logs: RunConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    few = "item_id,title,year,stock\nn1,red old,2001,7\nn2,,1999.5,\n"
-    (tmp_path / "new.csv").write_text(few)
+    image = arrivals(own_logs)["vectors_image"].tolist()
+    few = [
+        {"item_id": "n1", "title": "red old", "year": 2001, "stock": 7, "vectors_image": image[0].tolist()},
+        {"item_id": "n2", "year": 1999.5},
+    ]
+    (tmp_path / "new.jsonl").write_text("\n".join(map(json.dumps, few)))
     with caplog.at_level(logging.WARNING, "plum"):
-        folder = assign.run(own_logs, tmp_path / "new.csv", tmp_path / "out")
+        folder = assign.run(own_logs, tmp_path / "new.jsonl", tmp_path / "out")
     assert "left out columns that the catalogue does not have: stock" in caplog.text
+    assert "1 item lacks modality image, which every item of the training had: it counts as an average" in caplog.text
     both, old = pd.read_parquet(folder / "items.parquet"), catalogue(own_logs)
     assert both.columns.tolist() == old.columns.tolist()
     assert both["year"].tolist()[-2:] == [2001.0, 1999.5]
@@ -486,3 +497,120 @@ def test_columns_are_held_as_the_catalogue_holds_them(
     )
     assert both["price"].isna().tolist() == [False] * 40 + [True, True]
     assert both["title"].iloc[-1] is None or pd.isna(both["title"].iloc[-1])
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv", "jsonl"])
+def test_each_column_may_have_our_name_or_the_source_s(own_logs: RunConfig, tmp_path: Path, form: str) -> None:
+    """Also where the source's mapping has a column that the file does not have."""
+    mapped = {"item_id": "asin", "title": "name", "creator": "brand", "topics": "genres"}
+    source = own_logs.data.source.model_copy(update={"item_columns": mapped})
+    layout = new_items.Layout.of(own_logs.data.model_copy(update={"source": source}))
+    known = catalogue(own_logs)
+    items = pd.DataFrame({"item_id": ["n1"], "name": ["red old"], "genres": ["x|y"], "description": ["d"], "year": [3]})
+    path = tmp_path / f"new.{form}"
+    if form == "jsonl":
+        items.to_json(path, orient="records", lines=True)
+    else:
+        items.to_parquet(path) if form == "parquet" else items.to_csv(path, index=False)
+    schema = parquet.read_schema(own_logs.workdir / artifacts.ITEMS)
+    found = new_items.read_new(path, layout, schema, known["item_id"], ["vectors_image"])
+    assert found.items["item_id"].tolist() == ["n1"]
+    assert found.items["title"].tolist() == ["red old"]
+    assert found.items["description"].tolist() == ["d"]
+    assert found.items["creator"].isna().all()
+    assert [list(topics) for topics in found.items["topics"]] == [["x", "y"]]
+    assert found.left_out == []
+
+
+def layout_of(**columns: str) -> new_items.Layout:
+    return new_items.Layout(columns, "|", "utf-8", 0.01)
+
+
+ITEMS = pa.schema([(name, pa.string()) for name in ("item_id", "title", "creator", "description")])
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv"])
+def test_a_column_has_one_meaning(tmp_path: Path, form: str) -> None:
+    """The source's: where it calls creators titles, a title is no title."""
+    items = pd.DataFrame({"item_id": ["n1"], "title": ["Ann"], "creator": ["x"]})
+    path = tmp_path / f"new.{form}"
+    items.to_parquet(path) if form == "parquet" else items.to_csv(path, index=False)
+    found = new_items.read_new(path, layout_of(title="name", creator="title"), ITEMS, pd.Series(["a"]), [])
+    assert found.items["creator"].tolist() == ["Ann"]
+    assert found.items["title"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("new.csv", "name\nred\n", r"no column 'asin' \(our item_id\)"),
+        ("new.jsonl", '{"name": "red"}', r"no column 'asin' \(our item_id\)"),
+        ("new.csv", "asin,name,name\nn1,red,blue\n", "column 'name' stands twice"),
+        ("new.csv", "asin;name\nn1;red\n", "separated by ';'"),
+        ("new.parquet", "asin,name\nn1,red\n", "not a whole Parquet file"),
+    ],
+)
+def test_what_is_wrong_with_columns_of_other_names_is_told(tmp_path: Path, name: str, content: str, told: str) -> None:
+    (tmp_path / name).write_text(content)
+    layout = layout_of(item_id="asin", title="name", creator="brand")
+    with pytest.raises(PlumError, match=told):
+        new_items.read_new(tmp_path / name, layout, ITEMS, pd.Series(["a"]), [])
+
+
+@pytest.mark.parametrize(
+    ("form", "renamed", "dropped", "told"),
+    [
+        ("parquet", {"vectors_image": "picture"}, [], r"has modality image, which every(.|\n)*left out: picture"),
+        ("csv", {}, ["vectors_image"], r"has modality image(.|\n)*give 'vectors_image' \(lists of numbers, which Par"),
+        ("parquet", {"title": "nmae"}, [], r"has modality text(.|\n)*left out: nmae(.|\n)*'title' or 'name'"),
+        ("parquet", {}, ["year", "price"], r"has modality numbers(.|\n)*give 'year', 'price'"),
+        ("csv", {"title": "t"}, ["vectors_image", "year", "price"], r"has any content(.|\n)*'vectors_image'"),
+    ],
+)
+def test_a_modality_that_all_new_items_lack_is_told_and_nothing_written(
+    own_logs: RunConfig, tmp_path: Path, form: str, renamed: dict[str, str], dropped: list[str], told: str
+) -> None:
+    path = tmp_path / f"new.{form}"
+    items = arrivals(own_logs).drop(columns=["tags", *dropped]).rename(columns=renamed)
+    items.to_parquet(path) if form == "parquet" else items.to_csv(path, index=False)
+    with pytest.raises(PlumError, match=told):
+        assign.run(own_logs, path, tmp_path / "out")
+    assert [entry.name for entry in tmp_path.iterdir() if entry.name != ".lock"] == [path.name]
+
+
+def test_random_codes_need_no_content(finished_run: Path, tmp_path: Path) -> None:
+    settings = ("tokenize.method=random", "tokenize.collision=share")
+    config = retokenized(finished_run, tmp_path / "run", *settings)
+    folder = assign.run(config, saved(pd.DataFrame({"item_id": ["n1", "n2"]}), tmp_path / "new.parquet"))
+    assert report_of(folder)["new_items"] == 2
+
+
+def new_of(present: list[list[bool]]) -> tuple[new_items.NewItems, np.ndarray]:
+    items = pd.DataFrame({"item_id": [f"n{row}" for row in range(len(present))]})
+    return new_items.NewItems(Path("new.csv"), items, pa.table({}), np.arange(len(items)), [], [], [], []), np.array(
+        present
+    )
+
+
+def test_co_occurrence_that_new_items_can_not_have_is_no_reason_to_refuse() -> None:
+    together = CooccurrenceEncoder(VectorsById(["a"], np.ones((1, 2), dtype=np.float32)))
+    numbers = NumericEncoder(["year"], np.zeros(1), np.ones(1), np.zeros(1, dtype=bool))
+    encoders: dict[str, Encoder] = {"together": together, "numbers": numbers}
+    new, present = new_of([[False, True], [False, False]])
+    new_items.refuse_lacking(new, present, encoders, ["together", "numbers"], layout_of())
+    with pytest.raises(PlumError, match=r"no new item has any content(.|\n)*give 'year'"):
+        new_items.refuse_lacking(new, present & False, encoders, ["together"], layout_of())
+    with pytest.raises(PlumError, match=r"reads together: training histories alone"):
+        new_items.refuse_lacking(new, present[:, :1], {"together": together}, [], layout_of())
+
+
+def test_a_modality_that_some_items_of_the_training_lacked_may_be_lacking() -> None:
+    fields = {"text": "title", "numbers": "year"}
+    encoders: dict[str, Encoder] = {
+        name: NumericEncoder([field], np.zeros(1), np.ones(1), np.zeros(1, dtype=bool))
+        for name, field in fields.items()
+    }
+    new, present = new_of([[True, False], [True, False]])
+    new_items.refuse_lacking(new, present, encoders, ["text"], layout_of())
+    with pytest.raises(PlumError, match="no new item has modality numbers, which every item of the training had"):
+        new_items.refuse_lacking(new, present, encoders, ["text", "numbers"], layout_of())

@@ -295,9 +295,9 @@ def test_features_that_can_not_be_used_are_refused_and_nothing_is_written(workdi
         change_vectors(workdir, "text", change)
         refused(workdir, match, method=method)
 
-    spoilt(lambda x: np.ones_like(x), "all 60 rows are the same")
-    spoilt(lambda x: np.where(np.arange(N)[:, None] == 9, np.nan, x), "NaN or infinity\n.*the first is row 9")
-    spoilt(lambda x: np.where(np.arange(N)[:, None] == 9, np.inf, x), "NaN or infinity")
+    spoilt(lambda x: np.ones_like(x), "'text' tells no items apart\n.*all 60 items")
+    spoilt(lambda x: np.where(np.arange(N)[:, None] == 9, np.nan, x), "NaN, infinity.*\n.*1 row: row 9")
+    spoilt(lambda x: np.where(np.arange(N)[:, None] == 9, np.inf, x), "NaN, infinity")
     spoilt(lambda x: x[:-1], r"does not fit the catalogue\n.*\(59, 16\), 60 items")
     spoilt(lambda x: x[:, 0], r"does not fit the catalogue\n.*\(60,\), 60 items")
 
@@ -305,6 +305,12 @@ def test_features_that_can_not_be_used_are_refused_and_nothing_is_written(workdi
 def test_a_modality_that_no_item_has_is_refused(workdir: Path) -> None:
     set_present(workdir, np.tile([True, False], (N, 1)))
     refused(workdir, "no item has modality 'topics'")
+
+
+def test_the_same_vector_wherever_there_is_one_is_refused(workdir: Path) -> None:
+    set_present(workdir, np.stack([np.arange(N) % 2 == 0, np.ones(N, dtype=bool)], axis=1))
+    change_vectors(workdir, "text", lambda x: np.where(x.any(axis=1)[:, None], 1, 0) * np.ones_like(x))
+    refused(workdir, "'text' tells no items apart\n.*all 30 items that have it")
 
 
 def test_presence_of_another_catalogue_is_refused(workdir: Path) -> None:
@@ -323,7 +329,7 @@ def test_an_item_that_stands_twice_in_the_catalogue_is_refused(workdir: Path) ->
     items = pd.read_parquet(workdir / artifacts.ITEMS)
     items.loc[7, "item_id"] = items.loc[3, "item_id"]
     replace_items(workdir, items)
-    refused(workdir, f"1 item ids more than once\n.*'{items.loc[3, 'item_id']}'")
+    refused(workdir, f"item ids more than once\n.*1 id: '{items.loc[3, 'item_id']}'")
 
 
 @pytest.mark.parametrize(
@@ -339,6 +345,35 @@ def test_thresholds_stop_the_stage_with_what_to_turn(workdir: Path, settings: di
     with pytest.raises(PlumError, match=told):
         tokenize.run(config_of(workdir, **settings))
     assert not (workdir / "tokenize").exists()
+
+
+def test_a_refusal_leaves_the_earlier_semantic_ids_and_its_own_checkpoint(workdir: Path) -> None:
+    tokenized(workdir)
+    before = tiny_run.times(workdir)
+    for _ in range(2):
+        with pytest.raises(PlumError, match="min_uniqueness"):
+            tokenize.run(config_of(workdir, codebook_sizes="[2, 2]", min_uniqueness=1))
+        assert tiny_run.times(workdir) == before
+        assert (workdir / ".tokenize.partial/checkpoint").is_dir()
+
+
+def test_items_that_are_nearly_all_the_same_are_refused_by_the_usual_thresholds(
+    tmp_path: Path, cli: Callable[..., tuple[int, str, str]]
+) -> None:
+    vectors = np.random.default_rng(0).normal(size=(600, 8)).astype(np.float32)
+    vectors[:540] = vectors[0]
+    np.save(tmp_path / "image.npy", vectors)
+    source = {**tiny_run.SYNTHETIC, "n_items": 600}
+    pipeline = tiny_run.pipeline(tmp_path / "run", source, protocol="leave-one-out")
+    pipeline["features"] = {"modalities": {"image": {"encoder": "file", "path": str(tmp_path / "image.npy")}}}
+    pipeline["tokenize"] = {"epochs": 5, "codebook_sizes": [64, 32, 16]}
+    config = tiny_run.write(tmp_path / "tiny.yaml", pipeline)
+    assert cli("data", "prepare", "--config", config)[0] == 0
+    code, _, told = cli("tokenize", "--config", config)
+    assert code == 2
+    assert "540 of 600 items have the same content" in told
+    assert "give features.modalities something in which these items differ" in told
+    assert "tokenize.min_perplexity_share is the threshold" in told
 
 
 def test_the_tokenizer_file_says_what_the_semantic_ids_are_of(workdir: Path) -> None:

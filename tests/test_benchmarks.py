@@ -1,0 +1,47 @@
+"""Benchmarks of Semantic IDs at tiny sizes: they run as they stand, and what they print can be read."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import tiny_run
+
+from plum import artifacts
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def run(name: str, *arguments: str | Path) -> dict[str, object]:
+    """What a benchmark prints with ``--json``."""
+    command = [sys.executable, str(BENCHMARKS / name), "--json", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | tiny_run.ENVIRONMENT, check=False)
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+def test_semantic_ids() -> None:
+    sizes = ("--items", "6000", "--train-items", "300", "--epochs", "1", "--threads", "1")
+    found = run("semantic_ids.py", *sizes)
+    assert set(found) == {"assign_items_per_s", "assign_peak_mib", "train_s"}
+    assert all(isinstance(value, float) and value > 0 for value in found.values())
+
+
+def test_residual_kmeans(tmp_path: Path) -> None:
+    for folder in ("data", "features"):
+        (tmp_path / folder).mkdir()
+    pd.DataFrame({"item_id": [str(number) for number in range(40)]}).to_parquet(tmp_path / artifacts.ITEMS)
+    np.save(tmp_path / "features/text.npy", np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32))
+    artifacts.write_json(tmp_path / artifacts.FEATURES_SUMMARY, {"modalities": {"text": {}}})
+    found = run("residual_kmeans.py", tmp_path, "--sizes", "4", "2", "--seeds", "1")
+    assert len(found) == 3
+    for figures in found.values():
+        assert isinstance(figures, dict)
+        # Standardised vectors have a mean square of 1 per dimension: codewords leave less.
+        assert 0 < figures["error"] < 1
+        assert figures["seconds"] > 0

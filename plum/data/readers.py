@@ -110,6 +110,7 @@ def pick_columns(
 
 
 def open_text(stream: Any, encoding: str) -> io.TextIOWrapper:
+    """A stream of bytes as text, line ends as they are; a byte-order mark before UTF-8 is not part of it."""
     codec = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
     return io.TextIOWrapper(stream, encoding=codec, newline="")
 

@@ -287,5 +287,5 @@ def _as_in_catalogue(items: pd.DataFrame, catalogue: pa.Schema, name: str) -> pa
                     f"{example!r}, for example",
                     "write it as in data/items.parquet, or leave it out",
                 ) from None
-            columns[field.name] = found
+            columns[field.name] = found  # fractions among whole numbers: the column of both holds fractions
     return pa.table(columns)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -42,21 +43,22 @@ class Terms:
         """Vectors of N documents; one without any of the terms has none.
 
         Args:
-            vectorizer: set up as for :func:`_fit_terms`, with ``self.index()`` as vocabulary.
+            vectorizer: set up as for :func:`_fit_terms`, with this vocabulary and these weights (:meth:`put_into`).
             documents: what it takes.
         """
         if not documents:  # scikit-learn wants at least one
             width = len(self.words) if self.components is None else len(self.components)
             return Encoded(np.zeros((0, width), dtype=np.float32), np.zeros(0, dtype=bool))
-        vectorizer.idf_ = self.idf
         weights = vectorizer.transform(documents)
         present = np.diff(weights.indptr) > 0
         vectors = weights.toarray() if self.components is None else weights @ self.components.T
         return Encoded(vectors.astype(np.float32), present)
 
-    def index(self) -> dict[str, int]:
-        """The place of each term."""
-        return {word: place for place, word in enumerate(self.words)}
+    def put_into(self, make: Callable[..., TfidfVectorizer]) -> TfidfVectorizer:
+        """A vectorizer, made by ``make(vocabulary=...)``, that weighs these terms as they were fitted."""
+        vectorizer = make(vocabulary={word: place for place, word in enumerate(self.words)})
+        vectorizer.idf_ = self.idf
+        return vectorizer
 
     def save(self, folder: Path, name: str, kind: str, settings: Mapping[str, Any]) -> None:
         """Write the files of the encoder of this name."""
@@ -79,7 +81,11 @@ class TfidfEncoder:
 
     def transform(self, items: pd.DataFrame) -> Encoded:
         """Vectors (N, D) of items; one without a word of the vocabulary has none."""
-        return self.terms.encode(_words_vectorizer(vocabulary=self.terms.index()), texts_of(items, self.fields))
+        return self.terms.encode(self._vectorizer, texts_of(items, self.fields))
+
+    @cached_property
+    def _vectorizer(self) -> TfidfVectorizer:  # a large vocabulary takes longer to set up than a block to encode
+        return self.terms.put_into(_words_vectorizer)
 
     def save(self, folder: Path, name: str) -> None:
         """Write vocabulary (JSON), weights and SVD (safetensors)."""
@@ -100,7 +106,11 @@ class TopicsEncoder:
 
     def transform(self, items: pd.DataFrame) -> Encoded:
         """Vectors (N, D) of items; one without a known topic has none."""
-        return self.terms.encode(_topics_vectorizer(vocabulary=self.terms.index()), _topics_of(items))
+        return self.terms.encode(self._vectorizer, _topics_of(items))
+
+    @cached_property
+    def _vectorizer(self) -> TfidfVectorizer:
+        return self.terms.put_into(_topics_vectorizer)
 
     def save(self, folder: Path, name: str) -> None:
         """Write topics (JSON), weights and SVD (safetensors)."""

@@ -127,24 +127,21 @@ class Ablation:
             seeds: with these seeds alone; None for all.
 
         Raises:
-            PlumError: for a name that is neither a base nor a variant, or a seed that no base has.
+            PlumError: for a name that is neither a base nor a variant, or a seed that none of these bases has.
         """
-        known_seeds = {run.seed for run in self.runs}
-        for seed in seeds or ():
-            if seed not in known_seeds:
-                found = f"seeds of the file: {', '.join(map(str, sorted(known_seeds)))}"
-                raise PlumError(f"--seeds {seed}: no base has this seed", found, "add it to `seeds` in the file")
         for name in only:
             if name not in (*self.bases, *self.variants):
                 known = [*self.bases, *self.variants]
                 raise PlumError(f"--only {name}: no base or variant has this name", None, nearest_name(name, known))
         bases = [name for name in self.bases if name in only] or self.bases
         variants = [name for name in self.variants if name in only] or self.variants
-        return [
-            run
-            for run in self.runs
-            if run.base in bases and run.variant in variants and (seeds is None or run.seed in seeds)
-        ]
+        runs = [run for run in self.runs if run.base in bases and run.variant in variants]
+        known_seeds = {run.seed for run in runs}
+        for seed in seeds or ():
+            if seed not in known_seeds:
+                found = f"seeds of {', '.join(bases)}: {', '.join(map(str, sorted(known_seeds)))}"
+                raise PlumError(f"--seeds {seed}: no base has this seed", found, "add it to `seeds` in the file")
+        return [run for run in runs if seeds is None or run.seed in seeds]
 
 
 def read_ablation(

@@ -129,6 +129,14 @@ def test_bases_and_variants_can_be_chosen(home: Path, only: list[str], expected:
     assert [run.name.removesuffix("/seed-0") for run in ablation.chosen(only)] == expected
 
 
+def test_a_seed_that_the_chosen_bases_lack_is_told(home: Path) -> None:
+    bases = {"a": {"config": "tiny.yaml", "seeds": [0, 1]}, "b": {"config": "tiny.yaml", "seeds": [0]}}
+    ablation = read(home, bases=bases, variants={"x": []})
+    assert [run.name for run in ablation.chosen([], [1])] == ["a/x/seed-1"]
+    with pytest.raises(PlumError, match=r"--seeds 1: no base has this seed\n.*seeds of b: 0\n"):
+        ablation.chosen(["b"], [1])
+
+
 def test_a_name_that_is_neither_is_told(home: Path) -> None:
     with pytest.raises(PlumError, match="did you mean with out"):
         read(home).chosen(["without"])

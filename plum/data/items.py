@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,9 @@ def item_frame(columns: dict[str, list[Any]]) -> pd.DataFrame:
     return frame
 
 
-def check_items(rows: RawRows, *, topic_separator: str, max_bad_share: float) -> tuple[pd.DataFrame, list[RowProblem]]:
+def check_items(
+    rows: RawRows, *, topic_separator: str, max_bad_share: float, texts: Collection[str] = ()
+) -> tuple[pd.DataFrame, list[RowProblem]]:
     """Turn rows into an items table: ids there and unique, blank text None, topics as lists, extra columns typed.
 
     Args:
@@ -66,6 +68,7 @@ def check_items(rows: RawRows, *, topic_separator: str, max_bad_share: float) ->
             ``rows.extras`` becomes extra columns, typed as :func:`typed_column` does.
         topic_separator: between topics that stand in one text.
         max_bad_share: share of unusable rows, from 0 to 1, over which the file is refused.
+        texts: names of extra columns whose text stays as it stands, whatever it looks like.
 
     Returns:
         The items (M rows) in the order of the file, and the problems.
@@ -96,7 +99,12 @@ def check_items(rows: RawRows, *, topic_separator: str, max_bad_share: float) ->
     warn(tally.problems)
     frame = item_frame(columns)
     for name, values in rows.extras.items():
-        frame[name] = typed_column(values.take(pa.array(kept)))
+        column = values.take(pa.array(kept))
+        is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+        if name in texts and is_text:
+            frame[name] = as_objects([clean(value) for value in column.to_pylist()])
+        else:
+            frame[name] = typed_column(column)
     return frame, tally.problems
 
 

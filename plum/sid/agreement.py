@@ -93,7 +93,7 @@ def _overlap_by_chance(bucket_sizes: np.ndarray, k: int) -> tuple[float, float]:
 
 
 def cooccurrence_agreement(codes: np.ndarray, pairs: np.ndarray) -> dict[str, Any] | None:
-    """Whether items that users take one after the other share prefixes, on pairs that training did not see.
+    """Whether items that users take one after the other share prefixes.
 
     The random figure has the same popularity: it is the share among all combinations of one pair's first item with
     another's second, which is what permuting the second column gives in the mean. An item agrees with itself in any
@@ -136,12 +136,15 @@ def _meetings(first: np.ndarray, second: np.ndarray, n: int) -> int:
     return int(np.bincount(first, minlength=n) @ np.bincount(second, minlength=n))
 
 
-def heldout_pairs(histories: Histories, window: int) -> np.ndarray:
+def heldout_pairs(histories: Histories, window: int = 3) -> np.ndarray:
     """Each user's last training items with the first item of the validation part, what came next; never of the test.
+
+    That a user takes these two together was not seen in training; that another user did may have been.
 
     Args:
         histories: of all users.
-        window: how many of the last training items, W: what counts as together in training, so it does here.
+        window: how many of the last training items, W. Figures of different windows can't be compared: no setting of a
+            tokenizer changes it.
 
     Returns:
         (P, 2) int64 rows, at most W pairs for each user.

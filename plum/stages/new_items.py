@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import parquet
 
 from plum.config_data import DataConfig, LogsSource
@@ -129,7 +130,12 @@ def read_new(
     given = np.flatnonzero(~absent(ids))
     refuse_repeated(ids.take(pa.array(given)).to_pylist(), path.name, "give each item one row")
     try:
-        items, problems = check_items(raw, topic_separator=layout.topic_separator, max_bad_share=layout.max_bad_share)
+        items, problems = check_items(
+            raw,
+            topic_separator=layout.topic_separator,
+            max_bad_share=layout.max_bad_share,
+            texts=[field.name for field in catalogue if _is_text(field.type)],
+        )
     except pa.ArrowException as error:
         raise PlumError(f"{path.name} has a column that items can't have", str(error), _ADVICE.columns) from None
     there = items["item_id"].isin(known_ids).to_numpy(dtype=bool)
@@ -150,10 +156,10 @@ def read_new(
 def refuse_lacking(
     new: NewItems, present: np.ndarray, encoders: Mapping[str, Encoder], complete: Collection[str], layout: Layout
 ) -> None:
-    """Refuse N items that all lack what the tokenizer learned to read: they would all get the same codes.
+    """Refuse N items that all lack what the tokenizer learned to read: a column is missing, or is called otherwise.
 
-    Co-occurrence vectors are made of training histories, in which no new item stands: that all items lack these is no
-    fault while they have other content.
+    Words or topics that are all new to the tokenizer are no such fault while the items have other content. Nor is it
+    that all lack co-occurrence vectors: these are made of training histories, in which no new item stands.
 
     Args:
         new: the items.
@@ -163,8 +169,8 @@ def refuse_lacking(
         layout: of the file.
 
     Raises:
-        PlumError: if no item has any content, or none has a modality that every item of the training had. It names
-            the columns that these are made of.
+        PlumError: if no item has any content, or none has anything in the columns of a modality that every item of
+            the training had. It names these columns.
     """
     expected = {name: _columns_of(encoder) for name, encoder in encoders.items()}
     if not any(expected.values()):
@@ -175,7 +181,11 @@ def refuse_lacking(
         )
     some = {name: bool(column.any()) for name, column in zip(encoders, present.T, strict=True)}
     bare = not any(some.values())
-    lacking = [name for name in encoders if expected[name] and not some[name] and (bare or name in complete)]
+    lacking = [
+        name
+        for name in encoders
+        if expected[name] and not some[name] and (bare or (name in complete and not _filled(new, expected[name])))
+    ]
     if not lacking:
         return
     names = ", ".join(dict.fromkeys(layout.names_of(column) for name in lacking for column in expected[name]))
@@ -186,6 +196,11 @@ def refuse_lacking(
         f"nothing that the tokenizer knows in {names}; columns left out: {', '.join(new.left_out) or 'none'}",
         f"give {names}" + (" (lists of numbers, which Parquet and JSON Lines can hold)" if given else ""),
     )
+
+
+def _filled(new: NewItems, columns: Sequence[str]) -> bool:
+    """Whether some item has something in one of these columns."""
+    return any(name in new.items and new.items[name].notna().any() for name in columns)
 
 
 def _columns_of(encoder: Encoder) -> tuple[str, ...]:
@@ -269,7 +284,7 @@ def _as_in_catalogue(items: pd.DataFrame, catalogue: pa.Schema, name: str) -> pa
     """The catalogue's columns of N items, in its types; whole numbers become others where new items need it.
 
     Raises:
-        PlumError: naming a column that can't be held in the catalogue's type.
+        PlumError: naming a column that can't be held in the catalogue's type without a change of its values.
     """
     columns = {}
     for field in catalogue:
@@ -277,15 +292,50 @@ def _as_in_catalogue(items: pd.DataFrame, catalogue: pa.Schema, name: str) -> pa
             columns[field.name] = pa.nulls(len(items), field.type)
             continue
         found = pa.Array.from_pandas(items[field.name])
-        try:
-            columns[field.name] = found if pa.types.is_null(field.type) else found.cast(field.type)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            if not (pa.types.is_integer(field.type) and pa.types.is_floating(found.type)):
-                example = found.drop_null()[0].as_py()
-                raise PlumError(
-                    f"{name}: column {field.name!r} is {found.type}, and {field.type} in the catalogue",
-                    f"{example!r}, for example",
-                    "write it as in data/items.parquet, or leave it out",
-                ) from None
-            columns[field.name] = found  # fractions among whole numbers: the column of both holds fractions
+        held = _held_in(found, field.type)
+        if held is None:
+            raise PlumError(
+                f"{name}: column {field.name!r} is {found.type}, and {field.type} in the catalogue",
+                f"{found.drop_null()[0].as_py()!r}, for example",
+                "write it as in data/items.parquet, or leave it out",
+            )
+        columns[field.name] = held
     return pa.table(columns)
+
+
+def _held_in(found: pa.Array, kind: pa.DataType) -> pa.Array | None:
+    """Values (N,) in the type ``kind``, or in their own where fractions stand among whole numbers; None if neither can.
+
+    What Arrow casts at will but is not the same value is refused: a moment as a number, a number as true or false, a
+    fraction as text, numbers beyond single precision.
+    """
+    if pa.types.is_null(kind) or found.null_count == len(found):
+        return found if pa.types.is_null(kind) else pa.nulls(len(found), kind)
+    for is_kind, may_be in _MAY_BE:
+        if is_kind(kind) and not any(is_found(found.type) for is_found in may_be):
+            return None
+    try:
+        held = found.cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return found if pa.types.is_integer(kind) and pa.types.is_floating(found.type) else None
+    beyond = (
+        pa.types.is_floating(kind) and not pc.all(pc.or_(pc.is_finite(held), pc.invert(pc.is_finite(found)))).as_py()
+    )
+    return None if beyond else held
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+_MAY_BE: Sequence[tuple[Callable[[pa.DataType], bool], Sequence[Callable[[pa.DataType], bool]]]] = (
+    (_is_text, (_is_text, pa.types.is_integer)),
+    (_is_number, (_is_number,)),
+    (pa.types.is_boolean, (pa.types.is_boolean,)),
+    (pa.types.is_temporal, (pa.types.is_temporal,)),
+)
+"""Types of the catalogue's columns, and those of new items that may stand in them. Lists are left to the cast."""

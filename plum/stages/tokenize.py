@@ -157,9 +157,7 @@ def _quality(
         "reconstruction_by_modality": errors,
         "items_without_content": features.n_bare,
         "neighbour_overlap": None if content is None else neighbour_overlap(codes, content, seed=config.seed),
-        "cooccurrence_agreement": cooccurrence_agreement(
-            codes, heldout_pairs(data.histories, config.tokenize.cooccurrence_window)
-        ),
+        "cooccurrence_agreement": cooccurrence_agreement(codes, heldout_pairs(data.histories)),
         "disambiguated": table.n_levels > codes.shape[1],
         "reassigned": float((table.codes[:, : codes.shape[1]] != codes).any(axis=1).mean()),
         "levels": level_health(table.codes, table.sizes),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from plum import artifacts
+from plum.errors import PlumError
 from plum.sid.frozen import load_frozen
 from plum.sid.standardise import Standardisation
+from plum.stage_run import read_manifest, sha256
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +29,23 @@ def vector_files(run: Path) -> list[Path]:
     """The vectors of a run's items, so far as they are there: the tokenizer alone is enough to start from."""
     found = sorted((run / artifacts.FEATURES).glob("*.npy"))
     return [run / artifacts.PRESENT, *found] if (run / artifacts.PRESENT).exists() else []
+
+
+def _refuse_other_vectors(run: Path, modalities: Collection[str]) -> None:
+    """Refuse vectors of a run that its tokenizer does not know: made again since, changed or damaged.
+
+    Raises:
+        PlumError: naming the first file.
+    """
+    made_from = read_manifest(run / artifacts.TOKENIZE).inputs
+    names = [artifacts.PRESENT, *(f"{artifacts.FEATURES}/{name}.npy" for name in modalities)]
+    for name in names:
+        if (run / name).exists() and sha256(run / name) != made_from.get(name):
+            raise PlumError(
+                f"tokenize.warm_start: {run / name} is not what the tokenizer of that run was trained on",
+                None,
+                f"run `{artifacts.COMMANDS[artifacts.TOKENIZE]}` there again, or remove {run / artifacts.FEATURES}",
+            )
 
 
 class Origin:
@@ -55,12 +75,13 @@ class Origin:
         """Read the run in folder ``run``, for a catalogue of N ``item_ids``.
 
         Raises:
-            PlumError: if it has no tokenizer.
+            PlumError: if it has no tokenizer, or its vectors are no longer those that the tokenizer was trained on.
         """
         modalities = load_frozen(run / artifacts.TOKENIZE).modalities
         standardisations = {modality.name: modality.standardisation for modality in modalities}
         if not vector_files(run):
             return cls(run, standardisations, None, np.full(len(item_ids), -1))
+        _refuse_other_vectors(run, standardisations)
         present = artifacts.read_table(run / artifacts.PRESENT)
         return cls(run, standardisations, present, pd.Index(present["item_id"]).get_indexer(item_ids))
 
@@ -107,7 +128,7 @@ class Origin:
         there = self._present[name].to_numpy(dtype=bool)
         both = np.flatnonzero(present & (self._rows >= 0))
         both = both[there[self._rows[both]]]
-        both = both[:: max(1, len(both) // SAMPLE)]
+        both = both[:: max(1, -(-len(both) // SAMPLE))]
         before = np.load(path, mmap_mode="r", allow_pickle=False)
         if before.shape != (len(there), vectors.shape[1]):
             return float("nan")

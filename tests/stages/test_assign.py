@@ -8,6 +8,7 @@ import logging
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -578,11 +579,59 @@ def test_a_modality_that_all_new_items_lack_is_told_and_nothing_written(
     assert [entry.name for entry in tmp_path.iterdir() if entry.name != ".lock"] == [path.name]
 
 
+def test_words_that_are_all_new_are_no_reason_to_refuse(
+    own_logs: RunConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    items = arrivals(own_logs).assign(title="Zxqyv", tags=None)
+    assert report_of(assign.run(own_logs, saved(items, tmp_path / "new.parquet")))["new_items"] == len(items)
+    assert f"{len(items)} items lack modality text" in caplog.text
+
+
 def test_random_codes_need_no_content(finished_run: Path, tmp_path: Path) -> None:
     settings = ("tokenize.method=random", "tokenize.collision=share")
     config = retokenized(finished_run, tmp_path / "run", *settings)
     folder = assign.run(config, saved(pd.DataFrame({"item_id": ["n1", "n2"]}), tmp_path / "new.parquet"))
     assert report_of(folder)["new_items"] == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "held"),
+    [
+        ([1, 2], pa.float64(), [1.0, 2.0]),
+        ([1, 2], pa.string(), ["1", "2"]),
+        ([1.0, 2.0], pa.int64(), [1, 2]),
+        ([1.5, 2.0], pa.int64(), [1.5, 2.0]),
+        ([None, None], pa.timestamp("us"), [None, None]),
+        ([1.5, 2.0], pa.string(), None),
+        ([2, 1], pa.bool_(), None),
+        ([True, False], pa.string(), None),
+        ([2020, 2021], pa.timestamp("us"), None),
+        ([datetime(2020, 1, 1)], pa.int64(), None),
+        ([datetime(2020, 1, 1)], pa.string(), None),
+        ([1e300], pa.float32(), None),
+        (["many"], pa.int64(), None),
+        ([["a"]], pa.string(), None),
+    ],
+)
+def test_columns_are_held_in_the_catalogues_type_or_refused(
+    values: list[Any], kind: pa.DataType, held: list[Any] | None
+) -> None:
+    items, schema = pd.DataFrame({"more": values}), pa.schema([("more", kind)])
+    if held is None:
+        with pytest.raises(PlumError, match=r"column 'more' is .*, and .* in the catalogue"):
+            new_items._as_in_catalogue(items, schema, "new.csv")
+    else:
+        assert new_items._as_in_catalogue(items, schema, "new.csv").column("more").to_pylist() == held
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_text_of_a_text_column_stays_as_it_stands(tmp_path: Path, form: str) -> None:
+    items = pd.DataFrame({"item_id": ["n1", "n2"], "code": ["1.50", "007"], "flag": ["False", "True"]})
+    path = tmp_path / f"new.{form}"
+    items.to_csv(path, index=False) if form == "csv" else items.to_parquet(path)
+    schema = pa.schema([("item_id", pa.string()), ("code", pa.string()), ("flag", pa.string())])
+    new = new_items.read_new(path, layout_of(), schema, pd.Series(["a"]), [])
+    assert new.table.to_pydict() == items.to_dict("list")
 
 
 def new_of(present: list[list[bool]]) -> tuple[new_items.NewItems, np.ndarray]:

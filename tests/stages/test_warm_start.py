@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import tiny_run
 
 from plum import artifacts
 from plum.config_file import load_config, validate
+from plum.errors import PlumError
 from plum.features.by_id import VectorsById
 from plum.features.encoding import Encoder
 from plum.features.given import FileEncoder
@@ -22,6 +24,7 @@ from plum.features.text import fit_tfidf
 from plum.sid.frozen import Frozen, Modality, Rules, Shape, load_frozen
 from plum.sid.rqvae import RQVAE
 from plum.sid.standardise import fit_standardisation
+from plum.stage_run import Manifest, sha256
 from plum.stages import features, prepare, tokenize, warm
 
 N = 60
@@ -98,18 +101,28 @@ def test_a_tokenizer_without_its_features_is_started_from_with_a_warning(
     assert "whether modality text, image is of the space" in told
 
 
-def test_other_vectors_of_the_earlier_run_are_noticed(earlier: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["image.npy", "present.parquet"])
+def test_vectors_that_the_earlier_tokenizer_does_not_know_are_refused(earlier: Path, tmp_path: Path, name: str) -> None:
     old = Path(shutil.copytree(earlier, tmp_path / "old"))
-    later(old, tmp_path / "run", np.load(earlier / "features/image.npy"))
+    (old / "features" / name).write_bytes((old / "features" / name).read_bytes()[:-8])  # damaged, or made again
+    with pytest.raises(PlumError, match=rf"features/{name} is not what the tokenizer(.|\n)*plum tokenize"):
+        later(earlier, tmp_path / "run", np.load(earlier / "features/image.npy"), f"tokenize.warm_start={old}")
+
+
+def test_an_earlier_run_made_anew_is_noticed(earlier: Path, tmp_path: Path) -> None:
+    old, image = Path(shutil.copytree(earlier, tmp_path / "old")), np.load(earlier / "features/image.npy")
+    later(old, tmp_path / "run", image)
     before = tiny_run.times(tmp_path / "run")
-    np.save(old / "features/image.npy", np.load(earlier / "features/image.npy")[::-1])
+    values = load_config(old / "config.yaml", workdir=old).model_dump(mode="json")
+    np.save(tmp_path / "turned.npy", image[::-1])
+    values["features"]["modalities"]["image"]["path"] = str(tmp_path / "turned.npy")
+    for stage in (features, tokenize):
+        stage.run(validate(values, "the test"))
     shutil.move(tmp_path / "run", tmp_path / "kept")
     config = load_config(tmp_path / "kept/config.yaml", [f"tokenize.warm_start={old}"], workdir=tmp_path / "kept")
     assert before == tiny_run.times(tmp_path / "kept")
     tokenize.run(config)
-    assert "tokenize/rqvae.safetensors" in {
-        name for name, time in tiny_run.times(tmp_path / "kept").items() if before[name] != time
-    }
+    assert "tokenize" in tiny_run.rerun(before, tiny_run.times(tmp_path / "kept"))
 
 
 def items() -> pd.DataFrame:
@@ -142,6 +155,9 @@ def test_refitted_axes_are_told_from_spaces_that_stay_whatever_the_order_of_the_
     (tmp_path / "tokenize").mkdir()
     rules = Rules(0, "share", 1, (4, 4))
     Frozen("rqvae", tuple(modalities), books, rules, Shape(4, 8, False), model).save(tmp_path / "tokenize")
+    inputs = {str(path.relative_to(tmp_path)): sha256(path) for path in (tmp_path / "features").iterdir()}
+    manifest = Manifest("tokenize", {}, 0, {}, inputs)
+    artifacts.write_json(tmp_path / "tokenize" / artifacts.MANIFEST, asdict(manifest))
 
     origin = warm.Origin.read(tmp_path, new["item_id"])
     encoders = fitted(new, image)

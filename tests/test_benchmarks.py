@@ -45,3 +45,19 @@ def test_residual_kmeans(tmp_path: Path) -> None:
         # Standardised vectors have a mean square of 1 per dimension: codewords leave less.
         assert 0 < figures["error"] < 1
         assert figures["seconds"] > 0
+
+
+def test_warm_start(tmp_path: Path) -> None:
+    genres = ["Drama", "War", "Comedy|War", "Drama|Comedy", "Western"]
+    films = pd.DataFrame({"movieId": range(40), "title": "a film", "genres": [genres[n % 5] for n in range(40)]})
+    ratings = [(user, film, 5.0, 1000 * user + film) for user in range(8) for film in range(user, 40, 3)]
+    films.to_csv(tmp_path / "movies.csv", index=False)
+    pd.DataFrame(ratings, columns=["userId", "movieId", "rating", "timestamp"]).to_csv(
+        tmp_path / "ratings.csv", index=False
+    )
+    found = run("warm_start.py", tmp_path, "--encoder", "topics", "--epochs", "2", "--again", "1")
+    assert set(found) == {"cold", "warm, epochs: 1"}
+    for figures in found.values():
+        assert isinstance(figures, dict)
+        assert all(0 <= share <= 1 for key in ("same", "matched") for share in figures[key])
+        assert figures["reconstruction"] > 0

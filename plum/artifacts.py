@@ -35,6 +35,7 @@ COMMANDS = {
     LEM: "plum eval",
     EVAL: "plum eval",
 }
+DENSE_FILES = ("dense/dense.safetensors", "dense/metrics.json")
 INTERACTIONS = "data/interactions.parquet"
 ITEMS = "data/items.parquet"
 USERS = "data/users.parquet"

@@ -137,13 +137,13 @@ def cpt(config: RunConfig, force: bool) -> None:
 
 @stage_command(app, "finetune")
 def finetune(config: RunConfig, force: bool) -> None:
-    """Fine-tuning for generative retrieval: writes the run's `finetune/`.
+    """Fine-tuning for generative retrieval: writes the run's `finetune/`, and a teacher's `dense/` if it has one.
 
     Example: `plum finetune --config pipelines/ml-100k.yaml --set finetune.epochs=10`
     """
-    from plum.stages import finetune as stage
+    from plum.stages import pipeline
 
-    print(stage.run(config, force))
+    print(pipeline.run_finetune(config, force))
 
 
 @stage_command(app, "eval")

@@ -96,3 +96,22 @@ class RunConfig(Section):
     cpt: CptConfig = CptConfig()
     finetune: FinetuneConfig = FinetuneConfig()
     eval: EvalConfig = EvalConfig()
+
+    @property
+    def builds_on_dense(self) -> bool:
+        """Whether the dense baseline is trained before Semantic IDs or the language model, which learn from it."""
+        encoders = [modality.encoder for modality in self.features.modalities.values()]
+        return "dense" in encoders or self.finetune.teacher_weight > 0
+
+    @model_validator(mode="after")
+    def _dense_is_there_and_fits(self) -> RunConfig:
+        if self.builds_on_dense and not self.eval.wants("dense"):
+            reason = "finetune.teacher_weight" if self.finetune.teacher_weight else "a modality with encoder dense"
+            raise ValueError(f"{reason} needs the dense baseline, which eval.retrievers leaves out")
+        lengths = {self.eval.dense.max_history, *self.eval.dense.search.get("max_history", [])}
+        if self.finetune.teacher_weight and min(lengths) < self.finetune.max_history:
+            raise ValueError(
+                f"the teacher must take finetune.max_history, {self.finetune.max_history} items; "
+                f"eval.dense.max_history is {min(lengths)}"
+            )
+        return self

@@ -10,15 +10,18 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from plum.config_data import Count, Section, Share, UserPath
 from plum.config_models import TrainingConfig
 
+BEHAVIOUR = ("cooccurrence", "dense")
+"""Encoders of training histories: their vectors are no content, and later items have none."""
 TEXT_FIELDS = ("title", "topics", "creator", "description")
 
 
 class ModalityConfig(Section):
     """One content embedding of every item."""
 
-    encoder: Literal["tfidf", "topics", "sentence-transformers", "cooccurrence", "numeric", "file"] = "tfidf"
+    encoder: Literal["tfidf", "topics", "sentence-transformers", "cooccurrence", "dense", "numeric", "file"] = "tfidf"
     """cooccurrence: vectors of which items training histories hold together, for catalogues with little content;
-    numeric: standardised numbers; file: vectors of your own."""
+    dense: the dense baseline's vectors of items, which is then trained first; numeric: standardised numbers; file:
+    vectors of your own."""
     fields: list[str] = Field(default=["title", "creator", "description"], min_length=1, validate_default=True)
     """tfidf and sentence-transformers: title, topics, creator, description; numeric: further columns of the items."""
     dimensions: Count = 64

@@ -92,6 +92,9 @@ class FinetuneConfig(LanguageModelConfig):
     """Items of history the model sees (PLUM: about the last 100 watches)."""
     history_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Chance that an item of a training history is left out, drawn anew each epoch."""
+    teacher_weight: Share = 0.0
+    """Share of a label that is the dense baseline's probabilities of the next codes, the rest being the codes that came
+    (knowledge distillation). Above 0, the baseline is trained before."""
     patience: Count = 5
     """Stop after this many validations without a better Recall@10."""
     validation_users: Count = 2000

@@ -1,15 +1,17 @@
-"""Vectors that belong to item ids."""
+"""Vectors that belong to item ids, and the encoders that have nothing else: what histories tell of items."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 
-from plum.features.encoding import Encoded, column_of
+from plum.features.encoding import Encoded, column_of, save_parts
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,3 +48,39 @@ class VectorsById:
         found = self.vectors[rows]
         found[~present] = 0.0
         return Encoded(found, present)
+
+
+@dataclass(frozen=True, eq=False)
+class BehaviourEncoder:
+    """Vectors that training histories gave the items of the catalogue; an item from outside it has none.
+
+    Attributes:
+        known: the items that have one.
+    """
+
+    kind: ClassVar[str]
+    known: VectorsById
+
+    def transform(self, items: pd.DataFrame) -> Encoded:
+        """Vectors (N, D) of items, by their ids."""
+        return self.known.of(items)
+
+    def save(self, folder: Path, name: str) -> None:
+        """Write ids (JSON) and vectors (safetensors)."""
+        save_parts(folder, name, self.kind, {"item_ids": list(self.known.item_ids)}, {"vectors": self.known.vectors})
+
+    @classmethod
+    def from_parts(cls, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
+        """What :meth:`save` wrote."""
+        return cls(VectorsById(settings["item_ids"], arrays["vectors"]))
+
+    @classmethod
+    def of_rows(cls, vectors: np.ndarray, rows: np.ndarray, item_ids: Sequence[str]) -> Self:
+        """Of a catalogue's vectors (N, D) those in ``rows`` (P,), the others being no vectors of their items.
+
+        Args:
+            vectors: of all items.
+            rows: of the items that have one.
+            item_ids: N ids.
+        """
+        return cls(VectorsById([item_ids[row] for row in rows.tolist()], vectors[rows]))

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar
+from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 
 from plum.errors import PlumError
-from plum.features.by_id import VectorsById
-from plum.features.encoding import Encoded, save_parts
+from plum.features.by_id import BehaviourEncoder
 
 CONTEXT_POWER = 0.75
 """Context counts are raised to this power (Levy, Goldberg & Dagan 2015, section 3.2): rare contexts say less."""
@@ -22,29 +17,10 @@ NOTHING = 1e-6
 """Singular values and lengths of vectors below this share of the largest are rounding, not information."""
 
 
-@dataclass(frozen=True, eq=False)
-class CooccurrenceEncoder:
-    """Co-occurrence vectors of the catalogue; an item from outside it has none.
+class CooccurrenceEncoder(BehaviourEncoder):
+    """Co-occurrence vectors of the catalogue."""
 
-    Attributes:
-        known: the items that have one.
-    """
-
-    kind: ClassVar[str] = "cooccurrence"
-    known: VectorsById
-
-    def transform(self, items: pd.DataFrame) -> Encoded:
-        """Vectors (N, D) of items, by their ids."""
-        return self.known.of(items)
-
-    def save(self, folder: Path, name: str) -> None:
-        """Write ids (JSON) and vectors (safetensors)."""
-        save_parts(folder, name, self.kind, {"item_ids": list(self.known.item_ids)}, {"vectors": self.known.vectors})
-
-    @classmethod
-    def from_parts(cls, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> CooccurrenceEncoder:
-        """What :meth:`save` wrote."""
-        return cls(VectorsById(settings["item_ids"], arrays["vectors"]))
+    kind = "cooccurrence"
 
 
 def fit_cooccurrence(
@@ -56,8 +32,7 @@ def fit_cooccurrence(
         PlumError: if no history holds two different items.
     """
     vectors = cooccurrence_vectors(histories, len(item_ids), dimensions, seed, window)
-    rows = np.flatnonzero(vectors.any(axis=1))
-    return CooccurrenceEncoder(VectorsById([item_ids[row] for row in rows.tolist()], vectors[rows]))
+    return CooccurrenceEncoder.of_rows(vectors, np.flatnonzero(vectors.any(axis=1)), item_ids)
 
 
 def cooccurrence_vectors(

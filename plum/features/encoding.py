@@ -67,11 +67,13 @@ def load_encoder(folder: Path, name: str, device: str = "cpu") -> Encoder:
     """
     from plum.features.cooccurrence import CooccurrenceEncoder
     from plum.features.given import FileEncoder
+    from plum.features.learnt import DenseEncoder
     from plum.features.numeric import NumericEncoder
     from plum.features.sentences import SentenceEncoder
     from plum.features.text import TfidfEncoder, TopicsEncoder
 
-    kinds = (TfidfEncoder, TopicsEncoder, SentenceEncoder, CooccurrenceEncoder, FileEncoder, NumericEncoder)
+    texts = (TfidfEncoder, TopicsEncoder, SentenceEncoder)
+    kinds = (*texts, CooccurrenceEncoder, DenseEncoder, FileEncoder, NumericEncoder)
     settings = read_settings(folder / f"{name}.json", VERSION, AGAIN)
     arrays = read_arrays(folder / f"{name}.safetensors", "an encoder's arrays", AGAIN)
     try:

@@ -18,16 +18,30 @@ IGNORED = -100
 """Label of positions without loss (the value that torch's cross-entropy leaves out)."""
 
 
+class History(NamedTuple):
+    """The items of a batch of windows, padded on the right.
+
+    Attributes:
+        items: (B, T) int64 item rows plus 1; 0 is padding.
+        targets: (B, T) bool, whether an item is a target.
+    """
+
+    items: Tensor
+    targets: Tensor
+
+
 class Batch(NamedTuple):
     """A batch of token sequences, padded on the right.
 
     Attributes:
         tokens: (B, T) int64.
         labels: (B, T) int64; the token itself where it counts as a target, else ``IGNORED``. Not shifted.
+        history: the items that the tokens are, if they are items'.
     """
 
     tokens: Tensor
     labels: Tensor
+    history: History | None = None
 
 
 @dataclass(frozen=True)
@@ -91,8 +105,9 @@ def batches(
     order = np.argsort(lengths, kind="stable")
     groups = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     for number in rng.permutation(len(groups)):
-        rows = [_tokens(cut[i], item_tokens, prefix, history_dropout, rng) for i in groups[number]]
-        yield pad_rows(rows, pad)
+        kept = [_thinned(cut[i], history_dropout, rng) for i in groups[number]]
+        batch = pad_rows([_tokens(items, target, item_tokens, prefix) for items, target in kept], pad)
+        yield batch._replace(history=_history(kept))
 
 
 def n_batches(cut: Sequence[Window], batch_size: int) -> int:
@@ -100,19 +115,34 @@ def n_batches(cut: Sequence[Window], batch_size: int) -> int:
     return -(-len(cut) // batch_size)
 
 
-def _tokens(
-    window: Window, item_tokens: np.ndarray, prefix: np.ndarray, dropout: float, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def _thinned(window: Window, dropout: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A window's items and whether they are targets, without those that are left out."""
     target = np.arange(len(window.items)) >= window.n_context
-    items = window.items
     if dropout:
-        kept = rng.random(len(items)) >= dropout
+        kept = rng.random(len(window.items)) >= dropout
         if (kept & target).any():  # a window must keep something to learn from
-            items, target = items[kept], target[kept]
+            return window.items[kept], target[kept]
+    return window.items, target
+
+
+def _tokens(
+    items: np.ndarray, target: np.ndarray, item_tokens: np.ndarray, prefix: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     sids = item_tokens[items]
     labels = np.where(target[:, None], sids, IGNORED)
     tokens = np.concatenate([prefix, sids.reshape(-1)])
     return tokens, np.concatenate([np.full(len(prefix), IGNORED), labels.reshape(-1)])
+
+
+def _history(rows: Sequence[tuple[np.ndarray, np.ndarray]]) -> History:
+    """The items of (items, target) rows."""
+    width = max(len(items) for items, _ in rows)
+    padded = np.zeros((len(rows), width), dtype=np.int64)
+    targets = np.zeros((len(rows), width), dtype=bool)
+    for row, (items, target) in enumerate(rows):
+        padded[row, : len(items)] = items + 1
+        targets[row, : len(items)] = target
+    return History(torch.from_numpy(padded), torch.from_numpy(targets))
 
 
 def pad_rows(rows: Sequence[tuple[np.ndarray, np.ndarray]], pad: int) -> Batch:

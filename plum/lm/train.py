@@ -23,6 +23,15 @@ from plum.training import Progress, Recipe, fit
 def next_token_loss(model: PreTrainedModel, batch: Batch) -> Tensor:
     """Mean cross-entropy of the labelled tokens.
 
+    Raises:
+        PlumError: if the sequences are longer than the model takes.
+    """
+    return F.cross_entropy(*labelled_logits(model, batch))
+
+
+def labelled_logits(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Logits (P, V) of what stands at the P labelled positions, row by row, and the labels (P,).
+
     Padding stands on the right, so causal attention never sees it and needs no mask. The vocabulary's logits are
     computed at labelled positions only: they are the largest tensor of a small model's step.
 
@@ -36,7 +45,7 @@ def next_token_loss(model: PreTrainedModel, batch: Batch) -> Tensor:
     hidden = base(input_ids=tokens, use_cache=False).last_hidden_state[:, :-1]
     targets = labels[:, 1:]
     counted = targets != IGNORED
-    return F.cross_entropy(token_logits(model, hidden[counted]), targets[counted])
+    return token_logits(model, hidden[counted]), targets[counted]
 
 
 def train(
@@ -46,6 +55,7 @@ def train(
     *,
     checkpoint: Path,
     name: str,
+    batch_loss: Callable[[PreTrainedModel, Batch], Tensor] = next_token_loss,
     validate: Callable[[], dict[str, float]] | None = None,
     monitor: str | None = None,
     dropout: float = 0.0,
@@ -56,6 +66,7 @@ def train(
     Args:
         model: on its device.
         recipe, batches, checkpoint, name, validate, monitor: as for ``fit``.
+        batch_loss: what is minimised.
         dropout: see ``plum.lm.dropout``.
         precision: of the matrix products; see ``plum.runtime.is_half``.
     """
@@ -64,7 +75,7 @@ def train(
 
     def loss(batch: Batch) -> dict[str, Tensor]:
         with _plain_attention(model, half_on_cpu), autocast(device, precision):
-            return {"loss": next_token_loss(model, batch)}
+            return {"loss": batch_loss(model, batch)}
 
     with residual_dropout(model, dropout):
         return fit(model, recipe, batches, loss, checkpoint=checkpoint, name=name, validate=validate, monitor=monitor)

@@ -14,6 +14,7 @@ import pandas as pd
 from plum import artifacts
 from plum.config import EvalConfig, RunConfig
 from plum.config_data import Section
+from plum.config_items import BEHAVIOUR
 from plum.config_models import TrainingConfig
 from plum.data.histories import Histories
 from plum.errors import PlumError
@@ -85,12 +86,12 @@ def train_times(workdir: Path) -> np.ndarray | None:
 
 
 def content_vectors(workdir: Path) -> np.ndarray | None:
-    """What items are made of, (N, D) float32: all modalities joined but co-occurrence, which is no content.
+    """What items are made of, (N, D) float32: all modalities joined but those of behaviour.
 
     None if there is no other.
     """
     made = artifacts.read_json(workdir / artifacts.FEATURES_SUMMARY)["modalities"]
-    names = [name for name, entry in made.items() if entry["encoder"] != "cooccurrence"]
+    names = [name for name, entry in made.items() if entry["encoder"] not in BEHAVIOUR]
     if not names:
         return None
     return joined([np.load(workdir / artifacts.FEATURES / f"{name}.npy", allow_pickle=False) for name in names])

@@ -10,17 +10,18 @@ import pandas as pd
 
 from plum import artifacts
 from plum.config import RunConfig
-from plum.config_items import ModalityConfig
+from plum.config_items import BEHAVIOUR, ModalityConfig
 from plum.errors import PlumError
 from plum.features.cooccurrence import fit_cooccurrence
 from plum.features.encoding import Encoded, Encoder, refuse_repeated, refuse_useless
 from plum.features.given import fit_given
+from plum.features.learnt import fit_learnt
 from plum.features.numeric import fit_numeric
 from plum.features.sentences import SentenceEncoder
 from plum.features.text import fit_tfidf, fit_topics, texts_of
 from plum.runtime import pick_device, seed_everything
 from plum.stage_run import StageRun
-from plum.stages import common
+from plum.stages import common, retrieving
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
         artifacts.FEATURES,
         common.recorded(config, artifacts.FEATURES),
         config.seed,
-        [artifacts.ITEMS, *([artifacts.SPLIT] if _reads_histories(config) else [])],
+        [artifacts.ITEMS, *_of_behaviour(config)],
         _files(config),
     )
     if stage.is_complete() and not force:
@@ -82,13 +83,18 @@ def _files(config: RunConfig) -> list[Path]:
     return files
 
 
-def _reads_histories(config: RunConfig) -> bool:
-    return any(modality.encoder == "cooccurrence" for modality in config.features.modalities.values())
+def _of_behaviour(config: RunConfig) -> list[str]:
+    """The run's files that vectors of behaviour are made of."""
+    used = {modality.encoder for modality in config.features.modalities.values()}
+    return [
+        *([artifacts.SPLIT] if used & set(BEHAVIOUR) else []),
+        *(artifacts.DENSE_FILES if artifacts.DENSE in used else []),
+    ]
 
 
 def _has_content(modality: ModalityConfig, items: pd.DataFrame) -> bool:
     """Whether any item has any of the modality's text fields; encoders of other sources look for themselves."""
-    if modality.encoder in ("file", "cooccurrence", "numeric"):
+    if modality.encoder in ("file", "numeric", *BEHAVIOUR):
         return True
     fields = ["topics"] if modality.encoder == "topics" else modality.fields
     return any(text.strip() for text in texts_of(items, fields))
@@ -118,6 +124,10 @@ def _fit(name: str, modality: ModalityConfig, items: pd.DataFrame, config: RunCo
     if modality.encoder == "cooccurrence":
         train = common.read_prepared(config.workdir).histories.train
         return fit_cooccurrence(train, item_ids, modality.dimensions, config.seed, modality.window)
+    if modality.encoder == "dense":
+        popularity = common.read_prepared(config.workdir).popularity
+        dense = retrieving.dense_retriever(config, artifacts.DENSE, len(items))
+        return fit_learnt(dense.item_vectors(), popularity, item_ids)
     if modality.encoder == "numeric":
         return fit_numeric(items, modality.fields)
     if modality.encoder == "file" and modality.path:

@@ -10,22 +10,25 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from plum import artifacts, training
 from plum.config import RunConfig
 from plum.evaluation.efficiency import Size, training_cost
 from plum.lm import documents, examples, vocab
+from plum.lm.distill import distillation_loss
 from plum.lm.examples import IGNORED, Batch
 from plum.lm.logits import check_length
 from plum.lm.train import next_token_loss, train
 from plum.retrieval.beam import Scoring
 from plum.retrieval.generative import Generative
+from plum.retrieval.teacher import Teacher
 from plum.runtime import seed_everything
 from plum.sid.codec import Codec
 from plum.sid.table import SidTable
 from plum.stage_run import StageRun
-from plum.stages import common
+from plum.stages import common, retrieving
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +50,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
         artifacts.FINETUNE,
         common.recorded(config, artifacts.FINETUNE),
         config.seed,
-        list(INPUTS),
+        [*INPUTS, *(artifacts.DENSE_FILES if settings.teacher_weight else ())],
     )
     common.warn_outdated(config, artifacts.DATA, artifacts.TOKENIZE, artifacts.CPT)
     if stage.is_complete() and not force:
@@ -80,6 +83,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
     validate = _validator(config, data, asked, table, model, codec, prefix)
     steps = examples.n_batches(cut, settings.batch_size)
     recipe = common.recipe(settings, steps, settings.patience, settings.validate_every)
+    loss = _loss(config, table, codec, model)
     with stage.writing(force) as folder:
         state = train(
             model,
@@ -87,6 +91,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
             batches,
             checkpoint=stage.checkpoint,
             name="finetune",
+            batch_loss=loss,
             validate=validate,
             monitor="recall@10",
             dropout=settings.dropout,
@@ -94,16 +99,36 @@ def run(config: RunConfig, force: bool = False) -> Path:
         )
         training.write_log(folder / "train_log.jsonl", state)
         vocab.save_model_folder(model, tokenizer, folder / "model")
-        cost = _cost(model, batches, table.n_levels, recipe, state)
+        cost = _cost(model, batches, loss, table.n_levels, recipe, state)
         metrics = {"best_step": state.best_step, "steps": state.step, "valid_recall@10": state.best_value}
         facts = {"validation_users": len(asked[0]), "cost": cost}
         artifacts.write_json(folder / "metrics.json", metrics | facts)
     return stage.folder
 
 
+def _loss(
+    config: RunConfig, table: SidTable, codec: Codec, model: PreTrainedModel
+) -> Callable[[PreTrainedModel, Batch], Tensor]:
+    """What is minimised: the codes that came next, or with a teacher a mixture of them and what it expects."""
+    weight = config.finetune.teacher_weight
+    if not weight:
+        return next_token_loss
+    dense = retrieving.dense_model(config, artifacts.DENSE, len(table.codes))
+    teacher = Teacher(dense.to(model.device), table)
+    token_ids = [torch.from_numpy(ids).to(model.device) for ids in codec.token_ids]
+
+    def loss(pupil: PreTrainedModel, batch: Batch) -> Tensor:
+        if batch.history is None:
+            raise ValueError("a teacher needs the items of a batch")
+        return distillation_loss(pupil, batch, teacher.soft_labels(*batch.history), token_ids, weight)
+
+    return loss
+
+
 def _cost(
     model: PreTrainedModel,
     batches: Callable[[int], Iterator[Batch]],
+    loss: Callable[[PreTrainedModel, Batch], Tensor],
     n_levels: int,
     recipe: training.Recipe,
     state: training.Progress,
@@ -116,8 +141,9 @@ def _cost(
         tokens = (labelled * torch.arange(1, labelled.shape[1] + 1)).amax(dim=1).sum()
         return Size(int(labelled.sum()) // n_levels, int(tokens), batch.tokens.numel())
 
-    loss = functools.partial(next_token_loss, model)
-    return asdict(training_cost(model, batches, size, loss, steps=state.step, steps_per_epoch=recipe.steps_per_epoch))
+    of_batch = functools.partial(loss, model)
+    per_epoch = recipe.steps_per_epoch
+    return asdict(training_cost(model, batches, size, of_batch, steps=state.step, steps_per_epoch=per_epoch))
 
 
 def _validator(

@@ -13,6 +13,7 @@ import pandas as pd
 
 from plum import artifacts
 from plum.config import RunConfig
+from plum.config_items import BEHAVIOUR
 from plum.errors import PlumError
 from plum.retrieval.content import joined
 from plum.rules.values import fold, nearest
@@ -276,7 +277,7 @@ def _content(workdir: Path, n_items: int) -> list[np.ndarray] | None:
     if not has_file(workdir, artifacts.FEATURES_SUMMARY):
         return None
     made = artifacts.read_json(workdir / artifacts.FEATURES_SUMMARY)["modalities"]
-    names = [name for name, entry in made.items() if entry["encoder"] != "cooccurrence"]  # that is no content
+    names = [name for name, entry in made.items() if entry["encoder"] not in BEHAVIOUR]
     paths = [workdir / artifacts.FEATURES / f"{name}.npy" for name in names]
     vectors = [np.load(path, mmap_mode="r", allow_pickle=False) for path in paths if path.is_file()]
     fit = len(vectors) == len(names) > 0 and all(len(one) == n_items for one in vectors)

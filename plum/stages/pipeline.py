@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from plum.config import RunConfig
@@ -12,31 +11,53 @@ def run_tokenize(config: RunConfig, force: bool = False) -> Path:
     """Item content -> vectors -> Semantic IDs: what ``plum tokenize`` does."""
     from plum.stages import features, tokenize
 
+    _run_what_is_built_on(config)
     features.run(config, force)
     return tokenize.run(config, force)
 
 
+def run_finetune(config: RunConfig, force: bool = False) -> Path:
+    """History -> the next item's Semantic ID: what ``plum finetune`` does."""
+    from plum.stages import finetune
+
+    _run_what_is_built_on(config)
+    return finetune.run(config, force)
+
+
 def run_eval(config: RunConfig, force: bool = False) -> Path:
     """Train the baselines that are wanted, then compare all retrievers: what ``plum eval`` does."""
-    from plum import artifacts
-    from plum.stages import dense, eval
+    from plum.stages import eval
 
-    if artifacts.DENSE in config.eval.baselines:
-        dense.run(config, force)
-    if artifacts.LEM in config.eval.baselines:
-        dense.run_lem(config, force)
+    # What others are built on stays as it is: made anew, it would leave them outdated.
+    _run_baselines(config, force and not config.builds_on_dense, force)
     return eval.run(config, force)
 
 
 def run_all(config: RunConfig, force: bool = False) -> Path:
     """Run every stage; returns the folder of the last one."""
-    from plum.stages import cpt, finetune, prepare
+    from plum.stages import cpt, eval, finetune, prepare
 
-    stages: list[Callable[[RunConfig, bool], Path]] = [
-        prepare.run,
-        run_tokenize,
-        cpt.run,
-        finetune.run,
-        run_eval,
-    ]
-    return [stage(config, force) for stage in stages][-1]
+    prepare.run(config, force)
+    _run_baselines(config, force, force)  # first: others may be built on one of them
+    run_tokenize(config, force)
+    cpt.run(config, force)
+    finetune.run(config, force)
+    return eval.run(config, force)
+
+
+def _run_what_is_built_on(config: RunConfig) -> None:
+    """Train the dense baseline, if Semantic IDs or the language model learn from it and it is not up to date."""
+    from plum.stages import dense
+
+    if config.builds_on_dense:
+        dense.run(config)
+
+
+def _run_baselines(config: RunConfig, force_dense: bool, force_lem: bool) -> None:
+    from plum import artifacts
+    from plum.stages import dense
+
+    if artifacts.DENSE in config.eval.baselines:
+        dense.run(config, force_dense)
+    if artifacts.LEM in config.eval.baselines:
+        dense.run_lem(config, force_lem)

@@ -48,7 +48,7 @@ def payload(
         **metrics,
         "title": config.title,
         "synthetic": summary["synthetic"],
-        "retriever_about": {name: ABOUT[name] for name in metrics["retrievers"]}
+        "retriever_about": {name: _about(name, config) for name in metrics["retrievers"]}
         | {name: f"Left out: {reason}." for name, reason in metrics["left_out"].items()},
         "data": _data(summary),
         "quality": artifacts.read_json(workdir / artifacts.QUALITY),
@@ -76,19 +76,29 @@ def costs(config: RunConfig) -> dict[str, dict[str, int]]:
 
     plum's tokens and FLOPs are those of both trainings of the language model; its examples and epochs are fine-tuning's
     alone, though pre-training passes over the same histories. The hybrid's are those of its parts. A baseline's are
-    those of the trial that was chosen.
+    those of the trial that was chosen. A teacher's training counts among the FLOPs of its pupil.
     """
     trained = config.eval.baselines
     result = {kind: artifacts.read_json(config.workdir / kind / "metrics.json")["cost"] for kind in trained}
     before = artifacts.read_json(config.workdir / artifacts.CPT_METRICS)["cost"]
     after = artifacts.read_json(config.workdir / artifacts.FINETUNE_METRICS)["cost"]
-    result["plum"] = after | {name: before[name] + after[name] for name in ("tokens", "flops")}
+    teacher = result[artifacts.DENSE]["flops"] if config.finetune.teacher_weight else 0
+    result["plum"] = after | {"tokens": before["tokens"] + after["tokens"]}
+    result["plum"]["flops"] = before["flops"] + after["flops"] + teacher
     if config.eval.wants(Hybrid.name):
         both = result["plum"], result[artifacts.DENSE]
         result[Hybrid.name] = {
             name: sum(cost[name] for cost in both) for name in ("parameters", "examples", "tokens", "flops")
         }
+        result[Hybrid.name]["flops"] -= teacher  # which is one of the parts
     return result
+
+
+def _about(name: str, config: RunConfig) -> str:
+    """What a retriever is, in words."""
+    weight = config.finetune.teacher_weight
+    taught = f" Fine-tuned with labels of which a share of {weight:g} is taught by dense, the rest what came next."
+    return ABOUT[name] + (taught if name == "plum" and weight else "")
 
 
 def _data(summary: Mapping[str, Any]) -> dict[str, Any]:

@@ -160,7 +160,7 @@ def _by_hand(config: RunConfig) -> dict[str, Any]:
     """The generative model's own settings, which no stage searches."""
     settings = config.finetune
     best = artifacts.read_json(config.workdir / artifacts.FINETUNE_METRICS)["valid_recall@10"]
-    kept = ("learning_rate", "weight_decay", "dropout", "history_dropout", "batch_size", "epochs")
+    kept = ("learning_rate", "weight_decay", "dropout", "history_dropout", "teacher_weight", "batch_size", "epochs")
     told = ", ".join(f"{name} {getattr(settings, name)}" for name in kept)
     note = (
         f"set by hand before the run, not searched: {told}. What was tried for a data set is told in docs/evaluation.md"
@@ -212,11 +212,16 @@ def plum_retriever(config: RunConfig, data: common.Prepared, quota: Quota | None
 
 
 def dense_retriever(config: RunConfig, kind: str, n_items: int) -> Dense:
+    """A trained dense baseline as a retriever; see ``dense_model``. Its name is its kind."""
+    return Dense(dense_model(config, kind, n_items).to(pick_device(config.device)), kind)
+
+
+def dense_model(config: RunConfig, kind: str, n_items: int) -> ItemTransformer:
     """A trained dense baseline, with the settings that its stage chose.
 
     Args:
         config: of the run.
-        kind: ``artifacts.DENSE`` or ``artifacts.LEM``; the retriever's name too.
+        kind: ``artifacts.DENSE`` or ``artifacts.LEM``.
         n_items: N.
 
     Raises:
@@ -226,7 +231,7 @@ def dense_retriever(config: RunConfig, kind: str, n_items: int) -> Dense:
     chosen = artifacts.read_json(folder / "metrics.json")["chosen"]
     model = untrained_dense(with_settings(dense_settings(config, kind), chosen), n_items)
     model.load_state_dict(load_file(folder / f"{kind}.safetensors"))
-    return Dense(model.to(pick_device(config.device)), kind)
+    return model
 
 
 def dense_settings(config: RunConfig, kind: str) -> DenseConfig:

@@ -21,6 +21,7 @@ from plum.features.by_id import VectorsById
 from plum.features.cooccurrence import cooccurrence_vectors, fit_cooccurrence
 from plum.features.encoding import Encoded, Encoder, load_encoder, refuse_repeated, refuse_useless
 from plum.features.given import FileEncoder
+from plum.features.learnt import fit_learnt
 from plum.features.numeric import fit_numeric
 from plum.features.sentences import SentenceEncoder
 from plum.features.text import fit_tfidf, fit_topics
@@ -60,6 +61,7 @@ def _no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sentences, "sentence_vectors", fake_vectors)
 
 
+LEARNT = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
 MAKERS: dict[str, Callable[[], Encoder]] = {
     "tfidf": lambda: fit_tfidf(CATALOGUE, ["title", "description"], 64, 0),
     "tfidf, narrowed": lambda: fit_tfidf(CATALOGUE, ["title"], 5, 0),
@@ -67,6 +69,7 @@ MAKERS: dict[str, Callable[[], Encoder]] = {
     "topics, narrowed": lambda: fit_topics(CATALOGUE, 4, 0),
     "sentences": lambda: SentenceEncoder(("title", "topics"), "a model"),
     "cooccurrence": lambda: fit_cooccurrence(HISTORIES, CATALOGUE["item_id"].tolist(), 8, 0),
+    "dense": lambda: fit_learnt(LEARNT, np.arange(40) % 3, CATALOGUE["item_id"].tolist()),
     "numeric": lambda: fit_numeric(CATALOGUE, ["price", "year"]),
     "file": lambda: FileEncoder("vectors_x", VectorsById(["i3", "i5"], np.array([[1, 2], [3, 4]], dtype=np.float32))),
 }
@@ -132,6 +135,12 @@ def test_any_text_there_and_back(tmp_path_factory, texts, dimensions):
     folder = tmp_path_factory.mktemp("text")
     encoder.save(folder, "text")
     assert_same(load_encoder(folder, "text").transform(items), encoder.transform(items))
+
+
+def test_what_training_never_held_has_no_learnt_vector():
+    found = MAKERS["dense"]().transform(CATALOGUE)
+    assert found.present.tolist() == [row % 3 > 0 for row in range(40)]
+    assert np.array_equal(found.vectors[found.present], LEARNT[found.present])
 
 
 def test_words_and_topics_of_later_items_that_the_catalogue_lacks_say_nothing():

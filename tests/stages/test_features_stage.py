@@ -18,7 +18,7 @@ from plum.config_file import validate
 from plum.errors import PlumError
 from plum.features.encoding import load_encoder
 from plum.retrieval.content import TextKNN
-from plum.stages import common, features, pipeline, prepare, tokenize
+from plum.stages import common, features, pipeline, prepare, retrieving, tokenize
 
 
 def with_file(run: Path, path: Path) -> RunConfig:
@@ -211,3 +211,33 @@ def test_no_modality_takes_the_name_of_the_ids() -> None:
     values = {"workdir": "x", "data": {"source": {"kind": "synthetic"}}, "features": {"modalities": {"item_id": {}}}}
     with pytest.raises(PlumError, match=r"features.modalities: no modality can be called item_id"):
         validate(values, "t")
+
+
+DENSE = "features.modalities.learnt={encoder: dense}"
+
+
+def test_vectors_of_the_dense_baseline_are_those_it_scores_by(run_copy: Path) -> None:
+    config = tiny_run.config_of(run_copy, DENSE, "eval.dense.epochs=1")
+    before = tiny_run.times(run_copy)
+    pipeline.run_tokenize(config)  # trains it first
+    assert tiny_run.rerun(before, tiny_run.times(run_copy)) == {"dense", "features", "tokenize"}
+    vectors = np.load(run_copy / "features/learnt.npy")
+    data = common.read_prepared(run_copy)
+    trained = data.popularity > 0
+    expected = retrieving.dense_retriever(config, "dense", len(data.items)).item_vectors()
+    np.testing.assert_array_equal(vectors[trained], expected[trained])
+    assert not vectors[~trained].any()
+    assert pd.read_parquet(run_copy / artifacts.PRESENT)["learnt"].tolist() == trained.tolist()
+    content = common.content_vectors(run_copy)
+    assert content is not None
+    assert content.shape[1] == sum(np.load(run_copy / f"features/{name}.npy").shape[1] for name in ("text", "topics"))
+    before = tiny_run.times(run_copy)
+    pipeline.run_tokenize(config)
+    assert tiny_run.times(run_copy) == before
+    pipeline.run_tokenize(tiny_run.config_of(run_copy, DENSE, "eval.dense.epochs=2"))
+    assert tiny_run.rerun(before, tiny_run.times(run_copy)) == {"dense", "features", "tokenize"}
+
+
+def test_vectors_of_a_baseline_that_is_left_out_are_refused(run_copy: Path) -> None:
+    with pytest.raises(PlumError, match="a modality with encoder dense needs the dense baseline"):
+        tiny_run.config_of(run_copy, DENSE, "eval.retrievers=[plum, textknn]")

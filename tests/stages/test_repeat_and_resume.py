@@ -39,10 +39,16 @@ RESULTS = (
     "eval/recommendations.parquet",
 )
 LONG = {
+    "dense": {"epochs": 40, "checkpoint_steps": 2, "patience": 100, "batch_size": 16},
     "tokenize": {"epochs": 300, "checkpoint_steps": 7},
     "cpt": {"epochs": 30, "checkpoint_steps": 3},
-    "finetune": {"epochs": 8, "checkpoint_steps": 3, "history_dropout": 0.2, "patience": 100},
-    "dense": {"epochs": 40, "checkpoint_steps": 2, "patience": 100, "batch_size": 16},
+    "finetune": {
+        "epochs": 8,
+        "checkpoint_steps": 3,
+        "history_dropout": 0.2,
+        "patience": 100,
+        "teacher_weight": 0.5,
+    },
 }
 TRAINED = tuple(LONG)
 
@@ -112,9 +118,9 @@ def test_a_run_killed_in_every_stage_ends_as_an_undisturbed_one(tmp_path: Path) 
     config = tiny_run.write(tmp_path / "killed.yaml", long_pipeline(killed))
     logs = [kill_in(stage, config, killed, beyond=4) for stage in TRAINED]
     # Twice in one stage: the second start goes on from a checkpoint, and so does the third.
-    logs.append(kill_in("dense", config, killed, beyond=step_of(killed, "dense") + 4))
+    logs.append(kill_in("finetune", config, killed, beyond=step_of(killed, "finetune") + 4))
     logs.append(run("--config", config))
-    for stage, after in zip([*TRAINED, "dense"], logs[1:], strict=True):
+    for stage, after in zip([*TRAINED, "finetune"], logs[1:], strict=True):
         assert f"{stage}: going on from the checkpoint of an interrupted run" in after
     for after in logs[1:]:
         assert "data: up to date" in after

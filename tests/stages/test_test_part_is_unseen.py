@@ -57,6 +57,8 @@ def config_of(folder: Path, log: pd.DataFrame, protocol: str) -> RunConfig:
     values["features"]["modalities"]["taken"] = {"encoder": "cooccurrence", "dimensions": 8}
     values["finetune"] |= {"epochs": 3, "validate_every": 2, "validation_users": 30}
     values["eval"]["dense"] |= {"search": {"dropout": [0.1, 0.5], "learning_rate": [1e-3, 1e-2]}}
+    values["features"]["modalities"]["learnt"] = {"encoder": "dense"}
+    values["finetune"]["teacher_weight"] = 0.5
     values["eval"]["lem"] = {"epochs": 2, "hidden_size": 16, "layers": 1, "heads": 2, "embedding_size": 32}
     return validate(values, "the test")
 

@@ -1,0 +1,53 @@
+"""Training on a teacher's probabilities of the next codes beside those that came (Hinton et al. 2015, section 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from plum.lm.examples import Batch
+from plum.lm.train import labelled_logits
+
+
+class SoftLabels(NamedTuple):
+    """What a teacher holds of P target items.
+
+    Attributes:
+        known: (P,) bool, whether it says anything of a target.
+        probabilities: for each level (P, C), summing to 1: of its codes, given the target's codes before it.
+    """
+
+    known: Tensor
+    probabilities: tuple[Tensor, ...]
+
+
+def distillation_loss(
+    model: PreTrainedModel, batch: Batch, soft: SoftLabels, token_ids: Sequence[Tensor], weight: float
+) -> Tensor:
+    """Mean cross-entropy of the labelled tokens with labels that are partly the teacher's.
+
+    Args:
+        model: what is trained.
+        batch: labels are whole items, L tokens each.
+        soft: of the items that are labelled, in the order of their rows and places.
+        token_ids: for each level the tokens (C,) of its codes.
+        weight: the teacher's share of a label, between 0 (``next_token_loss``) and 1; where it says nothing, the label
+            is the token alone.
+    """
+    logits, targets = labelled_logits(model, batch)
+    log_probabilities = logits.log_softmax(dim=1)
+    n_levels = len(token_ids)
+    own = -log_probabilities.gather(1, targets[:, None]).view(-1, n_levels)
+    taught = torch.stack(
+        [
+            -(probabilities * log_probabilities[level::n_levels, ids]).sum(dim=1)
+            for level, (probabilities, ids) in enumerate(zip(soft.probabilities, token_ids, strict=True))
+        ],
+        dim=1,
+    )
+    share = weight * soft.known[:, None]
+    return ((1 - share) * own + share * taught).mean()

@@ -1,0 +1,124 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plum.retrieval import teacher as module
+from plum.retrieval.dense import ItemTransformer
+from plum.retrieval.teacher import Teacher
+from plum.sid.table import SidTable
+
+N_ITEMS = 30
+SIZES = (4, 3, 5)
+
+
+def model_of(**shape):
+    torch.manual_seed(0)
+    model = ItemTransformer(N_ITEMS, 6, hidden_size=16, layers=2, heads=2, dropout=0.5, **shape)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(std=0.5)
+    return model
+
+
+def table_of(seed=0):
+    cells = np.random.default_rng(seed).permutation(np.prod(SIZES))[:N_ITEMS]
+    return SidTable(np.stack(np.unravel_index(cells, SIZES), axis=1).astype(np.int64), SIZES)
+
+
+def batch_of(rows):
+    """(items, targets) of [(item rows, first target)], padded on the right."""
+    width = max(len(items) for items, _ in rows)
+    items = torch.tensor([[item + 1 for item in row] + [0] * (width - len(row)) for row, _ in rows])
+    places = torch.arange(width)[None]
+    first = torch.tensor([start for _, start in rows])[:, None]
+    return items, (items > 0) & (places >= first)
+
+
+@torch.no_grad()
+def by_hand(model, table, row, place):
+    """Each level's probabilities, by adding up those of all items one by one; a row is read at once, as in training."""
+    states = model.eval()(torch.tensor([[item + 1 for item in row[:-1]]]))
+    of_items = (model.item_vectors() @ states[0, place - 1]).softmax(0).tolist()
+    target = row[place]
+    found = []
+    for level, size in enumerate(SIZES):
+        prefix = table.codes[target, :level].tolist()
+        sums = [0.0] * size
+        for item, probability in enumerate(of_items):
+            if table.codes[item, :level].tolist() == prefix:
+                sums[table.codes[item, level]] += probability
+        found.append([value / sum(sums) for value in sums])
+    return found
+
+
+def check(model, table, rows, soft):
+    place = 0
+    for row, first in rows:
+        for target in range(first, len(row)):
+            assert bool(soft.known[place]) == (target > 0)
+            if target:
+                expected = by_hand(model, table, row, target)
+                for level, probabilities in enumerate(soft.probabilities):
+                    np.testing.assert_allclose(probabilities[place].numpy(), expected[level], atol=2e-5)
+            place += 1
+    assert place == len(soft.known) == len(soft.probabilities[0])
+
+
+ROWS = [([4, 9, 2, 11], 0), ([7], 0), ([0, 29, 3, 8, 15, 16, 1], 4), ([20, 21], 1)]
+
+
+@pytest.mark.parametrize("shape", [{}, {"embedding_size": 40, "tied": False}])
+def test_probabilities_of_codes_are_those_of_their_items_added_up(shape):
+    model, table = model_of(**shape), table_of()
+    check(model, table, ROWS, Teacher(model, table).soft_labels(*batch_of(ROWS)))
+
+
+@given(data=st.data())
+def test_whatever_the_histories_and_codes(data):
+    row = st.lists(st.integers(0, N_ITEMS - 1), min_size=1, max_size=7)
+    drawn = data.draw(st.lists(row, min_size=1, max_size=5))
+    rows = [(items, data.draw(st.integers(0, len(items) - 1))) for items in drawn]
+    model, table = model_of(), table_of(data.draw(st.integers(0, 5)))
+    check(model, table, rows, Teacher(model, table).soft_labels(*batch_of(rows)))
+
+
+def test_targets_a_few_at_a_time_give_the_same(monkeypatch):
+    model, table = model_of(), table_of()
+    whole = Teacher(model, table).soft_labels(*batch_of(ROWS))
+    monkeypatch.setattr(module, "LARGEST_SCORES", 2 * N_ITEMS)
+    parts = Teacher(model, table).soft_labels(*batch_of(ROWS))
+    assert torch.equal(whole.known, parts.known)
+    for one, other in zip(whole.probabilities, parts.probabilities, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_it_is_asked_in_single_precision_whatever_the_pupil_has():
+    teacher = Teacher(model_of(), table_of())
+    plain = teacher.soft_labels(*batch_of(ROWS))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = teacher.soft_labels(*batch_of(ROWS))
+    for one, other in zip(plain.probabilities, cast.probabilities, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_it_is_never_trained():
+    model = model_of().train()
+    before = [parameter.clone() for parameter in model.parameters()]
+    soft = Teacher(model, table_of()).soft_labels(*batch_of(ROWS))
+    assert not any(probabilities.requires_grad for probabilities in soft.probabilities)
+    assert not model.training
+    assert all(torch.equal(one, other) for one, other in zip(before, model.parameters(), strict=True))
+
+
+def test_single_items_have_no_history():
+    soft = Teacher(model_of(), table_of()).soft_labels(*batch_of([([3], 0), ([5], 0)]))
+    assert soft.known.tolist() == [False, False]
+    assert torch.isfinite(torch.cat(soft.probabilities, dim=1)).all()
+
+
+def test_longer_histories_than_it_takes_are_refused():
+    with pytest.raises(ValueError, match="histories of 7 items, the teacher takes 6"):
+        Teacher(model_of(), table_of()).soft_labels(*batch_of([(list(range(8)), 0)]))

@@ -15,7 +15,7 @@ from plum.config import RunConfig
 from plum.config_file import load_config
 
 SYNTHETIC = {"kind": "synthetic", "n_users": 150, "n_items": 60, "seed": 0}
-STAGES = ("data", "dense", "features", "tokenize", "cpt", "finetune", "eval")
+STAGES = ("data", "features", "tokenize", "cpt", "finetune", "dense", "eval")
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
 
 

@@ -26,38 +26,32 @@ def run_finetune(config: RunConfig, force: bool = False) -> Path:
 
 def run_eval(config: RunConfig, force: bool = False) -> Path:
     """Train the baselines that are wanted, then compare all retrievers: what ``plum eval`` does."""
-    from plum.stages import eval
+    from plum import artifacts
+    from plum.stages import dense, eval
 
-    # What others are built on stays as it is: made anew, it would leave them outdated.
-    _run_baselines(config, force and not config.builds_on_dense, force)
+    if artifacts.DENSE in config.eval.baselines:
+        # What others are built on stays as it is: made anew, it would leave them outdated.
+        dense.run(config, force and not config.builds_on_dense)
+    if artifacts.LEM in config.eval.baselines:
+        dense.run_lem(config, force)
     return eval.run(config, force)
 
 
 def run_all(config: RunConfig, force: bool = False) -> Path:
     """Run every stage; returns the folder of the last one."""
-    from plum.stages import cpt, eval, finetune, prepare
+    from plum.stages import cpt, finetune, prepare
 
     prepare.run(config, force)
-    _run_baselines(config, force, force)  # first: others may be built on one of them
+    _run_what_is_built_on(config, force)
     run_tokenize(config, force)
     cpt.run(config, force)
     finetune.run(config, force)
-    return eval.run(config, force)
+    return run_eval(config, force)
 
 
-def _run_what_is_built_on(config: RunConfig) -> None:
-    """Train the dense baseline, if Semantic IDs or the language model learn from it and it is not up to date."""
+def _run_what_is_built_on(config: RunConfig, force: bool = False) -> None:
+    """Train the dense baseline, if Semantic IDs or the language model learn from it; skip if up to date."""
     from plum.stages import dense
 
     if config.builds_on_dense:
-        dense.run(config)
-
-
-def _run_baselines(config: RunConfig, force_dense: bool, force_lem: bool) -> None:
-    from plum import artifacts
-    from plum.stages import dense
-
-    if artifacts.DENSE in config.eval.baselines:
-        dense.run(config, force_dense)
-    if artifacts.LEM in config.eval.baselines:
-        dense.run_lem(config, force_lem)
+        dense.run(config, force)

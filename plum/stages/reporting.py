@@ -9,6 +9,7 @@ import numpy as np
 
 from plum import artifacts
 from plum.config import RunConfig
+from plum.retrieval.generative import Generative
 from plum.retrieval.hybrid import Hybrid
 from plum.sid.quality import tree
 from plum.stage_run import read_manifest
@@ -76,29 +77,35 @@ def costs(config: RunConfig) -> dict[str, dict[str, int]]:
 
     plum's tokens and FLOPs are those of both trainings of the language model; its examples and epochs are fine-tuning's
     alone, though pre-training passes over the same histories. The hybrid's are those of its parts. A baseline's are
-    those of the trial that was chosen. A teacher's training counts among the FLOPs of its pupil.
+    those of the trial that was chosen; where plum is built on dense, dense's FLOPs are plum's too.
     """
     trained = config.eval.baselines
     result = {kind: artifacts.read_json(config.workdir / kind / "metrics.json")["cost"] for kind in trained}
     before = artifacts.read_json(config.workdir / artifacts.CPT_METRICS)["cost"]
     after = artifacts.read_json(config.workdir / artifacts.FINETUNE_METRICS)["cost"]
-    teacher = result[artifacts.DENSE]["flops"] if config.finetune.teacher_weight else 0
+    below = result[artifacts.DENSE]["flops"] if config.builds_on_dense else 0
     result["plum"] = after | {"tokens": before["tokens"] + after["tokens"]}
-    result["plum"]["flops"] = before["flops"] + after["flops"] + teacher
+    result["plum"]["flops"] = before["flops"] + after["flops"] + below
     if config.eval.wants(Hybrid.name):
         both = result["plum"], result[artifacts.DENSE]
         result[Hybrid.name] = {
             name: sum(cost[name] for cost in both) for name in ("parameters", "examples", "tokens", "flops")
         }
-        result[Hybrid.name]["flops"] -= teacher  # which is one of the parts
+        result[Hybrid.name]["flops"] -= below  # dense is a part itself
     return result
 
 
 def _about(name: str, config: RunConfig) -> str:
     """What a retriever is, in words."""
+    if name != Generative.name:
+        return ABOUT[name]
+    learnt = any(modality.encoder == artifacts.DENSE for modality in config.features.modalities.values())
     weight = config.finetune.teacher_weight
-    taught = f" Fine-tuned with labels of which a share of {weight:g} is taught by dense, the rest what came next."
-    return ABOUT[name] + (taught if name == "plum" and weight else "")
+    return (
+        ABOUT[name]
+        + (" Its Semantic IDs are made of dense's item vectors, too." if learnt else "")
+        + (f" Of its labels in fine-tuning a share of {weight:g} is what dense expects." if weight else "")
+    )
 
 
 def _data(summary: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def test_it_learns_something_else_and_says_from_whom(run_copy: Path) -> None:
     assert weights(run_copy) != before
     inputs = read_manifest(run_copy / "finetune").inputs
     assert inputs["dense/dense.safetensors"] == read_manifest(run_copy / "dense").outputs["dense.safetensors"]
-    assert "taught by dense" in (run_copy / "eval/report.md").read_text(encoding="utf-8")
+    assert "a share of 0.5 is what dense expects" in (run_copy / "eval/report.md").read_text(encoding="utf-8")
     metrics = artifacts.read_json(run_copy / "eval/metrics.json")
     assert "teacher_weight 0.5" in metrics["tuning"]["plum"]["note"]
     taught = metrics["efficiency"]
@@ -38,7 +38,7 @@ def test_it_learns_something_else_and_says_from_whom(run_copy: Path) -> None:
 
 def test_without_one_nothing_of_it_is_recorded(run_copy: Path) -> None:
     assert not any(name.startswith("dense/") for name in read_manifest(run_copy / "finetune").inputs)
-    assert "taught by" not in (run_copy / "eval/report.md").read_text(encoding="utf-8")
+    assert "what dense expects" not in (run_copy / "eval/report.md").read_text(encoding="utf-8")
 
 
 def test_finetuning_trains_the_teacher_that_it_lacks_and_no_other(
@@ -64,6 +64,17 @@ def test_another_teacher_makes_the_pupil_outdated(run_copy: Path) -> None:
     with pytest.raises(PlumError, match=r"another dense/dense\.safetensors") as error:
         pipeline.run_eval(tiny_run.config_of(run_copy, TAUGHT))
     assert "plum finetune" in str(error.value)
+
+
+def test_forced_runs_train_the_teacher_once_and_first(run_copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = tiny_run.config_of(run_copy, TAUGHT)
+    before = tiny_run.times(run_copy)
+    with caplog.at_level(logging.INFO):
+        pipeline.run_all(config, force=True)
+    assert tiny_run.rerun(before, tiny_run.times(run_copy)) == set(tiny_run.STAGES)
+    trained = [record.message.split(":")[0] for record in caplog.records if "recall@10" in record.message]
+    assert list(dict.fromkeys(trained)) == ["dense", "finetune"]
+    assert trained.count("dense") == config.eval.dense.epochs
 
 
 def test_forced_eval_keeps_the_teacher(run_copy: Path) -> None:

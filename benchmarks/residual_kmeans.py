@@ -1,7 +1,7 @@
 """Residual k-means of a run's content vectors: this project's (scikit-learn, k-means++) beside faiss's (random starts).
 
-    plum tokenize --config pipelines/amazon-beauty.yaml
-    python benchmarks/residual_kmeans.py runs/amazon-beauty [--json] [--sizes 512 128] [--seeds 3]
+    plum tokenize --config pipelines/amazon-beauty-alone.yaml
+    python benchmarks/residual_kmeans.py runs/amazon-beauty-alone [--json] [--sizes 512 128] [--seeds 3]
 
 Error is the mean squared distance of a vector to the sum of its codewords, per dimension, after all levels; vectors are
 standardised and stand side by side, as for ``tokenize.method: rqkmeans``. faiss is run with one start and with

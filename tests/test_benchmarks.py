@@ -61,3 +61,16 @@ def test_warm_start(tmp_path: Path) -> None:
         assert isinstance(figures, dict)
         assert all(0 <= share <= 1 for key in ("same", "matched") for share in figures[key])
         assert figures["reconstruction"] > 0
+
+
+def test_dense_in_codes(finished_run: Path) -> None:
+    found = run("dense_in_codes.py", finished_run)
+    (dense, of_dense), (codes, of_codes) = found.items()
+    assert dense == "dense"
+    assert codes.startswith(f"{finished_run.name}: 16 + 8")
+    assert isinstance(of_dense, dict)
+    assert isinstance(of_codes, dict)
+    valid = artifacts.read_json(finished_run / "dense/metrics.json")["valid_recall@10"]
+    assert abs(of_dense["recall@10"] - valid) < 1e-6
+    assert 0 < of_codes["explained"] < 1
+    assert 0 <= of_codes["recall@10"] <= 1

@@ -64,7 +64,7 @@ def main() -> None:
     for run in (options.run, *options.others):
         table = common.read_sid_table(run, data.items)
         sums = sums_of_codes(vectors, table.codes, table.sizes)
-        found[f"{run.name}: {' + '.join(f'{size:,}' for size in table.sizes)} codes"] = {
+        found[f"{run}: {' + '.join(f'{size:,}' for size in table.sizes)} codes"] = {
             "explained": float(1 - ((vectors - sums) ** 2).sum() / spread),
             "recall@10": recall(sums, queries, histories, targets),
         }

@@ -137,7 +137,9 @@ def cpt(config: RunConfig, force: bool) -> None:
 
 @stage_command(app, "finetune")
 def finetune(config: RunConfig, force: bool) -> None:
-    """Fine-tuning for generative retrieval: writes the run's `finetune/`, and a teacher's `dense/` if it has one.
+    """Fine-tuning for generative retrieval: writes the run's `finetune/`.
+
+    With `finetune.teacher_weight` the dense baseline, its teacher, is trained first: `dense/`.
 
     Example: `plum finetune --config pipelines/ml-100k.yaml --set finetune.epochs=10`
     """

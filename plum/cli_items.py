@@ -35,6 +35,8 @@ def tokenize(
 ) -> None:
     """Items -> vectors -> Semantic IDs: writes the run's `features/` and `tokenize/`.
 
+    A modality with encoder dense has the dense baseline trained first: `dense/`.
+
     With `--assign FILE` nothing is trained: the tokenizer that the run has gives the items of FILE their Semantic IDs.
     FILE is Parquet, CSV, TSV or JSON Lines with `item_id`, any column of `data/items.parquet`, and `vectors_MODALITY`
     for modalities of given vectors. Tables and index of old and new items, and a report, go into a folder of their own.

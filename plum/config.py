@@ -98,20 +98,30 @@ class RunConfig(Section):
     eval: EvalConfig = EvalConfig()
 
     @property
-    def builds_on_dense(self) -> bool:
-        """Whether the dense baseline is trained before Semantic IDs or the language model, which learn from it."""
-        encoders = [modality.encoder for modality in self.features.modalities.values()]
-        return "dense" in encoders or self.finetune.teacher_weight > 0
+    def codes_of_dense(self) -> bool:
+        """Whether Semantic IDs are made of the dense baseline's item vectors, so that it is trained before them."""
+        return any(modality.encoder == "dense" for modality in self.features.modalities.values())
+
+    @property
+    def taught_by_dense(self) -> bool:
+        """Whether fine-tuning learns from the dense baseline, so that it is trained before."""
+        return self.finetune.teacher_weight > 0
 
     @model_validator(mode="after")
     def _dense_is_there_and_fits(self) -> RunConfig:
-        if self.builds_on_dense and not self.eval.wants("dense"):
-            reason = "finetune.teacher_weight" if self.finetune.teacher_weight else "a modality with encoder dense"
-            raise ValueError(f"{reason} needs the dense baseline, which eval.retrievers leaves out")
-        lengths = {self.eval.dense.max_history, *self.eval.dense.search.get("max_history", [])}
-        if self.finetune.teacher_weight and min(lengths) < self.finetune.max_history:
-            raise ValueError(
-                f"the teacher must take finetune.max_history, {self.finetune.max_history} items; "
-                f"eval.dense.max_history is {min(lengths)}"
+        mistakes = []
+        users = {"a modality with encoder dense": self.codes_of_dense, "finetune.teacher_weight": self.taught_by_dense}
+        if not self.eval.wants("dense"):
+            mistakes += [
+                f"{n} needs the dense baseline, which eval.retrievers leaves out" for n, u in users.items() if u
+            ]
+        searched = self.eval.dense.search.get("max_history")
+        shortest = min(searched or [self.eval.dense.max_history])
+        if self.taught_by_dense and shortest < self.finetune.max_history:
+            mistakes.append(
+                f"a teacher must read finetune.max_history, {self.finetune.max_history} items, but "
+                f"eval.dense.{'search.' if searched else ''}max_history is {shortest}: raise it, or lower the other"
             )
+        if mistakes:
+            raise ValueError("; ".join(mistakes))
         return self

@@ -67,7 +67,7 @@ def test_dense_in_codes(finished_run: Path) -> None:
     found = run("dense_in_codes.py", finished_run)
     (dense, of_dense), (codes, of_codes) = found.items()
     assert dense == "dense"
-    assert codes.startswith(f"{finished_run.name}: 16 + 8")
+    assert codes.startswith(f"{finished_run}: 16 + 8")
     assert isinstance(of_dense, dict)
     assert isinstance(of_codes, dict)
     valid = artifacts.read_json(finished_run / "dense/metrics.json")["valid_recall@10"]

@@ -54,15 +54,20 @@ class Cost:
 def measured_flops(step: Callable[[], Any]) -> int:
     """Floating-point operations of the matrix products in one call, backward included if it runs backward.
 
-    Attention runs by its plain formula meanwhile, since torch knows no count for some fused kernels. So a causal
-    mask saves nothing: the whole square of positions counts.
+    Attention and torch's encoder layers run by their plain formulas meanwhile, since torch knows no count for some
+    fused kernels. So a causal mask saves nothing: the whole square of positions counts.
     """
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
     counter = FlopCounterMode(display=False)
-    with sdpa_kernel(SDPBackend.MATH), counter:
-        step()
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH), counter:
+            step()
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
     return int(counter.get_total_flops())
 
 
@@ -79,7 +84,8 @@ def training_cost(
     """Count what ``steps`` steps of training cost, without training.
 
     All batches are made again and their sizes added up. FLOPs are measured on a few batches, evenly spread over the
-    first epoch, and taken per position, padding counted, times the positions of all steps.
+    first epoch, and taken per position, padding counted, times the positions of all steps. (A softmax over the items,
+    of a baseline or a teacher, is of the targets alone, whose share of the positions varies a little.)
 
     Args:
         model: on its device; weights and mode are left as they are, gradients are cleared.

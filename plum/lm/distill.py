@@ -37,6 +37,12 @@ def distillation_loss(
         token_ids: for each level the tokens (C,) of its codes.
         weight: the teacher's share of a label, between 0 (``next_token_loss``) and 1; where it says nothing, the label
             is the token alone.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        PlumError: if the sequences are longer than the model takes.
     """
     logits, targets = labelled_logits(model, batch)
     log_probabilities = logits.log_softmax(dim=1)

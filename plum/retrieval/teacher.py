@@ -26,9 +26,14 @@ class Teacher:
     Args:
         model: the dense retriever; it is only asked, never trained.
         table: the Semantic IDs of its items.
+
+    Raises:
+        ValueError: if there are more or fewer Semantic IDs than items.
     """
 
     def __init__(self, model: ItemTransformer, table: SidTable) -> None:
+        if len(table.codes) != len(model.items.weight) - 1:
+            raise ValueError(f"{len(table.codes)} Semantic IDs, the teacher knows {len(model.items.weight) - 1} items")
         self._model = model.eval().requires_grad_(False)
         self._sizes = table.sizes
         device = model.items.weight.device

@@ -101,7 +101,7 @@ def recorded(config: RunConfig, stage: str) -> dict[str, Any]:
     """The settings that the result of a stage depends on, as its manifest holds them; of every stage but eval.
 
     One place for the stages and for :func:`warn_outdated`, which would speak of settings that no one changed if the
-    two differed.
+    two differed. What came later and changes nothing by default is not recorded while it does not.
     """
     settings: dict[str, Section | None] = {
         artifacts.DATA: config.data,
@@ -114,9 +114,18 @@ def recorded(config: RunConfig, stage: str) -> dict[str, Any]:
     }
     section = settings[stage]
     values = section.model_dump(mode="json") if section else {}
+    if stage == artifacts.FINETUNE and not config.taught_by_dense:
+        del values["teacher_weight"]
     if stage in (artifacts.FINETUNE, artifacts.DENSE, artifacts.LEM):
         values |= _selection(config.eval, decoder=stage == artifacts.FINETUNE)
     return values
+
+
+def is_made_of(workdir: Path, stage: str, other: str) -> bool:
+    """Whether the folder that a stage of the run has written was made of files of another one's folder."""
+    if not (workdir / stage / artifacts.MANIFEST).exists():
+        return False
+    return any(name.startswith(f"{other}/") for name in read_manifest(workdir / stage).inputs)
 
 
 def warn_outdated(config: RunConfig, *stages: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor
 from plum import artifacts, training
 from plum.config import RunConfig
 from plum.config_models import DenseConfig, with_settings
+from plum.errors import PlumError
 from plum.evaluation.efficiency import training_cost
 from plum.lm.examples import windows
 from plum.retrieval.dense import (
@@ -34,9 +35,20 @@ from plum.tuning import Outcome, combinations, search_best
 logger = logging.getLogger(__name__)
 
 
-def run(config: RunConfig, force: bool = False) -> Path:
-    """Write ``dense/dense.safetensors`` (best validation Recall@10), log, trials, metrics; skip if up to date."""
-    return _run(config, artifacts.DENSE, force)
+def run(config: RunConfig, force: bool = False, kept_for: Sequence[str] = ()) -> Path:
+    """Write ``dense/dense.safetensors`` (best validation Recall@10), log, trials, metrics; skip if up to date.
+
+    Args:
+        config: of the run.
+        force: make it anew.
+        kept_for: stages that the caller does not run after this one. Is the result of one of them made of the dense
+            baseline that is there, it stays: ``force`` makes it anew no more.
+
+    Raises:
+        PlumError: if it would have to stay, but is not up to date.
+    """
+    users = [stage for stage in kept_for if common.is_made_of(config.workdir, stage, artifacts.DENSE)]
+    return _run(config, artifacts.DENSE, force and not users, users)
 
 
 def run_lem(config: RunConfig, force: bool = False) -> Path:
@@ -59,7 +71,7 @@ class _Task:
     negatives: Negatives | None
 
 
-def _run(config: RunConfig, kind: str, force: bool) -> Path:
+def _run(config: RunConfig, kind: str, force: bool, users: Sequence[str] = ()) -> Path:
     settings = retrieving.dense_settings(config, kind)
     stage = StageRun(
         config.workdir,
@@ -71,6 +83,13 @@ def _run(config: RunConfig, kind: str, force: bool) -> Path:
     if stage.is_complete() and not force:
         logger.info("%s: up to date", kind)
         return stage.folder
+    if users:
+        made = " and ".join(f"{user}/" for user in users)
+        raise PlumError(
+            f"{kind}/ is to be trained anew, but this one is what {made} was made of",
+            "other settings of eval.dense, of eval.filter_seen, another seed or other data than it was made with",
+            "run `plum run`, which makes all again in order, or give the settings that it was made with",
+        )
     data = common.read_prepared(config.workdir)
     _, histories, targets = data.histories.questions("valid")
 

@@ -57,7 +57,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
         "title": config.title,
     }
     stage = StageRun(workdir, artifacts.EVAL, settings, config.seed, _inputs(config))
-    common.warn_outdated(config, artifacts.DATA, artifacts.TOKENIZE, artifacts.FINETUNE)
+    common.warn_outdated(config, artifacts.DATA, artifacts.FEATURES, artifacts.TOKENIZE, artifacts.FINETUNE)
     if stage.is_complete() and not force:
         logger.info("eval: up to date")
         return stage.folder

@@ -125,9 +125,9 @@ def _fit(name: str, modality: ModalityConfig, items: pd.DataFrame, config: RunCo
         train = common.read_prepared(config.workdir).histories.train
         return fit_cooccurrence(train, item_ids, modality.dimensions, config.seed, modality.window)
     if modality.encoder == "dense":
-        popularity = common.read_prepared(config.workdir).popularity
+        train = common.read_prepared(config.workdir).histories.train
         dense = retrieving.dense_retriever(config, artifacts.DENSE, len(items))
-        return fit_learnt(dense.item_vectors(), popularity, item_ids)
+        return fit_learnt(dense.item_vectors(), train, item_ids)
     if modality.encoder == "numeric":
         return fit_numeric(items, modality.fields)
     if modality.encoder == "file" and modality.path:

@@ -50,7 +50,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
         artifacts.FINETUNE,
         common.recorded(config, artifacts.FINETUNE),
         config.seed,
-        [*INPUTS, *(artifacts.DENSE_FILES if settings.teacher_weight else ())],
+        [*INPUTS, *(artifacts.DENSE_FILES if config.taught_by_dense else ())],
     )
     common.warn_outdated(config, artifacts.DATA, artifacts.TOKENIZE, artifacts.CPT)
     if stage.is_complete() and not force:

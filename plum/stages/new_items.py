@@ -159,7 +159,7 @@ def refuse_lacking(
     """Refuse N items that all lack what the tokenizer learned to read: a column is missing, or is called otherwise.
 
     Words or topics that are all new to the tokenizer are no such fault while the items have other content. Nor is it
-    that all lack co-occurrence vectors: these are made of training histories, in which no new item stands.
+    that all lack vectors of behaviour: these are made of training histories, in which no new item stands.
 
     Args:
         new: the items.
@@ -204,7 +204,7 @@ def _filled(new: NewItems, columns: Sequence[str]) -> bool:
 
 
 def _columns_of(encoder: Encoder) -> tuple[str, ...]:
-    """What an encoder reads of new items; nothing for co-occurrence."""
+    """What an encoder reads of new items; nothing for vectors of behaviour."""
     if isinstance(encoder, FileEncoder):
         return (encoder.column,)
     if isinstance(encoder, TopicsEncoder):

@@ -8,19 +8,25 @@ from plum.config import RunConfig
 
 
 def run_tokenize(config: RunConfig, force: bool = False) -> Path:
-    """Item content -> vectors -> Semantic IDs: what ``plum tokenize`` does."""
-    from plum.stages import features, tokenize
+    """Item content -> vectors -> Semantic IDs: what ``plum tokenize`` does.
 
-    _run_what_is_built_on(config)
+    Where the Semantic IDs are made of the dense baseline's item vectors, that is trained before.
+    """
+    from plum.stages import dense, features, tokenize
+
+    if config.codes_of_dense:
+        dense.run(config)
     features.run(config, force)
     return tokenize.run(config, force)
 
 
 def run_finetune(config: RunConfig, force: bool = False) -> Path:
-    """History -> the next item's Semantic ID: what ``plum finetune`` does."""
-    from plum.stages import finetune
+    """History -> the next item's Semantic ID, after its teacher if it has one: what ``plum finetune`` does."""
+    from plum import artifacts
+    from plum.stages import dense, finetune
 
-    _run_what_is_built_on(config)
+    if config.taught_by_dense:
+        dense.run(config, kept_for=(artifacts.FEATURES,))
     return finetune.run(config, force)
 
 
@@ -30,8 +36,7 @@ def run_eval(config: RunConfig, force: bool = False) -> Path:
     from plum.stages import dense, eval
 
     if artifacts.DENSE in config.eval.baselines:
-        # What others are built on stays as it is: made anew, it would leave them outdated.
-        dense.run(config, force and not config.builds_on_dense)
+        dense.run(config, force, kept_for=(artifacts.FEATURES, artifacts.FINETUNE))
     if artifacts.LEM in config.eval.baselines:
         dense.run_lem(config, force)
     return eval.run(config, force)
@@ -39,19 +44,12 @@ def run_eval(config: RunConfig, force: bool = False) -> Path:
 
 def run_all(config: RunConfig, force: bool = False) -> Path:
     """Run every stage; returns the folder of the last one."""
-    from plum.stages import cpt, finetune, prepare
+    from plum.stages import cpt, dense, finetune, prepare
 
     prepare.run(config, force)
-    _run_what_is_built_on(config, force)
+    if config.codes_of_dense or config.taught_by_dense:
+        dense.run(config, force)
     run_tokenize(config, force)
     cpt.run(config, force)
     finetune.run(config, force)
     return run_eval(config, force)
-
-
-def _run_what_is_built_on(config: RunConfig, force: bool = False) -> None:
-    """Train the dense baseline, if Semantic IDs or the language model learn from it; skip if up to date."""
-    from plum.stages import dense
-
-    if config.builds_on_dense:
-        dense.run(config, force)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def payload(
         **metrics,
         "title": config.title,
         "synthetic": summary["synthetic"],
-        "retriever_about": {name: _about(name, config) for name in metrics["retrievers"]}
+        "retriever_about": {name: _about(name, config.workdir) for name in metrics["retrievers"]}
         | {name: f"Left out: {reason}." for name, reason in metrics["left_out"].items()},
         "data": _data(summary),
         "quality": artifacts.read_json(workdir / artifacts.QUALITY),
@@ -77,13 +78,13 @@ def costs(config: RunConfig) -> dict[str, dict[str, int]]:
 
     plum's tokens and FLOPs are those of both trainings of the language model; its examples and epochs are fine-tuning's
     alone, though pre-training passes over the same histories. The hybrid's are those of its parts. A baseline's are
-    those of the trial that was chosen; where plum is built on dense, dense's FLOPs are plum's too.
+    those of the trial that was chosen; of a run in which plum is built on dense, dense's FLOPs are plum's too.
     """
     trained = config.eval.baselines
     result = {kind: artifacts.read_json(config.workdir / kind / "metrics.json")["cost"] for kind in trained}
     before = artifacts.read_json(config.workdir / artifacts.CPT_METRICS)["cost"]
     after = artifacts.read_json(config.workdir / artifacts.FINETUNE_METRICS)["cost"]
-    below = result[artifacts.DENSE]["flops"] if config.builds_on_dense else 0
+    below = result[artifacts.DENSE]["flops"] if _built_on_dense(config.workdir) else 0
     result["plum"] = after | {"tokens": before["tokens"] + after["tokens"]}
     result["plum"]["flops"] = before["flops"] + after["flops"] + below
     if config.eval.wants(Hybrid.name):
@@ -95,17 +96,24 @@ def costs(config: RunConfig) -> dict[str, dict[str, int]]:
     return result
 
 
-def _about(name: str, config: RunConfig) -> str:
-    """What a retriever is, in words."""
+def _built_on_dense(workdir: Path) -> bool:
+    """Whether plum learnt from the dense baseline, by its Semantic IDs or in fine-tuning."""
+    return any(common.is_made_of(workdir, stage, artifacts.DENSE) for stage in (artifacts.FEATURES, artifacts.FINETUNE))
+
+
+def _about(name: str, workdir: Path) -> str:
+    """What a retriever is, in words; of plum as it was made, whatever the settings are now."""
     if name != Generative.name:
         return ABOUT[name]
-    learnt = any(modality.encoder == artifacts.DENSE for modality in config.features.modalities.values())
-    weight = config.finetune.teacher_weight
-    return (
-        ABOUT[name]
-        + (" Its Semantic IDs are made of dense's item vectors, too." if learnt else "")
-        + (f" Of its labels in fine-tuning a share of {weight:g} is what dense expects." if weight else "")
-    )
+    told = ABOUT[name]
+    if common.is_made_of(workdir, artifacts.FEATURES, artifacts.DENSE):
+        told += " Its Semantic IDs are made of dense's item vectors, too."
+    if common.is_made_of(workdir, artifacts.FINETUNE, artifacts.DENSE):
+        weight = read_manifest(workdir / artifacts.FINETUNE).config["teacher_weight"]
+        told += f" Of its labels in fine-tuning a share of {weight:g} is what dense expects."
+    if _built_on_dense(workdir):
+        told += " So the two are no independent systems, and dense's training counts among plum's FLOPs."
+    return told
 
 
 def _data(summary: Mapping[str, Any]) -> dict[str, Any]:

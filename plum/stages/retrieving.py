@@ -105,7 +105,7 @@ def _add_untrained(field: Field, config: RunConfig, data: common.Prepared) -> No
     if config.eval.wants(TextKNN.name):
         vectors = common.content_vectors(config.workdir)
         if vectors is None:
-            field.left_out[TextKNN.name] = "the items have no content but co-occurrence"
+            field.left_out[TextKNN.name] = "the items have no content, only vectors of training histories"
         else:
             add(choose_decay(vectors, histories, targets, seen))
     if config.eval.wants(ItemKNN.name):
@@ -235,7 +235,7 @@ def dense_model(config: RunConfig, kind: str, n_items: int) -> ItemTransformer:
 
 
 def dense_settings(config: RunConfig, kind: str) -> DenseConfig:
-    """The section of a dense baseline; see ``dense_retriever``."""
+    """The section of a dense baseline; see ``dense_model``."""
     settings = {artifacts.DENSE: config.eval.dense, artifacts.LEM: config.eval.lem}[kind]
     if settings is None:
         raise ValueError(f"eval.{kind} is null: this configuration has no such baseline")

@@ -83,6 +83,15 @@ def test_a_language_model_costs_what_the_formula_says():
     assert expected <= flops <= 1.02 * expected  # rotary angles are a small product of their own
 
 
+def test_a_retriever_that_is_only_asked_counts_too():
+    model = ItemTransformer(30, 6, hidden_size=8, layers=2, heads=2, dropout=0.2).eval()
+    before = torch.backends.mha.get_fastpath_enabled()
+    with torch.no_grad():
+        flops = measured_flops(lambda: model(torch.tensor([[0, 2, 3, 9], [1, 4, 5, 6]])))
+    assert flops == transformer_forward(2, 4, 8, 2)
+    assert torch.backends.mha.get_fastpath_enabled() == before
+
+
 class Counted(nn.Module):
     """A model whose batches are tensors (B, T); the loss costs 2 B T^2 operations forward, as many backward."""
 

@@ -23,9 +23,12 @@ def model_of(**shape):
     return model
 
 
-def table_of(seed=0):
-    cells = np.random.default_rng(seed).permutation(np.prod(SIZES))[:N_ITEMS]
-    return SidTable(np.stack(np.unravel_index(cells, SIZES), axis=1).astype(np.int64), SIZES)
+def table_of(seed=0, sizes=SIZES, shared=False):
+    """Semantic IDs of their own, or ones that items may share."""
+    rng = np.random.default_rng(seed)
+    n_cells = int(np.prod(sizes))
+    cells = rng.integers(0, n_cells, N_ITEMS) if shared else rng.permutation(n_cells)[:N_ITEMS]
+    return SidTable(np.stack(np.unravel_index(cells, sizes), axis=1).astype(np.int64), sizes)
 
 
 def batch_of(rows):
@@ -44,7 +47,7 @@ def by_hand(model, table, row, place):
     of_items = (model.item_vectors() @ states[0, place - 1]).softmax(0).tolist()
     target = row[place]
     found = []
-    for level, size in enumerate(SIZES):
+    for level, size in enumerate(table.sizes):
         prefix = table.codes[target, :level].tolist()
         sums = [0.0] * size
         for item, probability in enumerate(of_items):
@@ -81,7 +84,8 @@ def test_whatever_the_histories_and_codes(data):
     row = st.lists(st.integers(0, N_ITEMS - 1), min_size=1, max_size=7)
     drawn = data.draw(st.lists(row, min_size=1, max_size=5))
     rows = [(items, data.draw(st.integers(0, len(items) - 1))) for items in drawn]
-    model, table = model_of(), table_of(data.draw(st.integers(0, 5)))
+    sizes = data.draw(st.sampled_from([(30,), (4, 3, 5), (2, 16), (1, 30), (6, 1, 6)]))
+    model, table = model_of(), table_of(data.draw(st.integers(0, 5)), sizes, data.draw(st.booleans()))
     check(model, table, rows, Teacher(model, table).soft_labels(*batch_of(rows)))
 
 
@@ -122,3 +126,9 @@ def test_single_items_have_no_history():
 def test_longer_histories_than_it_takes_are_refused():
     with pytest.raises(ValueError, match="histories of 7 items, the teacher takes 6"):
         Teacher(model_of(), table_of()).soft_labels(*batch_of([(list(range(8)), 0)]))
+
+
+def test_semantic_ids_of_another_catalogue_are_refused():
+    table = table_of()
+    with pytest.raises(ValueError, match="29 Semantic IDs, the teacher knows 30 items"):
+        Teacher(model_of(), SidTable(table.codes[1:], table.sizes))

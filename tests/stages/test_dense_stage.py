@@ -177,7 +177,7 @@ def test_eval_trains_both_or_leaves_the_large_one_out(tmp_path: Path, monkeypatc
     from plum.stages import eval
 
     done: list[str] = []
-    monkeypatch.setattr(dense, "run", lambda *_: done.append("dense"))
+    monkeypatch.setattr(dense, "run", lambda *_, **__: done.append("dense"))
     monkeypatch.setattr(dense, "run_lem", lambda *_: done.append("lem"))
     monkeypatch.setattr(eval, "run", lambda *_: done.append("eval"))
     pipeline.run_eval(config_of(tmp_path))

@@ -236,6 +236,9 @@ def test_vectors_of_the_dense_baseline_are_those_it_scores_by(run_copy: Path) ->
     assert tiny_run.times(run_copy) == before
     pipeline.run_tokenize(tiny_run.config_of(run_copy, DENSE, "eval.dense.epochs=2"))
     assert tiny_run.rerun(before, tiny_run.times(run_copy)) == {"dense", "features", "tokenize"}
+    new = pd.DataFrame({"item_id": ["later"], "title": ["Some title"], "topics": [["Topic"]]})
+    encoder = load_encoder(run_copy / artifacts.ENCODERS, "learnt")
+    assert not encoder.transform(new).present.any()
 
 
 def test_vectors_of_a_baseline_that_is_left_out_are_refused(run_copy: Path) -> None:

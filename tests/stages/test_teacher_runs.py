@@ -3,48 +3,94 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_run
 
 from plum import artifacts
+from plum.config import RunConfig
 from plum.errors import PlumError
 from plum.stage_run import read_manifest
-from plum.stages import dense, finetune, pipeline
+from plum.stages import dense, eval, pipeline
 
 TAUGHT = "finetune.teacher_weight=0.5"
+CODES = "features.modalities.learnt={encoder: dense}"
+OTHER = "eval.dense.epochs=1"
 
 
 def weights(workdir: Path) -> bytes:
     return (workdir / "finetune/model/model.safetensors").read_bytes()
 
 
-def test_it_learns_something_else_and_says_from_whom(run_copy: Path) -> None:
-    before, costs = weights(run_copy), artifacts.read_json(run_copy / "eval/metrics.json")["efficiency"]
-    pipeline.run_all(tiny_run.config_of(run_copy, TAUGHT))
+def evaluated(workdir: Path) -> tuple[dict[str, Any], str]:
+    report = (workdir / "eval/report.md").read_text(encoding="utf-8")
+    return artifacts.read_json(workdir / "eval/metrics.json"), " ".join(report.split())
+
+
+@pytest.mark.parametrize("settings", [[TAUGHT], [CODES], [TAUGHT, CODES]])
+def test_it_learns_something_else_says_from_whom_and_what_that_cost(run_copy: Path, settings: list[str]) -> None:
+    before = weights(run_copy)
+    pipeline.run_all(tiny_run.config_of(run_copy, *settings))
     assert weights(run_copy) != before
-    inputs = read_manifest(run_copy / "finetune").inputs
-    assert inputs["dense/dense.safetensors"] == read_manifest(run_copy / "dense").outputs["dense.safetensors"]
-    assert "a share of 0.5 is what dense expects" in (run_copy / "eval/report.md").read_text(encoding="utf-8")
-    metrics = artifacts.read_json(run_copy / "eval/metrics.json")
-    assert "teacher_weight 0.5" in metrics["tuning"]["plum"]["note"]
-    taught = metrics["efficiency"]
-    assert taught["dense"] == costs["dense"]
-    # The teacher's own training, and being asked at every step.
-    assert taught["plum"]["flops"] > costs["plum"]["flops"] + costs["dense"]["flops"]
-    assert taught["plum"]["parameters"] == costs["plum"]["parameters"]
+    taught, codes = TAUGHT in settings, CODES in settings
+    made_of = {"finetune": taught, "features": codes}
+    of_dense = read_manifest(run_copy / "dense").outputs["dense.safetensors"]
+    for stage, built in made_of.items():
+        assert read_manifest(run_copy / stage).inputs.get("dense/dense.safetensors") == (of_dense if built else None)
+    metrics, report = evaluated(run_copy)
+    assert ("Of its labels in fine-tuning a share of 0.5 is what dense expects." in report) == taught
+    assert ("Its Semantic IDs are made of dense's item vectors, too." in report) == codes
+    assert "So the two are no independent systems" in report
+    assert f"teacher_weight {0.5 if taught else 0.0}" in metrics["tuning"]["plum"]["note"]
+
+    cost = metrics["efficiency"]
+    stored = {
+        stage: artifacts.read_json(run_copy / stage / "metrics.json")["cost"] for stage in ("cpt", "finetune", "dense")
+    }
+    assert cost["dense"] == stored["dense"]
+    everything = sum(one["flops"] for one in stored.values())
+    assert cost["plum"]["flops"] == cost["hybrid"]["flops"] == everything  # once, though dense is a part of both
+    assert cost["plum"]["tokens"] == stored["cpt"]["tokens"] + stored["finetune"]["tokens"]
 
 
-def test_without_one_nothing_of_it_is_recorded(run_copy: Path) -> None:
-    assert not any(name.startswith("dense/") for name in read_manifest(run_copy / "finetune").inputs)
-    assert "what dense expects" not in (run_copy / "eval/report.md").read_text(encoding="utf-8")
+def test_being_asked_at_every_step_counts(run_copy: Path) -> None:
+    alone = artifacts.read_json(run_copy / "finetune/metrics.json")["cost"]
+    pipeline.run_finetune(tiny_run.config_of(run_copy, TAUGHT))
+    taught = artifacts.read_json(run_copy / "finetune/metrics.json")["cost"]
+    assert taught["flops"] > alone["flops"]
+    assert taught | {"flops": 0} == alone | {"flops": 0}
+
+
+def test_without_one_nothing_of_it_is_recorded_or_told(run_copy: Path) -> None:
+    manifest = read_manifest(run_copy / "finetune")
+    assert not any(name.startswith("dense/") for name in manifest.inputs)
+    assert "teacher_weight" not in manifest.config
+    assert "independent systems" not in evaluated(run_copy)[1]
+
+
+def test_the_report_is_of_what_was_made_whatever_the_settings_are_now(
+    run_copy: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    both = tiny_run.config_of(run_copy, TAUGHT, CODES)
+    pipeline.run_all(both)
+    metrics, _ = evaluated(run_copy)
+    pipeline.run_eval(tiny_run.config_of(run_copy, "title=other"))
+    again, report = evaluated(run_copy)
+    assert "# other" in report
+    assert "a share of 0.5 is what dense expects" in report
+    assert "made of dense's item vectors" in report
+    assert again["efficiency"] == metrics["efficiency"]
+    for stage in ("features", "finetune"):
+        assert f"{stage}/ was made with other settings" in caplog.text
 
 
 def test_finetuning_trains_the_teacher_that_it_lacks_and_no_other(
     run_copy: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = tiny_run.config_of(run_copy, TAUGHT, "eval.dense.epochs=1")
+    config = tiny_run.config_of(run_copy, TAUGHT, OTHER)
     before = tiny_run.times(run_copy)
     with caplog.at_level(logging.INFO):
         pipeline.run_finetune(config)
@@ -55,14 +101,44 @@ def test_finetuning_trains_the_teacher_that_it_lacks_and_no_other(
     assert "dense: up to date" in caplog.text
 
 
+def test_no_stage_trains_it_that_does_not_need_it(run_copy: Path) -> None:
+    before = tiny_run.times(run_copy)
+    pipeline.run_tokenize(tiny_run.config_of(run_copy, TAUGHT, OTHER, "tokenize.epochs=2"))
+    assert tiny_run.rerun(before, tiny_run.times(run_copy)) == {"tokenize"}
+    pipeline.run_all(tiny_run.config_of(run_copy, CODES))
+    before = tiny_run.times(run_copy)
+    pipeline.run_finetune(tiny_run.config_of(run_copy, CODES, OTHER, "finetune.epochs=1"))
+    assert tiny_run.rerun(before, tiny_run.times(run_copy)) == {"finetune"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "stage", "users"),
+    [
+        ([CODES, TAUGHT], pipeline.run_finetune, "features/ was made of"),
+        ([CODES], pipeline.run_eval, "features/ was made of"),
+        ([TAUGHT], pipeline.run_eval, "finetune/ was made of"),
+        ([CODES, TAUGHT], pipeline.run_eval, "features/ and finetune/ was made of"),
+    ],
+)
+def test_what_others_are_made_of_is_not_replaced(
+    run_copy: Path, settings: list[str], stage: Callable[[RunConfig], Path], users: str
+) -> None:
+    pipeline.run_all(tiny_run.config_of(run_copy, *settings))
+    before = tiny_run.times(run_copy)
+    with pytest.raises(PlumError) as error:
+        stage(tiny_run.config_of(run_copy, *settings, OTHER))
+    assert f"dense/ is to be trained anew, but this one is what {users}" in str(error.value)
+    assert "plum run" in str(error.value)
+    assert tiny_run.times(run_copy) == before
+    pipeline.run_all(tiny_run.config_of(run_copy, *settings, OTHER))
+    assert {"dense", "finetune", "eval"} <= tiny_run.rerun(before, tiny_run.times(run_copy))
+
+
 def test_another_teacher_makes_the_pupil_outdated(run_copy: Path) -> None:
     pipeline.run_finetune(tiny_run.config_of(run_copy, TAUGHT))
-    other = tiny_run.config_of(run_copy, TAUGHT, "eval.dense.epochs=1")
-    dense.run(other)
-    assert finetune.run(tiny_run.config_of(run_copy, TAUGHT)) == run_copy / "finetune"  # with the present teacher
-    dense.run(tiny_run.config_of(run_copy, TAUGHT))
+    dense.run(tiny_run.config_of(run_copy, TAUGHT, OTHER))
     with pytest.raises(PlumError, match=r"another dense/dense\.safetensors") as error:
-        pipeline.run_eval(tiny_run.config_of(run_copy, TAUGHT))
+        eval.run(tiny_run.config_of(run_copy, TAUGHT, OTHER))
     assert "plum finetune" in str(error.value)
 
 
@@ -89,8 +165,11 @@ def test_forced_eval_keeps_the_teacher(run_copy: Path) -> None:
     ("settings", "reason"),
     [
         (["eval.retrievers=[plum, textknn]"], "needs the dense baseline, which eval.retrievers leaves out"),
-        (["eval.dense.max_history=9"], "finetune.max_history, 10 items; eval.dense.max_history is 9"),
-        (["eval.dense.search={max_history: [20, 8]}"], "eval.dense.max_history is 8"),
+        (["eval.dense.max_history=9"], "finetune.max_history, 10 items, but eval.dense.max_history is 9"),
+        (["eval.dense.search={max_history: [20, 8]}"], "eval.dense.search.max_history is 8"),
+        (["eval.dense.max_history=9", "eval.retrievers=[plum]", CODES], "teacher_weight needs the dense baseline"),
+        (["eval.dense.max_history=9", "eval.retrievers=[plum]", CODES], "encoder dense needs the dense baseline"),
+        (["eval.dense.max_history=9", "eval.retrievers=[plum]", CODES], "eval.dense.max_history is 9"),
         (["finetune.teacher_weight=1.5"], "less than or equal to 1"),
     ],
 )
@@ -98,3 +177,7 @@ def test_what_can_not_teach_is_refused_before_anything_runs(run_copy: Path, sett
     with pytest.raises(PlumError) as error:
         tiny_run.config_of(run_copy, TAUGHT, *settings)
     assert reason in str(error.value)
+
+
+def test_lengths_that_no_trial_has_are_no_hindrance(run_copy: Path) -> None:
+    tiny_run.config_of(run_copy, TAUGHT, "eval.dense.max_history=9", "eval.dense.search={max_history: [10, 20]}")

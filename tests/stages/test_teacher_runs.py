@@ -14,7 +14,7 @@ from plum import artifacts
 from plum.config import RunConfig
 from plum.errors import PlumError
 from plum.stage_run import read_manifest
-from plum.stages import dense, eval, pipeline
+from plum.stages import cpt, dense, eval, pipeline
 
 TAUGHT = "finetune.teacher_weight=0.5"
 CODES = "features.modalities.learnt={encoder: dense}"
@@ -30,7 +30,14 @@ def evaluated(workdir: Path) -> tuple[dict[str, Any], str]:
     return artifacts.read_json(workdir / "eval/metrics.json"), " ".join(report.split())
 
 
-@pytest.mark.parametrize("settings", [[TAUGHT], [CODES], [TAUGHT, CODES]])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param([TAUGHT], marks=pytest.mark.slow),
+        pytest.param([CODES], marks=pytest.mark.slow),
+        [TAUGHT, CODES],
+    ],
+)
 def test_it_learns_something_else_says_from_whom_and_what_that_cost(run_copy: Path, settings: list[str]) -> None:
     before = weights(run_copy)
     pipeline.run_all(tiny_run.config_of(run_copy, *settings))
@@ -71,6 +78,7 @@ def test_without_one_nothing_of_it_is_recorded_or_told(run_copy: Path) -> None:
     assert "independent systems" not in evaluated(run_copy)[1]
 
 
+@pytest.mark.slow
 def test_the_report_is_of_what_was_made_whatever_the_settings_are_now(
     run_copy: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -87,6 +95,7 @@ def test_the_report_is_of_what_was_made_whatever_the_settings_are_now(
         assert f"{stage}/ was made with other settings" in caplog.text
 
 
+@pytest.mark.slow
 def test_finetuning_trains_the_teacher_that_it_lacks_and_no_other(
     run_copy: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -101,6 +110,7 @@ def test_finetuning_trains_the_teacher_that_it_lacks_and_no_other(
     assert "dense: up to date" in caplog.text
 
 
+@pytest.mark.slow
 def test_no_stage_trains_it_that_does_not_need_it(run_copy: Path) -> None:
     before = tiny_run.times(run_copy)
     pipeline.run_tokenize(tiny_run.config_of(run_copy, TAUGHT, OTHER, "tokenize.epochs=2"))
@@ -123,15 +133,26 @@ def test_no_stage_trains_it_that_does_not_need_it(run_copy: Path) -> None:
 def test_what_others_are_made_of_is_not_replaced(
     run_copy: Path, settings: list[str], stage: Callable[[RunConfig], Path], users: str
 ) -> None:
-    pipeline.run_all(tiny_run.config_of(run_copy, *settings))
+    config = tiny_run.config_of(run_copy, *settings)
+    if CODES in settings:
+        pipeline.run_tokenize(config)
+    if TAUGHT in settings and stage is pipeline.run_eval:
+        cpt.run(config)
+        pipeline.run_finetune(config)
     before = tiny_run.times(run_copy)
     with pytest.raises(PlumError) as error:
         stage(tiny_run.config_of(run_copy, *settings, OTHER))
     assert f"dense/ is to be trained anew, but this one is what {users}" in str(error.value)
     assert "plum run" in str(error.value)
     assert tiny_run.times(run_copy) == before
-    pipeline.run_all(tiny_run.config_of(run_copy, *settings, OTHER))
-    assert {"dense", "finetune", "eval"} <= tiny_run.rerun(before, tiny_run.times(run_copy))
+
+
+@pytest.mark.slow
+def test_a_whole_run_replaces_it_and_all_that_was_made_of_it(run_copy: Path) -> None:
+    pipeline.run_all(tiny_run.config_of(run_copy, CODES, TAUGHT))
+    before = tiny_run.times(run_copy)
+    pipeline.run_all(tiny_run.config_of(run_copy, CODES, TAUGHT, OTHER))
+    assert tiny_run.rerun(before, tiny_run.times(run_copy)) == set(tiny_run.STAGES) - {"data"}
 
 
 def test_another_teacher_makes_the_pupil_outdated(run_copy: Path) -> None:
@@ -142,6 +163,7 @@ def test_another_teacher_makes_the_pupil_outdated(run_copy: Path) -> None:
     assert "plum finetune" in str(error.value)
 
 
+@pytest.mark.slow
 def test_forced_runs_train_the_teacher_once_and_first(run_copy: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = tiny_run.config_of(run_copy, TAUGHT)
     before = tiny_run.times(run_copy)
@@ -153,6 +175,7 @@ def test_forced_runs_train_the_teacher_once_and_first(run_copy: Path, caplog: py
     assert trained.count("dense") == config.eval.dense.epochs
 
 
+@pytest.mark.slow
 def test_forced_eval_keeps_the_teacher(run_copy: Path) -> None:
     config = tiny_run.config_of(run_copy, TAUGHT)
     pipeline.run_finetune(config)

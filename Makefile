@@ -13,8 +13,9 @@ movielens: $(STAMP)  ## the whole pipeline on MovieLens latest-small, fetched or
 	$(BIN)/plum data fetch ml-latest-small
 	$(BIN)/plum run --config pipelines/ml-latest-small.yaml
 
+# Two processes of one thread each; the tests of a module stay together, since they share what it sets up.
 test: $(STAMP)  ## fast tests, offline
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadscope
 
 test-slow: $(STAMP)  ## what takes longer: real runs, kill and resume, repeatability
 	$(BIN)/python -m pytest -m slow

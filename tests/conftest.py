@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 import tiny_run
+from hypothesis import settings
+
+settings.register_profile("plum", deadline=None)  # no test asserts a time, on a busy machine least of all
+settings.load_profile("plum")
 
 
 @pytest.fixture(scope="session")

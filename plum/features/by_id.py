@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -50,6 +50,9 @@ class VectorsById:
         return Encoded(found, present)
 
 
+Kind = TypeVar("Kind", bound="BehaviourEncoder")
+
+
 @dataclass(frozen=True, eq=False)
 class BehaviourEncoder:
     """Vectors that training histories gave the items of the catalogue; an item from outside it has none.
@@ -70,12 +73,12 @@ class BehaviourEncoder:
         save_parts(folder, name, self.kind, {"item_ids": list(self.known.item_ids)}, {"vectors": self.known.vectors})
 
     @classmethod
-    def from_parts(cls, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
+    def from_parts(cls: type[Kind], settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Kind:
         """What :meth:`save` wrote."""
         return cls(VectorsById(settings["item_ids"], arrays["vectors"]))
 
     @classmethod
-    def of_rows(cls, vectors: np.ndarray, rows: np.ndarray, item_ids: Sequence[str]) -> Self:
+    def of_rows(cls: type[Kind], vectors: np.ndarray, rows: np.ndarray, item_ids: Sequence[str]) -> Kind:
         """Of a catalogue's vectors (N, D) those in ``rows`` (P,), the others being no vectors of their items.
 
         Args:

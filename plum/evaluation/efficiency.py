@@ -23,7 +23,7 @@ class Size(NamedTuple):
     Attributes:
         examples: targets that gave a loss, in the unit that retrievers share (items, not the tokens of an item).
         tokens: positions that hold something.
-        positions: all positions that went through the model, padding counted.
+        positions: all of the batch, padding counted, though a model may leave some of that out.
     """
 
     examples: int

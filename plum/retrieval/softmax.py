@@ -19,6 +19,10 @@ from torch import Tensor
 
 FULL_SOFTMAX_ITEMS = 100_000
 SAMPLED_NEGATIVES = 8192
+CACHED_SCORES = 1 << 20
+"""Scores of a block on the CPU: few enough to stay near it while the softmax passes over them again and again."""
+FEWEST_POSITIONS = 64
+"""Of a block of a large catalogue: each has a gradient of all item vectors, which costs more than a cache spares."""
 
 
 def n_negatives(asked: int | None, n_items: int) -> int | None:
@@ -42,7 +46,10 @@ def full_softmax_loss(hidden: Tensor, vectors: Tensor, targets: Tensor) -> Tenso
         vectors: (N, D) of all items.
         targets: (P,) int64 item rows.
     """
-    return F.cross_entropy(hidden @ vectors.T, targets)
+    size = max(FEWEST_POSITIONS, CACHED_SCORES // len(vectors)) if hidden.device.type == "cpu" else max(1, len(hidden))
+    blocks = zip(hidden.split(size), targets.split(size), strict=True)
+    parts = [F.cross_entropy(states @ vectors.T, rows, reduction="sum") for states, rows in blocks]
+    return torch.stack(parts).sum() / len(targets)
 
 
 class Negatives:

@@ -12,7 +12,7 @@ from plum.retrieval.dense import (
     size_of,
     target_counts,
 )
-from plum.retrieval.softmax import Negatives
+from plum.retrieval.softmax import Negatives, full_softmax_loss
 
 SHAPES = {"sasrec": {}, "lem": {"embedding_size": 40, "tied": False}, "wide and tied": {"embedding_size": 40}}
 
@@ -94,6 +94,20 @@ def test_the_loss_is_the_full_softmax_over_the_catalogue():
         scores = [float(hidden[row, place] @ model.items.weight[item + 1]) for item in range(5)]
         expected.append(np.log(np.exp(scores).sum()) - scores[int(targets[row, place])])
     assert dense_loss(model, DenseBatch(items, targets)).item() == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("lengths", [[2, 9, 3, 3, 8, 2, 5, 4, 7], [4], [2, 9], [5, 5, 5, 5, 5]])
+def test_the_loss_is_that_of_the_whole_batch_though_rows_are_grouped_by_length(lengths):
+    model = model_of(n_items=30, max_history=8).double().eval()
+    rng = np.random.default_rng(0)
+    cut = [Window(rng.integers(0, 30, n), int(rng.integers(0, 4))) for n in lengths]
+    (batch,) = dense_batches(cut, 8, len(cut), 0, 0)
+    counted = batch.targets != IGNORED
+    expected = full_softmax_loss(model(batch.items)[counted], model.item_vectors(), batch.targets[counted])
+    found = dense_loss(model, batch)
+    torch.testing.assert_close(found, expected)
+    weights = list(model.parameters())
+    torch.testing.assert_close(torch.autograd.grad(found, weights), torch.autograd.grad(expected, weights))
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from plum.retrieval import softmax
 from plum.retrieval.softmax import (
     FULL_SOFTMAX_ITEMS,
     SAMPLED_NEGATIVES,
@@ -22,6 +23,20 @@ from plum.retrieval.softmax import (
 
 SCORES = torch.tensor([0.4, -1.0, 2.0, 0.1], dtype=torch.float64)
 Q = torch.tensor([0.1, 0.4, 0.2, 0.3], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("scores", [1, 9, 20, 27, 1 << 20])
+def test_the_full_softmax_is_the_same_in_blocks_of_any_size(monkeypatch, scores):
+    monkeypatch.setattr(softmax, "CACHED_SCORES", scores)
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(7, 4, generator=generator, dtype=torch.float64).requires_grad_()
+    vectors = torch.randn(9, 4, generator=generator, dtype=torch.float64).requires_grad_()
+    targets = torch.tensor([0, 8, 3, 3, 1, 5, 8])
+    found = full_softmax_loss(hidden, vectors, targets)
+    expected = torch.nn.functional.cross_entropy(hidden @ vectors.T, targets)
+    torch.testing.assert_close(found, expected)
+    inputs = hidden, vectors
+    torch.testing.assert_close(torch.autograd.grad(found, inputs), torch.autograd.grad(expected, inputs))
 
 
 def loss_of(scores, target, negatives, q=Q):

@@ -36,6 +36,10 @@ COMMANDS = {
     EVAL: "plum eval",
 }
 DENSE_FILES = ("dense/dense.safetensors", "dense/metrics.json")
+DENSE_TRIALS = "dense/trials.json"
+TRIALS = "trials.json"
+TRIAL_WEIGHTS = "trials/{number}.safetensors"
+"""Of a baseline's folder: what was tried, and with ``keep_trials`` what each trial gave."""
 INTERACTIONS = "data/interactions.parquet"
 ITEMS = "data/items.parquet"
 USERS = "data/users.parquet"

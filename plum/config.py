@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from plum.config_data import Count, DataConfig, Section, Seed, UserPath
 from plum.config_items import FeaturesConfig, TokenizeConfig
 from plum.config_models import CptConfig, DenseConfig, FinetuneConfig, LemConfig
+from plum.tuning import combinations
 
 RETRIEVERS = ("popularity", "recencypop", "textknn", "itemknn", "lem", "dense", "plum", "hybrid")
 """All that stage eval can score, in the order of ``plum.stages.retrieving.ABOUT``, which says what they are."""
@@ -107,6 +108,11 @@ class RunConfig(Section):
         """Whether fine-tuning learns from the dense baseline, so that it is trained before."""
         return self.finetune.teacher_weight > 0
 
+    @property
+    def taught_by_trials(self) -> bool:
+        """Whether it learns from all trials of the baseline's search."""
+        return self.taught_by_dense and self.finetune.teacher == "trials"
+
     @model_validator(mode="after")
     def _dense_is_there_and_fits(self) -> RunConfig:
         mistakes = []
@@ -115,6 +121,13 @@ class RunConfig(Section):
             mistakes += [
                 f"{n} needs the dense baseline, which eval.retrievers leaves out" for n, u in users.items() if u
             ]
+        if self.finetune.teacher == "trials":
+            if not self.taught_by_dense:
+                mistakes.append("finetune.teacher trials teaches nothing at finetune.teacher_weight 0")
+            if not self.eval.dense.keep_trials:
+                mistakes.append("finetune.teacher trials needs the weights of all: set eval.dense.keep_trials")
+            if len(combinations(self.eval.dense.search)) < 2:
+                mistakes.append("finetune.teacher trials needs more than one: eval.dense.search gives no choice")
         searched = self.eval.dense.search.get("max_history")
         shortest = min(searched or [self.eval.dense.max_history])
         if self.taught_by_dense and shortest < self.finetune.max_history:

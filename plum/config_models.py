@@ -95,6 +95,9 @@ class FinetuneConfig(LanguageModelConfig):
     teacher_weight: Share = 0.0
     """Share of a label that is the dense baseline's probabilities of the next codes, the rest being the codes that came
     (knowledge distillation). Above 0, the baseline is trained before."""
+    teacher: Literal["chosen", "trials"] = "chosen"
+    """Who that is: the model that the baseline's search chose, or all of its trials by their mean score of an item.
+    ``trials`` needs ``eval.dense.keep_trials``."""
     patience: Count = 5
     """Stop after this many validations without a better Recall@10."""
     validation_users: Count = 2000
@@ -135,7 +138,7 @@ class SearchedConfig(RetrieverTrainingConfig):
     @classmethod
     def _values_of(cls, name: str, values: list[Any], mistakes: list[str]) -> list[Any]:
         """The values as the field takes them (``1e-3`` is text in YAML); what it refuses is added to the mistakes."""
-        known = [field for field in cls.model_fields if field != "search"]
+        known = [field for field in cls.model_fields if field not in ("search", "keep_trials")]
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(known))}"
@@ -187,6 +190,8 @@ class DenseConfig(SearchedConfig):
     negative_power: Share = 0.75
     """Negatives are drawn by how often an item is a training target, to this power."""
     max_history: Count = 50
+    keep_trials: bool = False
+    """Keep the weights of all trials of a search, not the chosen ones alone (``trials/``)."""
     patience: Count = 10
 
     @model_validator(mode="after")

@@ -46,11 +46,12 @@ class Trial:
 
 @dataclass(frozen=True)
 class Search:
-    """All trials in order, which of them is the best, and its weights."""
+    """All trials in order, which is the best, its weights, and the files of all weights if these were to be kept."""
 
     trials: list[Trial]
     best: int
     weights: dict[str, Tensor]
+    kept: list[Path]
 
 
 def combinations(search: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
@@ -64,7 +65,10 @@ def combinations(search: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 
 def search_best(
-    settings: Sequence[dict[str, Any]], train_one: Callable[[dict[str, Any], Path], Outcome], folder: Path
+    settings: Sequence[dict[str, Any]],
+    train_one: Callable[[dict[str, Any], Path], Outcome],
+    folder: Path,
+    keep_all: bool = False,
 ) -> Search:
     """Train with each of several settings; the largest value wins, ties go to the earlier.
 
@@ -73,6 +77,8 @@ def search_best(
         train_one: trains with settings and a folder for its checkpoint, from which it must be able to go on.
         folder: where trials keep their checkpoints and results; not to be used for another search. A single trial has
             its checkpoint in ``folder`` itself.
+        keep_all: leave the weights of all trials in ``folder``, not the best one's alone. A single trial's are only
+            returned.
 
     Returns:
         The trials and the best one's weights, on the CPU.
@@ -84,19 +90,21 @@ def search_best(
         raise ValueError("a search needs at least one trial")
     if len(settings) == 1:
         outcome = train_one(settings[0], folder)
-        return Search([Trial(settings[0], outcome.value, outcome.result)], 0, _on_cpu(outcome.weights))
+        return Search([Trial(settings[0], outcome.value, outcome.result)], 0, _on_cpu(outcome.weights), [])
     trials: list[Trial] = []
     for number, values in enumerate(settings):
         if not _record(folder, number).exists():
             logger.info("trial %d of %d: %s", number + 1, len(settings), told(values))
-            _keep(folder, number, values, train_one(values, folder / f"trial-{number}"), trials)
+            before = [] if keep_all else trials
+            _keep(folder, number, values, train_one(values, folder / f"trial-{number}"), before)
         trials.append(_read(folder, number, values))
-        _tidy(folder, number, _best(trials))
+        _tidy(folder, number, range(number + 1) if keep_all else [_best(trials)])
         logger.info("trial %d of %d: %.4f", number + 1, len(settings), trials[-1].value)
     from safetensors.torch import load_file
 
     best = _best(trials)
-    return Search(trials, best, load_file(_weights(folder, best)))
+    kept = [_weights(folder, number) for number in range(len(trials))] if keep_all else []
+    return Search(trials, best, load_file(_weights(folder, best)), kept)
 
 
 def told(settings: Mapping[str, Any]) -> str:
@@ -121,7 +129,7 @@ def _on_cpu(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _keep(folder: Path, number: int, settings: dict[str, Any], outcome: Outcome, before: Sequence[Trial]) -> None:
-    """Record a finished trial; its JSON file comes last, and makes it count. Weights of a beaten trial are not kept."""
+    """Record a finished trial, without its weights if one ``before`` beats it; the JSON file, last, makes it count."""
     from safetensors.torch import save_file
 
     if all(outcome.value > trial.value for trial in before):
@@ -142,9 +150,9 @@ def _read(folder: Path, number: int, settings: dict[str, Any]) -> Trial:
     return trial
 
 
-def _tidy(folder: Path, number: int, best: int) -> None:
-    """Remove what a finished trial no longer needs: its checkpoint, and all weights but the best ones."""
+def _tidy(folder: Path, number: int, needed: Sequence[int]) -> None:
+    """Remove what a finished trial no longer needs: its checkpoint, and the weights of trials but the ``needed``."""
     shutil.rmtree(folder / f"trial-{number}", ignore_errors=True)
     for other in range(number + 1):
-        if other != best:
+        if other not in needed:
             _weights(folder, other).unlink(missing_ok=True)

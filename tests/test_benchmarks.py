@@ -10,10 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 import tiny_run
+import yaml
 
 from plum import artifacts
+from plum.stages import dense
 
+pytestmark = pytest.mark.slow
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -65,8 +69,8 @@ def test_warm_start(tmp_path: Path) -> None:
 
 def test_dense_in_codes(finished_run: Path) -> None:
     found = run("dense_in_codes.py", finished_run)
-    (dense, of_dense), (codes, of_codes) = found.items()
-    assert dense == "dense"
+    (first, of_dense), (codes, of_codes) = found.items()
+    assert first == "dense"
     assert codes.startswith(f"{finished_run}: 16 + 8")
     assert isinstance(of_dense, dict)
     assert isinstance(of_codes, dict)
@@ -74,3 +78,24 @@ def test_dense_in_codes(finished_run: Path) -> None:
     assert abs(of_dense["recall@10"] - valid) < 1e-6
     assert 0 < of_codes["explained"] < 1
     assert 0 <= of_codes["recall@10"] <= 1
+
+
+def test_dense_training() -> None:
+    found = run("dense_training.py", "--items", "50", "--batch", "8", "--steps", "1")
+    assert set(found) == {"64", "128"}
+    for times in found.values():
+        assert isinstance(times, dict)
+        assert len(times) == 4
+        assert all(value > 0 for value in times.values())
+
+
+def test_mean_of_trials(run_copy: Path) -> None:
+    config = tiny_run.config_of(run_copy, "eval.dense.search={hidden_size: [8, 16]}", "eval.dense.keep_trials=true")
+    dense.run(config)
+    (run_copy / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")), encoding="utf-8")
+    found = run("mean_of_trials.py", run_copy)
+    assert list(found) == ['{"hidden_size": 8}', '{"hidden_size": 16}', "their mean"]
+    for trial, figures in zip(artifacts.read_json(run_copy / artifacts.DENSE_TRIALS), found.values(), strict=False):
+        assert isinstance(figures, dict)
+        assert abs(figures["valid"] - trial["valid_recall@10"]) < 1e-6
+        assert 0 <= figures["test"] <= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from plum import tuning
 from plum.tuning import Outcome, combinations, search_best, told
@@ -104,6 +105,17 @@ def test_finished_trials_keep_a_result_each_and_the_best_weights_alone(tmp_path)
     search_best(settings_of(VALUES), Trainer(VALUES), tmp_path)
     results = {f"trial-{number}.json" for number in range(len(VALUES))}
     assert {path.name for path in tmp_path.iterdir()} == results | {"trial-4.safetensors"}
+
+
+@pytest.mark.parametrize("kill_at", [None, ("before", 3), ("within", 2), ("within", 4)])
+def test_the_weights_of_all_trials_are_kept_where_wanted(tmp_path, kill_at):
+    if kill_at:
+        with pytest.raises(Killed):
+            search_best(settings_of(VALUES), Trainer(VALUES, kill_at), tmp_path, keep_all=True)
+    found = search_best(settings_of(VALUES), Trainer(VALUES), tmp_path, keep_all=True)
+    assert [load_file(path)["w"].tolist() for path in found.kept] == [[n, n + 1, n + 2] for n in range(len(VALUES))]
+    assert (found.best, found.weights["w"].tolist()) == (4, [4, 5, 6])
+    assert search_best(settings_of(VALUES), Trainer(VALUES), tmp_path / "usual").kept == []
 
 
 def test_a_single_trial_has_its_checkpoint_in_the_folder_itself(tmp_path):

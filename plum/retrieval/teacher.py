@@ -8,6 +8,8 @@ left out included.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -24,23 +26,30 @@ class Teacher:
     """Gives soft labels for histories.
 
     Args:
-        model: the dense retriever; it is only asked, never trained.
-        table: the Semantic IDs of its items.
+        models: one dense retriever, or several that teach by their mean score of an item, which is the geometric mean
+            of their probabilities. They are only asked, never trained.
+        table: the Semantic IDs of their items.
 
     Raises:
-        ValueError: if there are more or fewer Semantic IDs than items.
+        ValueError: without models, or if there are more or fewer Semantic IDs than items.
     """
 
-    def __init__(self, model: ItemTransformer, table: SidTable) -> None:
-        if len(table.codes) != len(model.items.weight) - 1:
-            raise ValueError(f"{len(table.codes)} Semantic IDs, the teacher knows {len(model.items.weight) - 1} items")
-        self._model = model.eval().requires_grad_(False)
+    def __init__(self, models: Sequence[ItemTransformer], table: SidTable) -> None:
+        if not models:
+            raise ValueError("a teacher needs a model")
+        for model in models:
+            if len(table.codes) != len(model.items.weight) - 1:
+                known = len(model.items.weight) - 1
+                raise ValueError(f"{len(table.codes)} Semantic IDs, the teacher knows {known} items")
+        self._models = [model.eval().requires_grad_(False) for model in models]
         self._sizes = table.sizes
-        device = model.items.weight.device
+        device = models[0].items.weight.device
         groups = prefix_groups(table.codes)
         order = groups[:, -1].argsort(kind="stable")  # the items of a prefix side by side
         self._codes = torch.from_numpy(table.codes[order]).to(device)
-        self._vectors = model.item_vectors(torch.from_numpy(order).to(device)).contiguous()
+        # Mean scores are products of the vectors of all models side by side.
+        rows = torch.from_numpy(order).to(device)
+        self._vectors = torch.cat([model.item_vectors(rows) for model in models], dim=1) / len(models)
         self._groups = torch.from_numpy(groups).to(device)
         self._sorted_groups = torch.from_numpy(groups[order].T.copy()).to(device)
 
@@ -70,20 +79,23 @@ class Teacher:
     def _hidden(self, items: Tensor) -> Tensor:
         """States (B, T, D) from which each item is foretold, by the items before it; zeros for the first.
 
+        D is the width of all models' states together.
+
         A row is read once, as in the teacher's own training: its items stand at the last positions.
         """
         n_rows, width = items.shape
         longest = width - 1
-        if longest > self._model.max_history:
-            raise ValueError(f"histories of {longest} items, the teacher takes {self._model.max_history}")
-        states = torch.zeros(n_rows, width, self._model.hidden_size, device=items.device)
+        shortest = min(model.max_history for model in self._models)
+        if longest > shortest:
+            raise ValueError(f"histories of {longest} items, the teacher takes {shortest}")
+        states = torch.zeros(n_rows, width, self._vectors.shape[1], device=items.device)
         if longest:
             # The teacher wants padding on the left, and no last item: nothing follows it.
             shift = longest - ((items > 0).sum(dim=1, keepdim=True) - 1)
             source = torch.arange(longest, device=items.device) - shift
             histories = items.gather(1, source.clamp(min=0)).masked_fill(source < 0, 0)
             place = (torch.arange(longest, device=items.device) + shift).clamp(max=longest - 1)
-            found = self._model(histories)
+            found = torch.cat([model(histories) for model in self._models], dim=2)
             states[:, 1:] = found.gather(1, place[:, :, None].expand(-1, -1, found.shape[2]))
         return states
 

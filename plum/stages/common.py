@@ -116,9 +116,17 @@ def recorded(config: RunConfig, stage: str) -> dict[str, Any]:
     values = section.model_dump(mode="json") if section else {}
     if stage == artifacts.FINETUNE and not config.taught_by_dense:
         del values["teacher_weight"]
+    if stage == artifacts.FINETUNE and not config.taught_by_trials:
+        del values["teacher"]
+    values.pop("keep_trials", None)  # what is kept beside the result does not change it
     if stage in (artifacts.FINETUNE, artifacts.DENSE, artifacts.LEM):
         values |= _selection(config.eval, decoder=stage == artifacts.FINETUNE)
     return values
+
+
+def is_built_on_dense(workdir: Path) -> bool:
+    """Whether plum learnt from the dense baseline, by its Semantic IDs or in fine-tuning."""
+    return any(is_made_of(workdir, stage, artifacts.DENSE) for stage in (artifacts.FEATURES, artifacts.FINETUNE))
 
 
 def is_made_of(workdir: Path, stage: str, other: str) -> bool:

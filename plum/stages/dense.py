@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -80,15 +81,18 @@ def _run(config: RunConfig, kind: str, force: bool, users: Sequence[str] = ()) -
         config.seed,
         [artifacts.ITEMS, artifacts.SPLIT],
     )
+    weights = [artifacts.TRIAL_WEIGHTS.format(number=number) for number in range(_n_kept(settings))]
     if stage.is_complete() and not force:
-        logger.info("%s: up to date", kind)
-        return stage.folder
+        if all((stage.folder / name).exists() for name in weights):
+            logger.info("%s: up to date", kind)
+            return stage.folder
+        logger.info("%s: eval.%s.keep_trials asks for weights that were not kept; making them again", kind, kind)
     if users:
         made = " and ".join(f"{user}/" for user in users)
         raise PlumError(
             f"{kind}/ is to be trained anew, but this one is what {made} was made of",
-            "other settings of eval.dense, of eval.filter_seen, another seed or other data than it was made with",
-            "run `plum run`, which makes all again in order, or give the settings that it was made with",
+            "other settings of eval.dense or eval.filter_seen, another seed or other data, or files of it are gone",
+            "run `plum run`, which makes all again in order, or if settings changed, give those that it was made with",
         )
     data = common.read_prepared(config.workdir)
     _, histories, targets = data.histories.questions("valid")
@@ -109,22 +113,35 @@ def _run(config: RunConfig, kind: str, force: bool, users: Sequence[str] = ()) -
             validate=validate,
             monitor="recall@10",
         )
-        return Outcome(state.best_value, asdict(state), task.model.state_dict())
+        return Outcome(
+            state.best_value, {"state": asdict(state), "facts": _facts(task, state)}, task.model.state_dict()
+        )
 
     with stage.writing(force) as folder:
-        found = search_best(combinations(settings.search), train_one, stage.checkpoint)
-        states = [training.Progress(**trial.result) for trial in found.trials]
+        # Apart from a search that was not to keep its trials, was killed, and has removed some already.
+        checkpoint = stage.checkpoint / "kept" if weights else stage.checkpoint
+        found = search_best(combinations(settings.search), train_one, checkpoint, keep_all=bool(weights))
+        states = [training.Progress(**trial.result["state"]) for trial in found.trials]
+        facts = [trial.result["facts"] for trial in found.trials]
         training.write_log(folder / "train_log.jsonl", states[found.best])
         save_file(found.weights, str(folder / f"{kind}.safetensors"))
+        for name, kept in zip(weights, found.kept, strict=True):
+            (folder / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(kept, folder / name)
         trials = [
-            {"settings": trial.settings, **_summary(state)} for trial, state in zip(found.trials, states, strict=True)
+            {"settings": trial.settings, **_summary(state), "flops": fact["cost"]["flops"]}
+            for trial, state, fact in zip(found.trials, states, facts, strict=True)
         ]
-        artifacts.write_json(folder / "trials.json", trials)
-        chosen = found.trials[found.best].settings
-        task = _task(with_settings(settings, chosen), data, config)
-        metrics = _summary(states[found.best]) | {"chosen": chosen} | _facts(task, states[found.best])
-        artifacts.write_json(folder / "metrics.json", metrics)
+        artifacts.write_json(folder / artifacts.TRIALS, trials)
+        chosen = {"chosen": found.trials[found.best].settings}
+        artifacts.write_json(folder / "metrics.json", _summary(states[found.best]) | chosen | facts[found.best])
     return stage.folder
+
+
+def _n_kept(settings: DenseConfig) -> int:
+    """How many trials keep their weights beside the chosen ones."""
+    n_trials = len(combinations(settings.search))
+    return n_trials if settings.keep_trials and n_trials > 1 else 0
 
 
 def _task(settings: DenseConfig, data: common.Prepared, config: RunConfig) -> _Task:
@@ -155,7 +172,7 @@ def _summary(state: training.Progress) -> dict[str, Any]:
 
 
 def _facts(task: _Task, state: training.Progress) -> dict[str, Any]:
-    """What the model is and what its training cost; an untrained one of the same settings will do."""
+    """What the model is and what its training cost."""
     cost = training_cost(
         task.model, task.batches, size_of, task.loss, steps=state.step, steps_per_epoch=task.recipe.steps_per_epoch
     )

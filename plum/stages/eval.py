@@ -95,13 +95,19 @@ def _inputs(config: RunConfig) -> list[str]:
     return [
         *INPUTS,
         *(f"{artifacts.FEATURES}/{name}.npy" for name in made),
-        *(f"{kind}/{name}" for kind in config.eval.baselines for name in _of_baseline(kind)),
+        *(f"{kind}/{name}" for kind in _read_baselines(config) for name in _of_baseline(kind)),
         *(name for name in optional if has_file(workdir, name)),
     ]
 
 
+def _read_baselines(config: RunConfig) -> list[str]:
+    """The baselines that are scored, and dense where plum is built on it, since its cost is then plum's too."""
+    built = common.is_built_on_dense(config.workdir) and artifacts.DENSE not in config.eval.baselines
+    return [*config.eval.baselines, *([artifacts.DENSE] if built else [])]
+
+
 def _of_baseline(kind: str) -> tuple[str, ...]:
-    return f"{kind}.safetensors", "metrics.json", "trials.json"
+    return f"{kind}.safetensors", "metrics.json", artifacts.TRIALS
 
 
 def _recommend(

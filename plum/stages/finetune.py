@@ -29,6 +29,7 @@ from plum.sid.codec import Codec
 from plum.sid.table import SidTable
 from plum.stage_run import StageRun
 from plum.stages import common, retrieving
+from plum.tuning import combinations
 
 logger = logging.getLogger(__name__)
 
@@ -45,13 +46,7 @@ INPUTS = (
 def run(config: RunConfig, force: bool = False) -> Path:
     """Write ``finetune/model`` (best validation Recall@10), log and ``metrics.json``; skip if up to date."""
     settings = config.finetune
-    stage = StageRun(
-        config.workdir,
-        artifacts.FINETUNE,
-        common.recorded(config, artifacts.FINETUNE),
-        config.seed,
-        [*INPUTS, *(artifacts.DENSE_FILES if config.taught_by_dense else ())],
-    )
+    stage = _stage_run(config)
     common.warn_outdated(config, artifacts.DATA, artifacts.TOKENIZE, artifacts.CPT)
     if stage.is_complete() and not force:
         logger.info("finetune: up to date")
@@ -99,11 +94,37 @@ def run(config: RunConfig, force: bool = False) -> Path:
         )
         training.write_log(folder / "train_log.jsonl", state)
         vocab.save_model_folder(model, tokenizer, folder / "model")
-        cost = _cost(model, batches, loss, table.n_levels, recipe, state)
-        metrics = {"best_step": state.best_step, "steps": state.step, "valid_recall@10": state.best_value}
-        facts = {"validation_users": len(asked[0]), "cost": cost}
-        artifacts.write_json(folder / "metrics.json", metrics | facts)
+        metrics = {
+            "best_step": state.best_step,
+            "steps": state.step,
+            "valid_recall@10": state.best_value,
+            "validation_users": len(asked[0]),
+            "cost": _cost(model, batches, loss, table.n_levels, recipe, state),
+        }
+        artifacts.write_json(folder / "metrics.json", metrics)
     return stage.folder
+
+
+def _stage_run(config: RunConfig) -> StageRun:
+    """The stage at work, with all that it reads."""
+    return StageRun(
+        config.workdir,
+        artifacts.FINETUNE,
+        common.recorded(config, artifacts.FINETUNE),
+        config.seed,
+        [*INPUTS, *_teacher_files(config)],
+    )
+
+
+def _teacher_files(config: RunConfig) -> list[str]:
+    """The files of the run that the teacher is read from, if there is one."""
+    if not config.taught_by_dense:
+        return []
+    if not config.taught_by_trials:
+        return list(artifacts.DENSE_FILES)
+    numbers = range(len(combinations(config.eval.dense.search)))
+    weights = (f"{artifacts.DENSE}/{artifacts.TRIAL_WEIGHTS.format(number=number)}" for number in numbers)
+    return [*artifacts.DENSE_FILES, artifacts.DENSE_TRIALS, *weights]
 
 
 def _loss(
@@ -113,8 +134,12 @@ def _loss(
     weight = config.finetune.teacher_weight
     if not weight:
         return next_token_loss
-    dense = retrieving.dense_model(config, artifacts.DENSE, len(table.codes))
-    teacher = Teacher(dense.to(model.device), table)
+    n_items = len(table.codes)
+    if config.taught_by_trials:
+        models = retrieving.dense_trials(config, n_items)
+    else:
+        models = [retrieving.dense_model(config, artifacts.DENSE, n_items)]
+    teacher = Teacher([dense.to(model.device) for dense in models], table)
     token_ids = [torch.from_numpy(ids).to(model.device) for ids in codec.token_ids]
 
     def loss(pupil: PreTrainedModel, batch: Batch) -> Tensor:

@@ -78,13 +78,16 @@ def costs(config: RunConfig) -> dict[str, dict[str, int]]:
 
     plum's tokens and FLOPs are those of both trainings of the language model; its examples and epochs are fine-tuning's
     alone, though pre-training passes over the same histories. The hybrid's are those of its parts. A baseline's are
-    those of the trial that was chosen; of a run in which plum is built on dense, dense's FLOPs are plum's too.
+    those of the trial that was chosen; of a run in which plum is built on dense, dense's FLOPs are plum's too, or those
+    of all trials of its search if all of them taught.
     """
     trained = config.eval.baselines
     result = {kind: artifacts.read_json(config.workdir / kind / "metrics.json")["cost"] for kind in trained}
     before = artifacts.read_json(config.workdir / artifacts.CPT_METRICS)["cost"]
     after = artifacts.read_json(config.workdir / artifacts.FINETUNE_METRICS)["cost"]
-    below = result[artifacts.DENSE]["flops"] if _built_on_dense(config.workdir) else 0
+    below = 0
+    if common.is_built_on_dense(config.workdir):  # read again: such a run may be scored without dense
+        below = _flops_below(config.workdir)
     result["plum"] = after | {"tokens": before["tokens"] + after["tokens"]}
     result["plum"]["flops"] = before["flops"] + after["flops"] + below
     if config.eval.wants(Hybrid.name):
@@ -92,27 +95,37 @@ def costs(config: RunConfig) -> dict[str, dict[str, int]]:
         result[Hybrid.name] = {
             name: sum(cost[name] for cost in both) for name in ("parameters", "examples", "tokens", "flops")
         }
-        result[Hybrid.name]["flops"] -= below  # dense is a part itself
+        if below:
+            result[Hybrid.name]["flops"] -= result[artifacts.DENSE]["flops"]  # counted in plum's
     return result
 
 
-def _built_on_dense(workdir: Path) -> bool:
-    """Whether plum learnt from the dense baseline, by its Semantic IDs or in fine-tuning."""
-    return any(common.is_made_of(workdir, stage, artifacts.DENSE) for stage in (artifacts.FEATURES, artifacts.FINETUNE))
+def _flops_below(workdir: Path) -> int:
+    """What the training of all dense baselines cost that plum learnt from."""
+    if _of_finetune(workdir).get("teacher") == "trials":
+        return sum(trial["flops"] for trial in artifacts.read_json(workdir / artifacts.DENSE_TRIALS))
+    return int(artifacts.read_json(workdir / artifacts.DENSE / "metrics.json")["cost"]["flops"])
+
+
+def _of_finetune(workdir: Path) -> dict[str, Any]:
+    """The settings that fine-tuning was made with."""
+    return read_manifest(workdir / artifacts.FINETUNE).config
 
 
 def _about(name: str, workdir: Path) -> str:
     """What a retriever is, in words; of plum as it was made, whatever the settings are now."""
     if name != Generative.name:
         return ABOUT[name]
-    told = ABOUT[name]
+    told, made = ABOUT[name], _of_finetune(workdir)
+    by_trials = made.get("teacher") == "trials"
     if common.is_made_of(workdir, artifacts.FEATURES, artifacts.DENSE):
         told += " Its Semantic IDs are made of dense's item vectors, too."
     if common.is_made_of(workdir, artifacts.FINETUNE, artifacts.DENSE):
-        weight = read_manifest(workdir / artifacts.FINETUNE).config["teacher_weight"]
-        told += f" Of its labels in fine-tuning a share of {weight:g} is what dense expects."
-    if _built_on_dense(workdir):
-        told += " So the two are no independent systems, and dense's training counts among plum's FLOPs."
+        expected = "all trials of dense's search expect together" if by_trials else "dense expects"
+        told += f" Of its labels in fine-tuning a share of {made['teacher_weight']:g} is what {expected}."
+    if common.is_built_on_dense(workdir):
+        counted = "the training of all these trials" if by_trials else "dense's training"
+        told += f" So the two are no independent systems, and {counted} counts among plum's FLOPs."
     return told
 
 

@@ -25,7 +25,7 @@ from plum.retrieval.hybrid import choose_weights, fuse
 from plum.retrieval.interface import Recommendations, Retriever
 from plum.retrieval.simple import ItemKNN, Popularity, RecencyPopularity, choose_half_life
 from plum.runtime import pick_device
-from plum.stage_run import has_file
+from plum.stage_run import has_file, read_manifest
 from plum.stages import common
 
 ABOUT = {
@@ -158,10 +158,19 @@ def _first(found: Recommendations, depth: int) -> Recommendations:
 
 def _by_hand(config: RunConfig) -> dict[str, Any]:
     """The generative model's own settings, which no stage searches."""
-    settings = config.finetune
+    made = read_manifest(config.workdir / artifacts.FINETUNE).config  # whatever the settings are now
     best = artifacts.read_json(config.workdir / artifacts.FINETUNE_METRICS)["valid_recall@10"]
-    kept = ("learning_rate", "weight_decay", "dropout", "history_dropout", "teacher_weight", "batch_size", "epochs")
-    told = ", ".join(f"{name} {getattr(settings, name)}" for name in kept)
+    kept = (
+        "learning_rate",
+        "weight_decay",
+        "dropout",
+        "history_dropout",
+        "teacher_weight",
+        "teacher",
+        "batch_size",
+        "epochs",
+    )
+    told = ", ".join(f"{name} {made[name]}" for name in kept if name in made)
     note = (
         f"set by hand before the run, not searched: {told}. What was tried for a data set is told in docs/evaluation.md"
     )
@@ -171,7 +180,7 @@ def _by_hand(config: RunConfig) -> dict[str, Any]:
 def _searched(config: RunConfig, kind: str) -> dict[str, Any]:
     """How the settings of a trained baseline were chosen, as its stage recorded it."""
     settings = dense_settings(config, kind)
-    trials = artifacts.read_json(config.workdir / kind / "trials.json")
+    trials = artifacts.read_json(config.workdir / kind / artifacts.TRIALS)
     chosen = artifacts.read_json(config.workdir / kind / "metrics.json")["chosen"]
     kept = ("hidden_size", "layers", "dropout", "learning_rate", "weight_decay", "batch_size", "embedding_size")
     fixed = {name: getattr(settings, name) for name in kept if name not in settings.search}
@@ -232,6 +241,17 @@ def dense_model(config: RunConfig, kind: str, n_items: int) -> ItemTransformer:
     model = untrained_dense(with_settings(dense_settings(config, kind), chosen), n_items)
     model.load_state_dict(load_file(folder / f"{kind}.safetensors"))
     return model
+
+
+def dense_trials(config: RunConfig, n_items: int) -> list[ItemTransformer]:
+    """The dense baselines of all trials of the search, which the stage was to keep; see ``dense_model``."""
+    models = []
+    for number, trial in enumerate(artifacts.read_json(config.workdir / artifacts.DENSE_TRIALS)):
+        model = untrained_dense(with_settings(config.eval.dense, trial["settings"]), n_items)
+        weights = artifacts.TRIAL_WEIGHTS.format(number=number)
+        model.load_state_dict(load_file(config.workdir / artifacts.DENSE / weights))
+        models.append(model)
+    return models
 
 
 def dense_settings(config: RunConfig, kind: str) -> DenseConfig:

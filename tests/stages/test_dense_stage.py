@@ -17,6 +17,7 @@ from plum.config import RunConfig
 from plum.config_file import validate
 from plum.evaluation.efficiency import Cost
 from plum.lm.examples import windows
+from plum.retrieval.dense import Dense
 from plum.runtime import seed_everything
 from plum.stage_run import read_manifest
 from plum.stages import common, dense, pipeline, prepare, retrieving
@@ -52,7 +53,9 @@ def link(prepared: Path, workdir: Path) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "manifest.json"}
+    """Of all files but the manifest."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def read(path: Path) -> Any:
@@ -94,7 +97,8 @@ def test_no_search_is_one_trial_with_the_sections_own_values(prepared: Path, tmp
     metrics = read(tmp_path / "run/dense/metrics.json")
     assert metrics["chosen"] == {}
     (trial,) = read(tmp_path / "run/dense/trials.json")
-    assert trial == {"settings": {}} | {key: metrics[key] for key in ("best_step", "steps", "valid_recall@10")}
+    expected = {key: metrics[key] for key in ("best_step", "steps", "valid_recall@10")}
+    assert trial == {"settings": {}, "flops": metrics["cost"]["flops"]} | expected
 
 
 def test_a_search_ends_in_the_best_trial_alone(prepared: Path, tmp_path: Path) -> None:
@@ -110,9 +114,9 @@ def test_a_search_ends_in_the_best_trial_alone(prepared: Path, tmp_path: Path) -
     chosen = trials[recalls.index(max(recalls))]
     assert len(set(recalls)) > 1
     assert metrics["chosen"] == chosen["settings"]
-    assert {key: metrics[key] for key in chosen if key != "settings"} == {
-        key: value for key, value in chosen.items() if key != "settings"
-    }
+    told = {key: metrics[key] for key in ("best_step", "steps", "valid_recall@10")}
+    assert chosen == {"settings": metrics["chosen"], "flops": metrics["cost"]["flops"]} | told
+    assert not (folder / "trials").exists()
     alone = config_of(link(prepared, tmp_path / "alone"), SMALL | chosen["settings"])
     dense.run(alone)
     for name in ("dense.safetensors", "train_log.jsonl"):
@@ -124,11 +128,60 @@ def test_a_search_ends_in_the_best_trial_alone(prepared: Path, tmp_path: Path) -
     np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("beyond", [1, 7, 15, 38])
-def test_a_search_killed_at_any_step_ends_as_an_undisturbed_one(
-    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beyond: int
+def test_the_trials_are_kept_where_wanted_and_the_result_is_the_same(prepared: Path, tmp_path: Path) -> None:
+    values = SMALL | {"search": {"hidden_size": [8, 16]}}
+    usual = config_of(link(prepared, tmp_path / "usual"), values)
+    kept = config_of(link(prepared, tmp_path / "kept"), values | {"keep_trials": True})
+    dense.run(usual)
+    dense.run(kept)
+    folder, other = tmp_path / "kept/dense", tmp_path / "usual/dense"
+    for name in ("dense.safetensors", "metrics.json", "trials.json", "train_log.jsonl"):
+        assert (folder / name).read_bytes() == (other / name).read_bytes()
+    assert sorted(path.name for path in (folder / "trials").iterdir()) == ["0.safetensors", "1.safetensors"]
+    n_items = len(common.read_prepared(prepared).items)
+    models = retrieving.dense_trials(kept, n_items)
+    assert [model.hidden_size for model in models] == [8, 16]
+    trials = read(folder / "trials.json")
+    best = max(range(2), key=lambda number: trials[number]["valid_recall@10"])
+    chosen = retrieving.dense_retriever(kept, artifacts.DENSE, n_items)
+    np.testing.assert_array_equal(Dense(models[best]).item_vectors(), chosen.item_vectors())
+    before = tiny_run.times(tmp_path / "kept")
+    dense.run(config_of(tmp_path / "kept", values))
+    assert tiny_run.times(tmp_path / "kept") == before  # who wants them no more need not train again
+    dense.run(config_of(tmp_path / "usual", values | {"keep_trials": True}))
+    assert contents(other) == contents(folder)
+
+
+def test_a_search_killed_before_its_trials_were_to_be_kept_keeps_all(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = SMALL | {"search": SEARCH, "checkpoint_steps": 2, "dropout": 0.3, "negatives": 20}
+    values = SMALL | {"search": {"learning_rate": [1e-4, 1e-2]}}  # the first is beaten, and its weights removed
+    kept = config_of(link(prepared, tmp_path / "kept"), values | {"keep_trials": True})
+    dense.run(kept)
+    killed = config_of(link(prepared, tmp_path / "killed"), values)
+
+    def dying(*_: Any) -> Any:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(dense, "save_file", dying)
+        with pytest.raises(Killed):
+            dense.run(killed)
+    dense.run(config_of(tmp_path / "killed", values | {"keep_trials": True}))
+    assert contents(tmp_path / "killed" / "dense") == contents(tmp_path / "kept" / "dense")
+
+
+@pytest.mark.parametrize(("beyond", "keep_trials"), [(1, False), (7, False), (15, True), (38, True), (38, False)])
+def test_a_search_killed_at_any_step_ends_as_an_undisturbed_one(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beyond: int, keep_trials: bool
+) -> None:
+    settings = SMALL | {
+        "keep_trials": keep_trials,
+        "search": SEARCH,
+        "checkpoint_steps": 2,
+        "dropout": 0.3,
+        "negatives": 20,
+    }
     undisturbed = config_of(link(prepared, tmp_path / "undisturbed"), settings)
     dense.run(undisturbed)
     killed = config_of(link(prepared, tmp_path / "killed"), settings)

@@ -19,6 +19,8 @@ from plum.stages import cpt, dense, eval, pipeline
 TAUGHT = "finetune.teacher_weight=0.5"
 CODES = "features.modalities.learnt={encoder: dense}"
 OTHER = "eval.dense.epochs=1"
+KEPT = ("eval.dense.search={hidden_size: [8, 16]}", "eval.dense.keep_trials=true")
+TRIALS = ("finetune.teacher=trials", *KEPT)
 
 
 def weights(workdir: Path) -> bytes:
@@ -51,7 +53,7 @@ def test_it_learns_something_else_says_from_whom_and_what_that_cost(run_copy: Pa
     assert ("Of its labels in fine-tuning a share of 0.5 is what dense expects." in report) == taught
     assert ("Its Semantic IDs are made of dense's item vectors, too." in report) == codes
     assert "So the two are no independent systems" in report
-    assert f"teacher_weight {0.5 if taught else 0.0}" in metrics["tuning"]["plum"]["note"]
+    assert ("teacher_weight 0.5" in metrics["tuning"]["plum"]["note"]) == taught
 
     cost = metrics["efficiency"]
     stored = {
@@ -61,6 +63,37 @@ def test_it_learns_something_else_says_from_whom_and_what_that_cost(run_copy: Pa
     everything = sum(one["flops"] for one in stored.values())
     assert cost["plum"]["flops"] == cost["hybrid"]["flops"] == everything  # once, though dense is a part of both
     assert cost["plum"]["tokens"] == stored["cpt"]["tokens"] + stored["finetune"]["tokens"]
+
+
+def test_all_trials_of_a_search_teach_together(run_copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pipeline.run_finetune(tiny_run.config_of(run_copy, TAUGHT, *KEPT))
+    of_one = weights(run_copy)
+    pipeline.run_finetune(tiny_run.config_of(run_copy, TAUGHT, *TRIALS))
+    assert weights(run_copy) != of_one
+    pipeline.run_eval(tiny_run.config_of(run_copy, TAUGHT, *TRIALS, "eval.retrievers=[plum, dense]"))
+    assert "was made with other settings" not in caplog.text
+    made, trials = read_manifest(run_copy / "finetune"), read_manifest(run_copy / "dense").outputs
+    for number in range(2):
+        name = f"trials/{number}.safetensors"
+        assert made.inputs[f"dense/{name}"] == trials[name]
+    metrics, report = evaluated(run_copy)
+    assert "a share of 0.5 is what all trials of dense's search expect together" in report
+    assert "the training of all these trials counts among plum's FLOPs" in report
+    assert "teacher trials" in metrics["tuning"]["plum"]["note"]
+    stored = [artifacts.read_json(run_copy / stage / "metrics.json")["cost"]["flops"] for stage in ("cpt", "finetune")]
+    asked = [trial["flops"] for trial in artifacts.read_json(run_copy / "dense/trials.json")]
+    assert metrics["efficiency"]["plum"]["flops"] == sum(stored) + sum(asked)
+    assert len(set(asked)) == 2
+
+    lost = run_copy / "dense/trials/1.safetensors"
+    was = lost.read_bytes()
+    lost.unlink()
+    with pytest.raises(PlumError, match=r"dense/ is to be trained anew, but this one is what finetune/ was made of"):
+        pipeline.run_eval(tiny_run.config_of(run_copy, TAUGHT, *TRIALS))
+    before = tiny_run.times(run_copy)
+    pipeline.run_finetune(tiny_run.config_of(run_copy, TAUGHT, *TRIALS))
+    assert lost.read_bytes() == was
+    assert tiny_run.rerun(before, tiny_run.times(run_copy)) == {"dense"}
 
 
 def test_being_asked_at_every_step_counts(run_copy: Path) -> None:
@@ -74,8 +107,23 @@ def test_being_asked_at_every_step_counts(run_copy: Path) -> None:
 def test_without_one_nothing_of_it_is_recorded_or_told(run_copy: Path) -> None:
     manifest = read_manifest(run_copy / "finetune")
     assert not any(name.startswith("dense/") for name in manifest.inputs)
-    assert "teacher_weight" not in manifest.config
+    assert not {"teacher_weight", "teacher"} & set(manifest.config)
     assert "independent systems" not in evaluated(run_copy)[1]
+
+
+def test_a_run_built_on_dense_may_be_scored_without_it(run_copy: Path) -> None:
+    pipeline.run_finetune(tiny_run.config_of(run_copy, TAUGHT))
+    pipeline.run_eval(tiny_run.config_of(run_copy, "eval.retrievers=[plum]"))
+    metrics, report = evaluated(run_copy)
+    stored = [artifacts.read_json(run_copy / stage / "metrics.json")["cost"] for stage in ("cpt", "finetune", "dense")]
+    assert list(metrics["efficiency"]) == ["plum"]
+    assert metrics["efficiency"]["plum"]["flops"] == sum(one["flops"] for one in stored)
+    assert "a share of 0.5 is what dense expects" in report
+    assert "teacher_weight 0.5" in metrics["tuning"]["plum"]["note"]
+    inputs = read_manifest(run_copy / "eval").inputs
+    assert {name for name in inputs if name.startswith("dense/")} == {
+        f"dense/{name}" for name in ("dense.safetensors", "metrics.json", "trials.json")
+    }
 
 
 @pytest.mark.slow
@@ -194,6 +242,10 @@ def test_forced_eval_keeps_the_teacher(run_copy: Path) -> None:
         (["eval.dense.max_history=9", "eval.retrievers=[plum]", CODES], "encoder dense needs the dense baseline"),
         (["eval.dense.max_history=9", "eval.retrievers=[plum]", CODES], "eval.dense.max_history is 9"),
         (["finetune.teacher_weight=1.5"], "less than or equal to 1"),
+        (["finetune.teacher=trials", KEPT[0]], "set eval.dense.keep_trials"),
+        ([*TRIALS, "finetune.teacher_weight=0"], "teaches nothing at finetune.teacher_weight 0"),
+        (["eval.dense.search={keep_trials: [true, false]}"], "keep_trials: unknown key"),
+        (["finetune.teacher=trials", KEPT[1]], "eval.dense.search gives no choice"),
     ],
 )
 def test_what_can_not_teach_is_refused_before_anything_runs(run_copy: Path, settings: list[str], reason: str) -> None:

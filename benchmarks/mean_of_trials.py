@@ -1,0 +1,62 @@
+"""What the trials of a run's dense baseline find together, by their mean score of an item: the teacher `trials`.
+
+    python benchmarks/mean_of_trials.py runs/amazon-beauty [--json]
+
+Of a run with `eval.dense.keep_trials`. Recall@10 of each trial and of their mean, over all users, seen items filtered;
+the test figures choose nothing. A language model taught by the trials should be read beside their mean, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from plum import artifacts
+from plum.config_file import load_config
+from plum.evaluation.metrics import per_user_metrics
+from plum.retrieval.dense import Dense
+from plum.retrieval.nearest import largest_products
+from plum.stages import common, retrieving
+
+K = 10
+PARTS = ("valid", "test")
+
+
+def recall(models: list[Dense], histories: list[np.ndarray], targets: list[np.ndarray]) -> float:
+    """Recall@10 by the mean score: products of all models' vectors side by side."""
+    items = np.concatenate([model.item_vectors() for model in models], axis=1)
+    users = np.concatenate([model.vectors(histories) for model in models], axis=1)
+    found = largest_products(items, users / len(models), K, histories)
+    return float(per_user_metrics(found.items, targets, [K])[f"recall@{K}"].mean())
+
+
+def main() -> None:
+    """Print a table, or JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, help="a run with dense/trials/")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    config = load_config(options.run / "config.yaml", [], workdir=options.run)
+    data = common.read_prepared(options.run)
+    models = [Dense(model) for model in retrieving.dense_trials(config, len(data.items))]
+    trials = artifacts.read_json(options.run / artifacts.DENSE_TRIALS)
+    asked = {part: data.histories.questions(part)[1:] for part in PARTS}
+    systems = {json.dumps(trial["settings"]): [model] for trial, model in zip(trials, models, strict=True)}
+    systems["their mean"] = models
+    found = {name: {part: recall(some, *asked[part]) for part in PARTS} for name, some in systems.items()}
+    if options.json:
+        print(json.dumps(found))
+        return
+    shown = Table("trial", "validation Recall@10", "test Recall@10")
+    for name, figures in found.items():
+        shown.add_row(name, *(f"{figures[part]:.4f}" for part in PARTS))
+    Console().print(shown)
+
+
+if __name__ == "__main__":
+    main()

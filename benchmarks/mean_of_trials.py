@@ -12,27 +12,15 @@ import argparse
 import json
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from plum import artifacts
 from plum.config_file import load_config
-from plum.evaluation.metrics import per_user_metrics
-from plum.retrieval.dense import Dense
-from plum.retrieval.nearest import largest_products
+from plum.retrieval.dense import MeanDense
 from plum.stages import common, retrieving
 
-K = 10
 PARTS = ("valid", "test")
-
-
-def recall(models: list[Dense], histories: list[np.ndarray], targets: list[np.ndarray]) -> float:
-    """Recall@10 by the mean score: products of all models' vectors side by side."""
-    items = np.concatenate([model.item_vectors() for model in models], axis=1)
-    users = np.concatenate([model.vectors(histories) for model in models], axis=1)
-    found = largest_products(items, users / len(models), K, histories)
-    return float(per_user_metrics(found.items, targets, [K])[f"recall@{K}"].mean())
 
 
 def main() -> None:
@@ -43,12 +31,18 @@ def main() -> None:
     options = parser.parse_args()
     config = load_config(options.run / "config.yaml", [], workdir=options.run)
     data = common.read_prepared(options.run)
-    models = [Dense(model) for model in retrieving.dense_trials(config, len(data.items))]
+    models = retrieving.dense_trials(config, len(data.items))
     trials = artifacts.read_json(options.run / artifacts.DENSE_TRIALS)
     asked = {part: data.histories.questions(part)[1:] for part in PARTS}
     systems = {json.dumps(trial["settings"]): [model] for trial, model in zip(trials, models, strict=True)}
     systems["their mean"] = models
-    found = {name: {part: recall(some, *asked[part]) for part in PARTS} for name, some in systems.items()}
+    found = {
+        name: {
+            part: common.validation_metrics(MeanDense(some), *asked[part], filter_seen=True)["recall@10"]
+            for part in PARTS
+        }
+        for name, some in systems.items()
+    }
     if options.json:
         print(json.dumps(found))
         return

@@ -238,3 +238,24 @@ class Dense:
             out[chosen] = self._model(torch.from_numpy(padded).to(device))[:, -1].float().cpu().numpy()
         self._model.train(was_training)
         return out
+
+
+class MeanDense(Dense):
+    """Several models as one: retrieval by their mean score of an item.
+
+    Args:
+        models: trained, of the same items; they may be of different widths.
+        name, batch_size: as for ``Dense``.
+    """
+
+    def __init__(self, models: Sequence[ItemTransformer], name: str = "dense", batch_size: int = 256) -> None:
+        self.name = name
+        self._parts = [Dense(model, name, batch_size) for model in models]
+
+    def item_vectors(self) -> np.ndarray:
+        """Vectors (N, D) float32 of the catalogue, of all models side by side: sums of products are scores' sums."""
+        return np.concatenate([part.item_vectors() for part in self._parts], axis=1) / np.float32(len(self._parts))
+
+    def vectors(self, histories: Sequence[np.ndarray]) -> np.ndarray:
+        """Vectors (U, D) float32 of histories; the zero vector for an empty one."""
+        return np.concatenate([part.vectors(histories) for part in self._parts], axis=1)

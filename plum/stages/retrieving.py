@@ -159,22 +159,14 @@ def _first(found: Recommendations, depth: int) -> Recommendations:
 def _by_hand(config: RunConfig) -> dict[str, Any]:
     """The generative model's own settings, which no stage searches."""
     made = read_manifest(config.workdir / artifacts.FINETUNE).config  # whatever the settings are now
-    best = artifacts.read_json(config.workdir / artifacts.FINETUNE_METRICS)["valid_recall@10"]
-    kept = (
-        "learning_rate",
-        "weight_decay",
-        "dropout",
-        "history_dropout",
-        "teacher_weight",
-        "teacher",
-        "batch_size",
-        "epochs",
-    )
-    told = ", ".join(f"{name} {made[name]}" for name in kept if name in made)
-    note = (
-        f"set by hand before the run, not searched: {told}. What was tried for a data set is told in docs/evaluation.md"
-    )
-    return {"searched": {}, "trials": [{"settings": {}, MEASURE: best}], "chosen": {}, "note": note}
+    found = artifacts.read_json(config.workdir / artifacts.FINETUNE_METRICS)
+    kept = ("learning_rate", "weight_decay", "dropout", "history_dropout", "batch_size", "epochs")
+    told = ", ".join(f"{name} {made[name]}" for name in (*kept, "teacher_weight", "teacher") if name in made)
+    note = f"set by hand before the run, not searched: {told}"
+    if (teacher := found.get("teacher_valid_recall@10")) is not None:
+        note += f" (on the same validation users the teacher has {teacher:.4f})"
+    note += ". What was tried for a data set is told in docs/evaluation.md"
+    return {"searched": {}, "trials": [{"settings": {}, MEASURE: found[MEASURE]}], "chosen": {}, "note": note}
 
 
 def _searched(config: RunConfig, kind: str) -> dict[str, Any]:

@@ -7,11 +7,13 @@ from plum.retrieval.dense import (
     Dense,
     DenseBatch,
     ItemTransformer,
+    MeanDense,
     dense_batches,
     dense_loss,
     size_of,
     target_counts,
 )
+from plum.retrieval.interface import NO_ITEM
 from plum.retrieval.softmax import Negatives, full_softmax_loss
 
 SHAPES = {"sasrec": {}, "lem": {"embedding_size": 40, "tied": False}, "wide and tied": {"embedding_size": 40}}
@@ -117,6 +119,21 @@ def test_without_ties_the_loss_scores_by_the_output_table():
     vectors = model.outputs.weight[1:] @ model.project_outputs.weight.T
     expected = -torch.log_softmax(model(items)[0, 2] @ vectors.T, dim=0)[4]
     torch.testing.assert_close(dense_loss(model, DenseBatch(items, targets)), expected)
+
+
+def test_several_models_retrieve_by_their_mean_score():
+    models = [model_of(), model_of(layers=1), model_of(embedding_size=40, tied=False)]
+    histories = [np.array([1, 2]), np.array([], dtype=np.int64), np.array([5, 0, 3, 3, 9, 1, 2])]
+    parts = [Dense(model).recommend(histories, 12, None) for model in models]
+    found = MeanDense(models).recommend(histories, 12, None)
+    assert (found.items[1] == NO_ITEM).all()
+    for user in (0, 2):
+        scores = [dict(zip(part.items[user].tolist(), part.scores[user], strict=True)) for part in parts]
+        mean = {item: np.mean([one[item] for one in scores]) for item in range(12)}
+        assert found.items[user].tolist() == sorted(mean, key=lambda item: -mean[item])
+        np.testing.assert_allclose(found.scores[user], sorted(mean.values(), reverse=True), rtol=1e-4)
+    one = MeanDense(models[:1]).recommend(histories, 12, None)
+    np.testing.assert_array_equal(one.items, parts[0].items)
 
 
 def test_a_wide_table_is_projected_to_the_transformers_width():

@@ -14,7 +14,7 @@ from plum import artifacts
 from plum.config import RunConfig
 from plum.errors import PlumError
 from plum.stage_run import read_manifest
-from plum.stages import cpt, dense, eval, pipeline
+from plum.stages import common, cpt, dense, eval, pipeline, retrieving
 
 TAUGHT = "finetune.teacher_weight=0.5"
 CODES = "features.modalities.learnt={encoder: dense}"
@@ -79,7 +79,10 @@ def test_all_trials_of_a_search_teach_together(run_copy: Path, caplog: pytest.Lo
     metrics, report = evaluated(run_copy)
     assert "a share of 0.5 is what all trials of dense's search expect together" in report
     assert "the training of all these trials counts among plum's FLOPs" in report
-    assert "teacher trials" in metrics["tuning"]["plum"]["note"]
+    note = metrics["tuning"]["plum"]["note"]
+    assert "teacher trials" in note
+    of_teacher = artifacts.read_json(run_copy / "finetune/metrics.json")["teacher_valid_recall@10"]
+    assert f"on the same validation users the teacher has {of_teacher:.4f}" in note
     stored = [artifacts.read_json(run_copy / stage / "metrics.json")["cost"]["flops"] for stage in ("cpt", "finetune")]
     asked = [trial["flops"] for trial in artifacts.read_json(run_copy / "dense/trials.json")]
     assert metrics["efficiency"]["plum"]["flops"] == sum(stored) + sum(asked)
@@ -119,7 +122,14 @@ def test_a_run_built_on_dense_may_be_scored_without_it(run_copy: Path) -> None:
     assert list(metrics["efficiency"]) == ["plum"]
     assert metrics["efficiency"]["plum"]["flops"] == sum(one["flops"] for one in stored)
     assert "a share of 0.5 is what dense expects" in report
-    assert "teacher_weight 0.5" in metrics["tuning"]["plum"]["note"]
+    note = metrics["tuning"]["plum"]["note"]
+    assert "teacher_weight 0.5" in note
+    data = common.read_prepared(run_copy)
+    config = tiny_run.config_of(run_copy, TAUGHT)
+    asked = common.validation_sample(data, config.finetune.validation_users, config.seed)
+    teacher = retrieving.dense_retriever(config, artifacts.DENSE, len(data.items))
+    recall = common.validation_metrics(teacher, *asked[1:], True)["recall@10"]
+    assert f"on the same validation users the teacher has {recall:.4f}" in note
     inputs = read_manifest(run_copy / "eval").inputs
     assert {name for name in inputs if name.startswith("dense/")} == {
         f"dense/{name}" for name in ("dense.safetensors", "metrics.json", "trials.json")

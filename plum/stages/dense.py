@@ -31,7 +31,7 @@ from plum.retrieval.softmax import Negatives, n_negatives
 from plum.runtime import autocast, pick_device, seed_everything
 from plum.stage_run import StageRun
 from plum.stages import common, retrieving
-from plum.tuning import Outcome, combinations, search_best
+from plum.tuning import Outcome, Search, combinations, search_best
 
 logger = logging.getLogger(__name__)
 
@@ -121,21 +121,26 @@ def _run(config: RunConfig, kind: str, force: bool, users: Sequence[str] = ()) -
         # Apart from a search that was not to keep its trials, was killed, and has removed some already.
         checkpoint = stage.checkpoint / "kept" if weights else stage.checkpoint
         found = search_best(combinations(settings.search), train_one, checkpoint, keep_all=bool(weights))
-        states = [training.Progress(**trial.result["state"]) for trial in found.trials]
-        facts = [trial.result["facts"] for trial in found.trials]
-        training.write_log(folder / "train_log.jsonl", states[found.best])
         save_file(found.weights, str(folder / f"{kind}.safetensors"))
         for name, kept in zip(weights, found.kept, strict=True):
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(kept, folder / name)
-        trials = [
-            {"settings": trial.settings, **_summary(state), "flops": fact["cost"]["flops"]}
-            for trial, state, fact in zip(found.trials, states, facts, strict=True)
-        ]
-        artifacts.write_json(folder / artifacts.TRIALS, trials)
-        chosen = {"chosen": found.trials[found.best].settings}
-        artifacts.write_json(folder / "metrics.json", _summary(states[found.best]) | chosen | facts[found.best])
+        _write_results(folder, found)
     return stage.folder
+
+
+def _write_results(folder: Path, found: Search) -> None:
+    """Write what all trials gave, and of the chosen one the training curve and the metrics."""
+    states = [training.Progress(**trial.result["state"]) for trial in found.trials]
+    facts = [trial.result["facts"] for trial in found.trials]
+    training.write_log(folder / "train_log.jsonl", states[found.best])
+    trials = [
+        {"settings": trial.settings, **_summary(state), "flops": fact["cost"]["flops"]}
+        for trial, state, fact in zip(found.trials, states, facts, strict=True)
+    ]
+    artifacts.write_json(folder / artifacts.TRIALS, trials)
+    chosen = {"chosen": found.trials[found.best].settings}
+    artifacts.write_json(folder / "metrics.json", _summary(states[found.best]) | chosen | facts[found.best])
 
 
 def _n_kept(settings: DenseConfig) -> int:

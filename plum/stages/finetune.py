@@ -103,11 +103,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
             "validation_users": len(asked[0]),
             "cost": _cost(model, batches, loss, table.n_levels, recipe, state),
         }
-        if teachers:
-            found = common.validation_metrics(MeanDense(teachers), *asked[1:], config.eval.filter_seen)
-            metrics["teacher_valid_recall@10"] = found["recall@10"]
-            logger.info("finetune: on the same users its teacher has recall@10 %.4f", found["recall@10"])
-        artifacts.write_json(folder / "metrics.json", metrics)
+        artifacts.write_json(folder / "metrics.json", metrics | _of_teachers(config, teachers, asked))
     return stage.folder
 
 
@@ -140,6 +136,15 @@ def _teachers(config: RunConfig, n_items: int, device: torch.device) -> list[Ite
     if config.taught_by_trials:
         return [model.to(device) for model in retrieving.dense_trials(config, n_items)]
     return [retrieving.dense_model(config, artifacts.DENSE, n_items).to(device)]
+
+
+def _of_teachers(config: RunConfig, teachers: Sequence[ItemTransformer], asked: common.Questions) -> dict[str, float]:
+    """What the teachers find together for the users by whom the pupil's weights are chosen; nothing without them."""
+    if not teachers:
+        return {}
+    found = common.validation_metrics(MeanDense(teachers), *asked[1:], config.eval.filter_seen)
+    logger.info("finetune: on the same users its teacher has recall@10 %.4f", found["recall@10"])
+    return {"teacher_valid_recall@10": found["recall@10"]}
 
 
 def _loss(

@@ -106,19 +106,6 @@ def progress(quiet: bool | None = None) -> Iterator[Progress]:
         yield bar
 
 
-def trim_heap() -> None:
-    """Give free memory back to the system, where the C library can (glibc).
-
-    Tensors of ever other sizes leave the heap in pieces, which glibc searches for every new one: behind other work of
-    the same process, steps of training were seen to take up to half as long again until the pieces were given back.
-    """
-    import ctypes
-
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-
-
 def reset_peak_memory() -> None:
     """Forget the process's peak so far, where the kernel lets us (Linux), so that each stage reports its own."""
     clear = Path("/proc/self/clear_refs")

@@ -131,7 +131,6 @@ def fit(
         task = bar.add_task(name, total=recipe.total_steps, completed=state.step)
         while state.step < recipe.total_steps and not state.stopped:
             epoch = state.step // recipe.steps_per_epoch
-            runtime.trim_heap()  # of what validation, or the stage before, has left
             last = run.rest_of_epoch(epoch, batches(epoch), loss, lambda step: bar.update(task, completed=step))
             if after_epoch:
                 after_epoch(epoch)

@@ -131,13 +131,6 @@ def test_killed_while_writing_a_checkpoint_and_resumed_equals_undisturbed(tmp_pa
     assert same(again.weights(), undisturbed.weights())
 
 
-def test_the_heap_is_trimmed_before_every_epoch(tmp_path, monkeypatch):
-    epochs, run = [], Run(tmp_path)
-    monkeypatch.setattr(training.runtime, "trim_heap", lambda: epochs.append(len(run.epochs_ended)))
-    run()
-    assert epochs == [0, 1, 2]
-
-
 def test_a_finished_training_is_not_repeated(tmp_path):
     first = Run(tmp_path)
     expected = first()

@@ -11,7 +11,8 @@ import json
 import logging
 import math
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -26,6 +27,7 @@ from plum.errors import PlumError
 
 logger = logging.getLogger(__name__)
 Batch = TypeVar("Batch")
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,11 @@ def fit(
     model: nn.Module,
     recipe: Recipe,
     batches: Callable[[int], Iterable[Batch]],
-    loss: Callable[[Batch], dict[str, Tensor]],
+    loss: Callable[[Any], dict[str, Tensor]],
     *,
     checkpoint: Path,
     name: str,
+    prepare: Callable[[Batch], Any] | None = None,
     validate: Callable[[], dict[str, float]] | None = None,
     monitor: str | None = None,
     after_epoch: Callable[[int], None] | None = None,
@@ -105,9 +108,11 @@ def fit(
         model: what to train, on its device.
         recipe: how to optimise.
         batches: the batches of an epoch, a function of the epoch alone.
-        loss: the losses of a batch; ``"loss"`` is minimised, the others are logged.
+        loss: the losses of a batch, or of what ``prepare`` makes of it; ``"loss"`` is minimised, the others are logged.
         checkpoint: folder for checkpoints; an earlier one there is resumed.
         name: what the progress bar and the log say.
+        prepare: work on a batch that does not depend on the weights and draws no random numbers. It is done on another
+            thread during the step before, and not for batches that a resumed training skips.
         validate: metrics after an epoch, larger is better for ``monitor``.
         monitor: the metric that picks the best weights.
         after_epoch: called with the epoch's number before validation (dead-code reset, for example).
@@ -131,7 +136,8 @@ def fit(
         task = bar.add_task(name, total=recipe.total_steps, completed=state.step)
         while state.step < recipe.total_steps and not state.stopped:
             epoch = state.step // recipe.steps_per_epoch
-            last = run.rest_of_epoch(epoch, batches(epoch), loss, lambda step: bar.update(task, completed=step))
+            made = run.rest_of_epoch(epoch, batches(epoch), prepare)
+            last = run.steps(epoch, made, loss, lambda step: bar.update(task, completed=step))
             if after_epoch:
                 after_epoch(epoch)
             due = validate is not None and recipe.is_validated(epoch)
@@ -144,6 +150,22 @@ def fit(
     if validate:
         load_model(model, checkpoint / _best_name(state))
     return state
+
+
+def _prepared(batches: Iterable[Batch], prepare: Callable[[Batch], Made]) -> Iterator[Made]:
+    """What is made of each batch, one ahead on a thread of its own, which takes one core of those that torch uses."""
+
+    def make(rest: Iterator[Batch]) -> tuple[Made] | None:
+        for batch in rest:
+            return (prepare(batch),)
+        return None
+
+    rest = iter(batches)
+    with ThreadPoolExecutor(1, "prepare", torch.set_num_threads, (1,)) as thread:
+        coming = thread.submit(make, rest)
+        while made := coming.result():
+            coming = thread.submit(make, rest)
+            yield made[0]
 
 
 def write_log(path: Path, state: Progress) -> None:
@@ -176,6 +198,13 @@ class _Training:
         self.state = self._resume() if checkpoint.exists() else Progress()
 
     def rest_of_epoch(
+        self, epoch: int, batches: Iterable[Batch], prepare: Callable[[Batch], Any] | None
+    ) -> Iterable[Any]:
+        """The batches of an epoch whose steps are still to be made, as ``prepare`` makes them."""
+        rest = islice(batches, self.state.step - epoch * self.recipe.steps_per_epoch, None)
+        return rest if prepare is None else _prepared(rest, prepare)
+
+    def steps(
         self,
         epoch: int,
         batches: Iterable[Batch],
@@ -186,7 +215,7 @@ class _Training:
 
         Args:
             epoch: its number.
-            batches: all of the epoch's.
+            batches: those without a step yet.
             loss: of a batch.
             show: called with the number of steps made so far.
 
@@ -194,8 +223,8 @@ class _Training:
             RuntimeError: if there were more or fewer batches than the recipe has steps.
         """
         start, end = epoch * self.recipe.steps_per_epoch, (epoch + 1) * self.recipe.steps_per_epoch
-        done, last = self.state.step - start, torch.tensor(math.nan)
-        for batch in islice(batches, done, None):
+        last = torch.tensor(math.nan)
+        for batch in batches:
             last = self.step(loss, batch)
             show(self.state.step)
             if self.state.step % self.recipe.checkpoint_steps == 0 and self.state.step < end:

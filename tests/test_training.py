@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 
 import pytest
 import torch
@@ -27,12 +28,12 @@ def recipe(epochs=3, **settings):
 class Run:
     """A small training with dropout, so that the random generator's state counts, and a noisy epoch end."""
 
-    def __init__(self, folder, *, validated=False, kill_step=None, kill_at=None, scores=None, **settings):
+    def __init__(self, folder, *, validated=False, kill_step=None, kill_at=None, scores=None, prepare=None, **settings):
         torch.manual_seed(0)
         self.model = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.3), nn.ReLU(), nn.Linear(8, 1))
         self.folder, self.validated, self.recipe = folder, validated, recipe(**settings)
         self.kill_step, self.kill_at, self.scores = kill_step, kill_at, scores
-        self.epochs_ended = []
+        self.epochs_ended, self.prepare = [], prepare
 
     def batches(self, epoch):
         generator = torch.Generator().manual_seed(100 + epoch)
@@ -67,6 +68,7 @@ class Run:
             self.loss,
             checkpoint=self.folder,
             name="toy",
+            prepare=self.prepare,
             validate=self.validate if self.validated else None,
             monitor="score" if self.validated else None,
             after_epoch=self.after_epoch,
@@ -129,6 +131,62 @@ def test_killed_while_writing_a_checkpoint_and_resumed_equals_undisturbed(tmp_pa
     again = Run(tmp_path / "cut", validated=True)
     assert again() == expected
     assert same(again.weights(), undisturbed.weights())
+
+
+class Recorder:
+    """Makes the batch again that it is given, and notes which and on what thread."""
+
+    def __init__(self, fail_at=None):
+        self.numbers, self.threads, self.fail_at = [], set(), fail_at
+
+    def __call__(self, batch):
+        number, x = batch
+        if number == self.fail_at:
+            raise LookupError("no such teacher")
+        self.numbers.append(number)
+        self.threads.add(threading.get_ident())
+        return number, x.clone()
+
+
+@pytest.mark.parametrize("step", [None, 0, 4, 7, 12])
+def test_batches_prepared_ahead_train_the_same(tmp_path, step):
+    plain = Run(tmp_path / "plain", validated=True)
+    expected = plain()
+    if step is not None:
+        with pytest.raises(Killed):
+            Run(tmp_path / "ahead", validated=True, kill_step=step, prepare=Recorder())()
+    recorder = Recorder()
+    ahead = Run(tmp_path / "ahead", validated=True, prepare=recorder)
+    assert ahead() == expected
+    assert same(ahead.weights(), plain.weights())
+    saved = {None: 0, 0: 0, 4: 3, 7: 6, 12: 12}[step]  # a checkpoint stands at every third step
+    assert recorder.numbers == list(range(saved, 3 * STEPS))  # nothing is done for batches that are skipped
+    assert threading.get_ident() not in recorder.threads
+
+
+def test_a_batch_is_prepared_during_the_step_before(tmp_path):
+    begun = threading.Event()
+
+    def prepare(batch):
+        if batch[0] == 1:
+            begun.set()
+        return batch
+
+    run = Run(tmp_path, epochs=1, prepare=prepare)
+    true = run.loss
+
+    def loss(batch):
+        if batch[0] == 0:
+            assert begun.wait(30), "the next batch waits for this one's step"
+        return true(batch)
+
+    run.loss = loss
+    run()
+
+
+def test_an_error_in_preparing_is_the_training_s(tmp_path):
+    with pytest.raises(LookupError, match="no such teacher"):
+        Run(tmp_path, prepare=Recorder(fail_at=6))()
 
 
 def test_a_finished_training_is_not_repeated(tmp_path):

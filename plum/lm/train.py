@@ -55,7 +55,8 @@ def train(
     *,
     checkpoint: Path,
     name: str,
-    batch_loss: Callable[[PreTrainedModel, Batch], Tensor] = next_token_loss,
+    batch_loss: Callable[[PreTrainedModel, Any], Tensor] = next_token_loss,
+    prepare: Callable[[Batch], Any] | None = None,
     validate: Callable[[], dict[str, float]] | None = None,
     monitor: str | None = None,
     dropout: float = 0.0,
@@ -65,20 +66,30 @@ def train(
 
     Args:
         model: on its device.
-        recipe, batches, checkpoint, name, validate, monitor: as for ``fit``.
-        batch_loss: what is minimised.
+        recipe, batches, checkpoint, name, prepare, validate, monitor: as for ``fit``.
+        batch_loss: what is minimised, of a batch or of what ``prepare`` makes of it.
         dropout: see ``plum.lm.dropout``.
         precision: of the matrix products; see ``plum.runtime.is_half``.
     """
     device = next(model.parameters()).device
     half_on_cpu = device.type == "cpu" and is_half(device, precision)
 
-    def loss(batch: Batch) -> dict[str, Tensor]:
+    def loss(batch: Any) -> dict[str, Tensor]:
         with _plain_attention(model, half_on_cpu), autocast(device, precision):
             return {"loss": batch_loss(model, batch)}
 
     with residual_dropout(model, dropout):
-        return fit(model, recipe, batches, loss, checkpoint=checkpoint, name=name, validate=validate, monitor=monitor)
+        return fit(
+            model,
+            recipe,
+            batches,
+            loss,
+            checkpoint=checkpoint,
+            name=name,
+            prepare=prepare,
+            validate=validate,
+            monitor=monitor,
+        )
 
 
 @contextmanager

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from plum import artifacts, training
 from plum.config import RunConfig
 from plum.evaluation.efficiency import Size, training_cost
 from plum.lm import documents, examples, vocab
-from plum.lm.distill import distillation_loss
+from plum.lm.distill import SoftLabels, distillation_loss
 from plum.lm.examples import IGNORED, Batch
 from plum.lm.logits import check_length
 from plum.lm.train import next_token_loss, train
@@ -80,7 +81,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
     steps = examples.n_batches(cut, settings.batch_size)
     recipe = common.recipe(settings, steps, settings.patience, settings.validate_every)
     teachers = _teachers(config, len(table.codes), model.device)
-    loss = _loss(config.finetune.teacher_weight, teachers, table, codec, model.device)
+    lesson = _lesson(config.finetune.teacher_weight, teachers, table, codec, model.device)
     with stage.writing(force) as folder:
         state = train(
             model,
@@ -88,7 +89,8 @@ def run(config: RunConfig, force: bool = False) -> Path:
             batches,
             checkpoint=stage.checkpoint,
             name="finetune",
-            batch_loss=loss,
+            batch_loss=lesson.loss,
+            prepare=lesson.prepare,
             validate=validate,
             monitor="recall@10",
             dropout=settings.dropout,
@@ -101,7 +103,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
             "steps": state.step,
             "valid_recall@10": state.best_value,
             "validation_users": len(asked[0]),
-            "cost": _cost(model, batches, loss, table.n_levels, recipe, state),
+            "cost": _cost(model, batches, lesson, table.n_levels, recipe, state),
         }
         artifacts.write_json(folder / "metrics.json", metrics | _of_teachers(config, teachers, asked))
     return stage.folder
@@ -147,27 +149,43 @@ def _of_teachers(config: RunConfig, teachers: Sequence[ItemTransformer], asked: 
     return {"teacher_valid_recall@10": found["recall@10"]}
 
 
-def _loss(
+@dataclass(frozen=True)
+class _Lesson:
+    """What is minimised of a batch, and what can be made of the batch before its step."""
+
+    loss: Callable[[PreTrainedModel, Any], Tensor]
+    prepare: Callable[[Batch], Any] | None
+
+    def of_batch(self, model: PreTrainedModel, batch: Batch) -> Tensor:
+        """The loss with all that it takes."""
+        return self.loss(model, self.prepare(batch) if self.prepare else batch)
+
+
+def _lesson(
     weight: float, teachers: Sequence[ItemTransformer], table: SidTable, codec: Codec, device: torch.device
-) -> Callable[[PreTrainedModel, Batch], Tensor]:
-    """What is minimised: the codes that came next, or with teachers a mixture of them and what they expect."""
+) -> _Lesson:
+    """The codes that came next, or with teachers a mixture of them and what they expect."""
     if not teachers:
-        return next_token_loss
+        return _Lesson(next_token_loss, None)
     teacher = Teacher(teachers, table)
     token_ids = [torch.from_numpy(ids).to(device) for ids in codec.token_ids]
 
-    def loss(pupil: PreTrainedModel, batch: Batch) -> Tensor:
+    def ask(batch: Batch) -> tuple[Batch, SoftLabels]:
         if batch.history is None:
             raise ValueError("a teacher needs the items of a batch")
-        return distillation_loss(pupil, batch, teacher.soft_labels(*batch.history), token_ids, weight)
+        return batch, teacher.soft_labels(*batch.history)
 
-    return loss
+    def loss(pupil: PreTrainedModel, taught: tuple[Batch, SoftLabels]) -> Tensor:
+        batch, soft = taught
+        return distillation_loss(pupil, batch, soft, token_ids, weight)
+
+    return _Lesson(loss, ask)
 
 
 def _cost(
     model: PreTrainedModel,
     batches: Callable[[int], Iterator[Batch]],
-    loss: Callable[[PreTrainedModel, Batch], Tensor],
+    lesson: _Lesson,
     n_levels: int,
     recipe: training.Recipe,
     state: training.Progress,
@@ -180,7 +198,7 @@ def _cost(
         tokens = (labelled * torch.arange(1, labelled.shape[1] + 1)).amax(dim=1).sum()
         return Size(int(labelled.sum()) // n_levels, int(tokens), batch.tokens.numel())
 
-    of_batch = functools.partial(loss, model)
+    of_batch = functools.partial(lesson.of_batch, model)
     per_epoch = recipe.steps_per_epoch
     return asdict(training_cost(model, batches, size, of_batch, steps=state.step, steps_per_epoch=per_epoch))
 

@@ -113,6 +113,8 @@ class SearchedConfig(RetrieverTrainingConfig):
     search: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default={})
     """Fields of this section -> values to try. Every combination is trained with the same seed; the best validation
     Recall@10 wins, ties go to the earlier."""
+    trials_at_once: Count = 1
+    """Trials trained side by side, each in a process of its own with its share of the cores and its own memory."""
 
     @field_validator("search")
     @classmethod
@@ -138,7 +140,7 @@ class SearchedConfig(RetrieverTrainingConfig):
     @classmethod
     def _values_of(cls, name: str, values: list[Any], mistakes: list[str]) -> list[Any]:
         """The values as the field takes them (``1e-3`` is text in YAML); what it refuses is added to the mistakes."""
-        known = [field for field in cls.model_fields if field not in ("search", "keep_trials")]
+        known = [field for field in cls.model_fields if field not in ("search", "trials_at_once", "keep_trials")]
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(known))}"

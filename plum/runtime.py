@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import multiprocessing
 import resource
 import sys
 from collections.abc import Iterator
@@ -97,17 +98,31 @@ def setup_logging(verbose: bool = False) -> None:
 
 @contextmanager
 def progress(quiet: bool | None = None) -> Iterator[Progress]:
-    """A rich progress bar on standard error, silent when that is not a terminal."""
+    """A rich progress bar on standard error, silent when that is not a terminal.
+
+    Silent as well in processes that work side by side, whose bars would stand on one line.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    hidden = not sys.stderr.isatty() if quiet is None else quiet
+    shared = multiprocessing.parent_process() is not None
+    hidden = shared or not sys.stderr.isatty() if quiet is None else quiet
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=_console(), transient=True, disable=hidden) as bar:
         yield bar
 
 
+_of_others = [0.0]
+"""Peaks in MiB of processes that worked side by side for this one."""
+
+
+def add_to_peak_memory(mib: float) -> None:
+    """Count the peak of processes that this one had started: ``peak_memory_mib`` is of all together, at most."""
+    _of_others.append(mib)
+
+
 def reset_peak_memory() -> None:
     """Forget the process's peak so far, where the kernel lets us (Linux), so that each stage reports its own."""
+    _of_others[:] = [0.0]
     clear = Path("/proc/self/clear_refs")
     try:
         clear.write_text("5")
@@ -117,6 +132,10 @@ def reset_peak_memory() -> None:
 
 def peak_memory_mib() -> float:
     """Peak resident memory in MiB since ``reset_peak_memory``, or of the whole process where that has no effect."""
+    return _own_peak_mib() + max(_of_others)
+
+
+def _own_peak_mib() -> float:
     status = Path("/proc/self/status")
     if status.exists():
         for line in status.read_text().splitlines():

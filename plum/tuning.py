@@ -6,6 +6,7 @@ that the search goes on where it was and ends as an undisturbed one.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import logging
@@ -69,6 +70,7 @@ def search_best(
     train_one: Callable[[dict[str, Any], Path], Outcome],
     folder: Path,
     keep_all: bool = False,
+    at_once: int = 1,
 ) -> Search:
     """Train with each of several settings; the largest value wins, ties go to the earlier.
 
@@ -79,24 +81,27 @@ def search_best(
             its checkpoint in ``folder`` itself.
         keep_all: leave the weights of all trials in ``folder``, not the best one's alone. A single trial's are only
             returned.
+        at_once: trials trained side by side, each in a process of its own with its share of the threads; if more than
+            one, ``train_one`` must be picklable. Fewer threads round otherwise, and change nothing else.
 
     Returns:
         The trials and the best one's weights, on the CPU.
 
     Raises:
         ValueError: without settings, or if ``folder`` is of another search.
+        PlumError: if a process of its own was killed.
     """
     if not settings:
         raise ValueError("a search needs at least one trial")
     if len(settings) == 1:
         outcome = train_one(settings[0], folder)
         return Search([Trial(settings[0], outcome.value, outcome.result)], 0, _on_cpu(outcome.weights), [])
+    if at_once > 1:
+        _train_side_by_side(settings, train_one, folder, at_once)
     trials: list[Trial] = []
     for number, values in enumerate(settings):
         if not _record(folder, number).exists():
-            logger.info("trial %d of %d: %s", number + 1, len(settings), told(values))
-            before = [] if keep_all else trials
-            _keep(folder, number, values, train_one(values, folder / f"trial-{number}"), before)
+            _train_and_keep(folder, number, settings, train_one, [] if keep_all else trials)
         trials.append(_read(folder, number, values))
         _tidy(folder, number, range(number + 1) if keep_all else [_best(trials)])
         logger.info("trial %d of %d: %.4f", number + 1, len(settings), trials[-1].value)
@@ -110,6 +115,31 @@ def search_best(
 def told(settings: Mapping[str, Any]) -> str:
     """Settings in words: ``dropout 0.3, layers 2``."""
     return ", ".join(f"{name} {value}" for name, value in settings.items())
+
+
+def _train_side_by_side(
+    settings: Sequence[dict[str, Any]], train_one: Callable[[dict[str, Any], Path], Outcome], folder: Path, at_once: int
+) -> None:
+    """Train what is not done yet; all keep their weights, since which is the best shows at the end."""
+    from plum.processes import run_side_by_side
+
+    missing = [number for number in range(len(settings)) if not _record(folder, number).exists()]
+    run_side_by_side(
+        [functools.partial(_train_and_keep, folder, number, settings, train_one, []) for number in missing], at_once
+    )
+
+
+def _train_and_keep(
+    folder: Path,
+    number: int,
+    settings: Sequence[dict[str, Any]],
+    train_one: Callable[[dict[str, Any], Path], Outcome],
+    before: Sequence[Trial],
+) -> None:
+    """Train one trial and record it; see :func:`_keep`."""
+    values = settings[number]
+    logger.info("trial %d of %d: %s", number + 1, len(settings), told(values))
+    _keep(folder, number, values, train_one(values, folder / f"trial-{number}"), before)
 
 
 def _record(folder: Path, number: int) -> Path:

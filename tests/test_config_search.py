@@ -42,6 +42,7 @@ def test_a_search_can_be_set_on_the_command_line(tmp_path):
         ({"drpout": [0.1]}, ["drpout: unknown key; did you mean dropout?"]),
         ({"zzz": [1]}, ["zzz: unknown key; known here: batch_size, "]),
         ({"search": [{}]}, ["search: unknown key"]),
+        ({"trials_at_once": [1, 2]}, ["trials_at_once: unknown key"]),
         ({"dropout": [0.1, 1.5]}, ["dropout: Input should be less than 1 (given: 1.5)"]),
         ({"learning_rate": [float("inf")]}, ["learning_rate: Input should be a finite number"]),
         ({"layers": [1, 2, 1]}, ["layers: a value is given twice"]),

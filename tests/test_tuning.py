@@ -118,6 +118,27 @@ def test_the_weights_of_all_trials_are_kept_where_wanted(tmp_path, kill_at):
     assert search_best(settings_of(VALUES), Trainer(VALUES), tmp_path / "usual").kept == []
 
 
+@pytest.mark.parametrize("kill_at", [None, ("within", 1)])
+def test_trials_side_by_side_end_as_one_after_the_other(tmp_path, kill_at):
+    values = VALUES[:3]
+    undisturbed = search_best(settings_of(values), Trainer(values), tmp_path / "whole")
+    if kill_at:
+        with pytest.raises(Killed):
+            search_best(settings_of(values), Trainer(values, kill_at), tmp_path / "beside")
+    here = Trainer(values)
+    assert same(search_best(settings_of(values), here, tmp_path / "beside", at_once=2), undisturbed)
+    assert here.trained == []  # all was done in other processes
+    assert {path.name for path in (tmp_path / "beside").iterdir()} == {
+        path.name for path in (tmp_path / "whole").iterdir()
+    }
+
+
+def test_trials_side_by_side_keep_all_weights_where_wanted(tmp_path):
+    found = search_best(settings_of([0.5, 0.2]), Trainer([0.5, 0.2]), tmp_path, keep_all=True, at_once=8)
+    assert [load_file(path)["w"].tolist() for path in found.kept] == [[0, 1, 2], [1, 2, 3]]
+    assert found.best == 0
+
+
 def test_a_single_trial_has_its_checkpoint_in_the_folder_itself(tmp_path):
     search_best([{"x": 0}], Trainer([0.3]), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["state.json"]

@@ -118,7 +118,8 @@ def recorded(config: RunConfig, stage: str) -> dict[str, Any]:
         del values["teacher_weight"]
     if stage == artifacts.FINETUNE and not config.taught_by_trials:
         del values["teacher"]
-    values.pop("keep_trials", None)  # what is kept beside the result does not change it
+    for name in ("keep_trials", "trials_at_once"):  # they change no result
+        values.pop(name, None)
     if stage in (artifacts.FINETUNE, artifacts.DENSE, artifacts.LEM):
         values |= _selection(config.eval, decoder=stage == artifacts.FINETUNE)
     return values

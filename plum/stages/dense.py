@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import shutil
 from collections.abc import Callable, Iterable, Sequence
@@ -31,7 +32,7 @@ from plum.retrieval.softmax import Negatives, n_negatives
 from plum.runtime import autocast, pick_device, seed_everything
 from plum.stage_run import StageRun
 from plum.stages import common, retrieving
-from plum.tuning import Outcome, Search, combinations, search_best
+from plum.tuning import Outcome, Search, combinations, search_best, told
 
 logger = logging.getLogger(__name__)
 
@@ -95,38 +96,46 @@ def _run(config: RunConfig, kind: str, force: bool, users: Sequence[str] = ()) -
             "run `plum run`, which makes all again in order, or if settings changed, give those that it was made with",
         )
     data = common.read_prepared(config.workdir)
-    _, histories, targets = data.histories.questions("valid")
-
-    def train_one(values: dict[str, Any], checkpoint: Path) -> Outcome:
-        task = _task(with_settings(settings, values), data, config)
-
-        def validate() -> dict[str, float]:
-            return common.validation_metrics(Dense(task.model), histories, targets, config.eval.filter_seen)
-
-        state = training.fit(
-            task.model,
-            task.recipe,
-            task.batches,
-            lambda batch: {"loss": task.loss(batch)},
-            checkpoint=checkpoint,
-            name=kind,
-            validate=validate,
-            monitor="recall@10",
-        )
-        return Outcome(
-            state.best_value, {"state": asdict(state), "facts": _facts(task, state)}, task.model.state_dict()
-        )
-
+    train_one = functools.partial(_train_one, config, kind, data)
     with stage.writing(force) as folder:
         # Apart from a search that was not to keep its trials, was killed, and has removed some already.
         checkpoint = stage.checkpoint / "kept" if weights else stage.checkpoint
-        found = search_best(combinations(settings.search), train_one, checkpoint, keep_all=bool(weights))
+        found = search_best(
+            combinations(settings.search),
+            train_one,
+            checkpoint,
+            keep_all=bool(weights),
+            at_once=settings.trials_at_once,
+        )
         save_file(found.weights, str(folder / f"{kind}.safetensors"))
         for name, kept in zip(weights, found.kept, strict=True):
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(kept, folder / name)
         _write_results(folder, found)
     return stage.folder
+
+
+def _train_one(
+    config: RunConfig, kind: str, data: common.Prepared, values: dict[str, Any], checkpoint: Path
+) -> Outcome:
+    """One trial; of the module, not of a function, so that it may be sent to another process."""
+    task = _task(with_settings(retrieving.dense_settings(config, kind), values), data, config)
+    _, histories, targets = data.histories.questions("valid")
+
+    def validate() -> dict[str, float]:
+        return common.validation_metrics(Dense(task.model), histories, targets, config.eval.filter_seen)
+
+    state = training.fit(
+        task.model,
+        task.recipe,
+        task.batches,
+        lambda batch: {"loss": task.loss(batch)},
+        checkpoint=checkpoint,
+        name=f"{kind} ({told(values)})" if values else kind,
+        validate=validate,
+        monitor="recall@10",
+    )
+    return Outcome(state.best_value, {"state": asdict(state), "facts": _facts(task, state)}, task.model.state_dict())
 
 
 def _write_results(folder: Path, found: Search) -> None:

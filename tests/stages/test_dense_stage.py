@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_run
+import torch
 from safetensors.numpy import load_file
 
 from plum import artifacts
@@ -150,6 +151,24 @@ def test_the_trials_are_kept_where_wanted_and_the_result_is_the_same(prepared: P
     assert tiny_run.times(tmp_path / "kept") == before  # who wants them no more need not train again
     dense.run(config_of(tmp_path / "usual", values | {"keep_trials": True}))
     assert contents(other) == contents(folder)
+
+
+def test_trials_side_by_side_are_those_of_one_after_the_other(prepared: Path, tmp_path: Path) -> None:
+    values = SMALL | {"keep_trials": True, "search": {"hidden_size": [8, 16]}}
+    dense.run(config_of(link(prepared, tmp_path / "one"), values))
+    beside = config_of(link(prepared, tmp_path / "beside"), values | {"trials_at_once": 2})
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)  # one each; the others of this test have one as well
+    try:
+        dense.run(beside)
+    finally:
+        torch.set_num_threads(threads)
+    found, expected = read(tmp_path / "beside/dense/trials.json"), read(tmp_path / "one/dense/trials.json")
+    for trial, other in zip(found, expected, strict=True):
+        assert trial == other | {"valid_recall@10": pytest.approx(other["valid_recall@10"], abs=0.02)}
+    before = tiny_run.times(tmp_path / "beside")
+    dense.run(config_of(tmp_path / "beside", values))
+    assert tiny_run.times(tmp_path / "beside") == before  # how many there were at a time changes no result
 
 
 def test_a_search_killed_before_its_trials_were_to_be_kept_keeps_all(

@@ -1,0 +1,137 @@
+"""Calls side by side, each in a process of its own that ends with the one that started it, however that one ends.
+
+Small models gain little from a second core, since every operation waits for all threads; two trainings side by side
+use two cores well.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection, wait
+from typing import NamedTuple
+
+from plum import runtime
+from plum.errors import PlumError
+
+logger = logging.getLogger(__name__)
+
+PARENT_GONE = 3  # exit code
+
+
+class _Report(NamedTuple):
+    """What a process says at its end."""
+
+    error: PlumError | None
+    peak_mib: float
+
+
+def run_side_by_side(calls: Sequence[Callable[[], None]], at_once: int) -> None:
+    """Make all calls, some at a time, each with its share of this process's threads.
+
+    Args:
+        calls: to be started in this order; they must be picklable, and leave what they make in files.
+        at_once: processes at a time.
+
+    Raises:
+        PlumError: if a call raised it, or its process was killed; the others are ended.
+        RuntimeError: if a call raised another error, whose traceback its process has printed.
+    """
+    import torch
+
+    threads = max(1, torch.get_num_threads() // max(1, min(at_once, len(calls))))
+    waiting, working = deque(calls), list[_Process]()
+    peaks: list[float] = []
+    try:
+        while waiting or working:
+            while waiting and len(working) < at_once:
+                working.append(_Process(waiting.popleft(), threads))
+            wait([process.ended for process in working])
+            for process in [process for process in working if process.ended.poll()]:
+                peaks.append(process.peak_mib())
+                working.remove(process)
+    finally:
+        for process in working:
+            process.stop()
+    runtime.add_to_peak_memory(sum(sorted(peaks)[-at_once:]))
+
+
+class _Process:
+    """A call at work.
+
+    Attributes:
+        ended: readable when the process has reported or ended.
+    """
+
+    def __init__(self, call: Callable[[], None], threads: int) -> None:
+        # A fresh interpreter: one forked from a process with threads may wait for ever for what they held.
+        context = multiprocessing.get_context("spawn")
+        self.ended, report = context.Pipe(duplex=False)
+        plum_logger = logging.getLogger("plum")
+        level = plum_logger.level if plum_logger.handlers else None
+        self._process = context.Process(target=_work, args=(call, report, threads, level))
+        self._process.start()
+        report.close()  # here, so that its end in the process is the last one
+
+    def peak_mib(self) -> float:
+        """Its peak memory, when it has ended.
+
+        Raises:
+            PlumError: what the call raised, or if the process was killed.
+            RuntimeError: if the call raised another error.
+        """
+        try:
+            report = self.ended.recv()
+        except (EOFError, OSError):  # it ended without a report, or in the midst of one
+            report = None
+        self._process.join()
+        self.ended.close()
+        if report is None:
+            raise self._broken()
+        if report.error:
+            raise report.error
+        return float(report.peak_mib)
+
+    def _broken(self) -> Exception:
+        code = self._process.exitcode or 0
+        if code < 0:
+            return PlumError(
+                "a process that worked for this one was killed",
+                f"signal {-code}" + (", which systems short of memory send" if code == -signal.SIGKILL else ""),
+                "see that there is memory for so many at a time, and run it again: it goes on where it was",
+            )
+        return RuntimeError(f"a process ended with code {code}; its error stands above")
+
+    def stop(self) -> None:
+        """End it; a training may be ended at any instant, and goes on from its checkpoint."""
+        self._process.kill()
+        self._process.join()
+        self.ended.close()
+
+
+def _work(call: Callable[[], None], report: Connection, threads: int, log_level: int | None) -> None:
+    """What the process does."""
+    import torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # reaches all processes of a terminal: the first one ends the others
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+    if log_level is not None:
+        runtime.setup_logging(verbose=log_level <= logging.DEBUG)
+    error = None
+    try:
+        call()
+    except PlumError as raised:
+        error = raised
+    report.send(_Report(error, runtime.peak_memory_mib()))
+
+
+def _end_with_parent() -> None:
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(PARENT_GONE)

@@ -19,6 +19,11 @@ from plum.lm.logits import check_length, max_positions, token_logits
 from plum.runtime import Precision, autocast, is_half
 from plum.training import Progress, Recipe, fit
 
+POSITIONS_MULTIPLE = 64
+"""The vocabulary's logits are computed for so many positions or a multiple of it, some of them for nothing. For every
+new number oneDNN builds kernels and keeps them, which stand between freed tensors and break up the heap: on a CPU, a
+step took half as long again after some hundred of them."""
+
 
 def next_token_loss(model: PreTrainedModel, batch: Batch) -> Tensor:
     """Mean cross-entropy of the labelled tokens.
@@ -43,9 +48,10 @@ def labelled_logits(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tenso
     tokens, labels = batch.tokens.to(device), batch.labels.to(device)
     base: Any = model.base_model
     hidden = base(input_ids=tokens, use_cache=False).last_hidden_state[:, :-1]
-    targets = labels[:, 1:]
-    counted = targets != IGNORED
-    return token_logits(model, hidden[counted]), targets[counted]
+    targets = labels[:, 1:].flatten()
+    places = (targets != IGNORED).nonzero()[:, 0]
+    filled = F.pad(places, (0, -len(places) % POSITIONS_MULTIPLE))
+    return token_logits(model, hidden.flatten(0, 1)[filled])[: len(places)], targets[places]
 
 
 def train(

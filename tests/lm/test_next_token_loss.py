@@ -4,8 +4,9 @@ import torch
 import transformers as hf
 
 from plum.errors import PlumError
+from plum.lm import train as module
 from plum.lm.examples import IGNORED, Batch, pad_rows
-from plum.lm.train import mean_loss, next_token_loss, train
+from plum.lm.train import POSITIONS_MULTIPLE, mean_loss, next_token_loss, train
 from plum.training import Recipe
 
 VOCABULARY = 30
@@ -64,6 +65,27 @@ def test_it_is_the_loss_of_transformers_with_a_padding_mask():
     mask = torch.tensor([[1] * len(tokens) + [0] * (batch.tokens.shape[1] - len(tokens)) for tokens, _ in rows])
     expected = model(input_ids=batch.tokens, labels=batch.labels, attention_mask=mask).loss
     torch.testing.assert_close(next_token_loss(model, batch), expected)
+
+
+@pytest.mark.parametrize("n_labelled", [1, 63, 64, 65, 130])
+def test_the_head_is_asked_for_a_multiple_of_positions_and_the_rest_is_of_no_account(monkeypatch, n_labelled):
+    model = model_of()
+    tokens = torch.randint(0, VOCABULARY, (14, 12), generator=torch.Generator().manual_seed(0))
+    labels = torch.full_like(tokens, IGNORED)
+    places = torch.randperm(14 * 11, generator=torch.Generator().manual_seed(1))[:n_labelled]
+    rows, columns = places // 11, places % 11 + 1
+    labels[rows, columns] = tokens[rows, columns]
+    asked, true = [], module.token_logits
+    monkeypatch.setattr(module, "token_logits", lambda model, hidden: asked.append(hidden) or true(model, hidden))
+    found = next_token_loss(model, Batch(tokens, labels))
+    expected = model(input_ids=tokens, labels=labels).loss
+    torch.testing.assert_close(found, expected)
+    assert [len(hidden) for hidden in asked] == [-(-n_labelled // POSITIONS_MULTIPLE) * POSITIONS_MULTIPLE]
+    parameters = list(model.parameters())
+    for one, other in zip(
+        torch.autograd.grad(found, parameters), torch.autograd.grad(expected, parameters), strict=True
+    ):
+        torch.testing.assert_close(one, other)
 
 
 def test_the_padding_token_is_of_no_account():

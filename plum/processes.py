@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from collections import deque
@@ -27,24 +28,23 @@ PARENT_GONE = 3  # exit code
 class _Report(NamedTuple):
     """What a process says at its end."""
 
-    error: PlumError | None
+    error: PlumError | OSError | None
     peak_mib: float
 
 
-def run_side_by_side(calls: Sequence[Callable[[], None]], at_once: int) -> None:
-    """Make all calls, some at a time, each with its share of this process's threads.
+def run_side_by_side(calls: Sequence[Callable[[], None]], at_once: int, threads: int) -> None:
+    """Make all calls, some at a time.
 
     Args:
         calls: to be started in this order; they must be picklable, and leave what they make in files.
         at_once: processes at a time.
+        threads: torch's in each process.
 
     Raises:
         PlumError: if a call raised it, or its process was killed; the others are ended.
+        OSError: if a call raised it.
         RuntimeError: if a call raised another error, whose traceback its process has printed.
     """
-    import torch
-
-    threads = max(1, torch.get_num_threads() // max(1, min(at_once, len(calls))))
     waiting, working = deque(calls), list[_Process]()
     peaks: list[float] = []
     try:
@@ -57,7 +57,9 @@ def run_side_by_side(calls: Sequence[Callable[[], None]], at_once: int) -> None:
                 working.remove(process)
     finally:
         for process in working:
-            process.stop()
+            process.kill()
+        for process in working:
+            process.close()
     runtime.add_to_peak_memory(sum(sorted(peaks)[-at_once:]))
 
 
@@ -74,7 +76,9 @@ class _Process:
         self.ended, report = context.Pipe(duplex=False)
         plum_logger = logging.getLogger("plum")
         level = plum_logger.level if plum_logger.handlers else None
-        self._process = context.Process(target=_work, args=(call, report, threads, level))
+        # Pickled here, so that the process is ready for signals before it loads the libraries that the call needs.
+        arguments = (pickle.dumps(call), report, threads, level)
+        self._process = context.Process(target=_work, args=arguments, daemon=True)
         self._process.start()
         report.close()  # here, so that its end in the process is the last one
 
@@ -82,7 +86,7 @@ class _Process:
         """Its peak memory, when it has ended.
 
         Raises:
-            PlumError: what the call raised, or if the process was killed.
+            PlumError, OSError: what the call raised, the first also if the process was killed.
             RuntimeError: if the call raised another error.
         """
         try:
@@ -107,26 +111,29 @@ class _Process:
             )
         return RuntimeError(f"a process ended with code {code}; its error stands above")
 
-    def stop(self) -> None:
+    def kill(self) -> None:
         """End it; a training may be ended at any instant, and goes on from its checkpoint."""
         self._process.kill()
+
+    def close(self) -> None:
+        """Wait for its end."""
         self._process.join()
         self.ended.close()
 
 
-def _work(call: Callable[[], None], report: Connection, threads: int, log_level: int | None) -> None:
+def _work(call: bytes, report: Connection, threads: int, log_level: int | None) -> None:
     """What the process does."""
-    import torch
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # reaches all processes of a terminal: the first one ends the others
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(threads)
     if log_level is not None:
         runtime.setup_logging(verbose=log_level <= logging.DEBUG)
-    error = None
+    import torch
+
+    torch.set_num_threads(threads)
+    error: PlumError | OSError | None = None
     try:
-        call()
-    except PlumError as raised:
+        pickle.loads(call)()
+    except (PlumError, OSError) as raised:
         error = raised
     report.send(_Report(error, runtime.peak_memory_mib()))
 

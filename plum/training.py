@@ -11,8 +11,9 @@ import json
 import logging
 import math
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -112,7 +113,7 @@ def fit(
         checkpoint: folder for checkpoints; an earlier one there is resumed.
         name: what the progress bar and the log say.
         prepare: work on a batch that does not depend on the weights and draws no random numbers. It is done on another
-            thread during the step before, and not for batches that a resumed training skips.
+            thread during the step before, and not for batches that a resumed training skips. Its errors are raised.
         validate: metrics after an epoch, larger is better for ``monitor``.
         monitor: the metric that picks the best weights.
         after_epoch: called with the epoch's number before validation (dead-code reset, for example).
@@ -124,10 +125,7 @@ def fit(
     Raises:
         PlumError: if there is nothing to train on, or the loss or the monitored metric is not a finite number.
     """
-    if not recipe.total_steps:
-        raise PlumError(
-            f"{name}: there is nothing to train on", "no batch", "look at the training part with `plum data describe`"
-        )
+    _check_steps(recipe, name)
     if validate and not monitor:
         raise ValueError("validate needs the name of the metric to monitor")
     run = _Training(model, recipe, checkpoint, name, log_every)
@@ -136,8 +134,8 @@ def fit(
         task = bar.add_task(name, total=recipe.total_steps, completed=state.step)
         while state.step < recipe.total_steps and not state.stopped:
             epoch = state.step // recipe.steps_per_epoch
-            made = run.rest_of_epoch(epoch, batches(epoch), prepare)
-            last = run.steps(epoch, made, loss, lambda step: bar.update(task, completed=step))
+            with closing(run.rest_of_epoch(epoch, batches(epoch), prepare)) as rest:
+                last = run.steps(epoch, rest, loss, lambda step: bar.update(task, completed=step))
             if after_epoch:
                 after_epoch(epoch)
             due = validate is not None and recipe.is_validated(epoch)
@@ -152,20 +150,35 @@ def fit(
     return state
 
 
-def _prepared(batches: Iterable[Batch], prepare: Callable[[Batch], Made]) -> Iterator[Made]:
-    """What is made of each batch, one ahead on a thread of its own, which takes one core of those that torch uses."""
+def _check_steps(recipe: Recipe, name: str) -> None:
+    if not recipe.total_steps:
+        raise PlumError(
+            f"{name}: there is nothing to train on", "no batch", "look at the training part with `plum data describe`"
+        )
+
+
+def _prepared(batches: Iterable[Batch], prepare: Callable[[Batch], Made]) -> Generator[Made, None, None]:
+    """What is made of each batch, one ahead on a thread of its own.
+
+    That thread and the caller's share torch's threads, which wait for each other the longer the more there are.
+    """
 
     def make(rest: Iterator[Batch]) -> tuple[Made] | None:
         for batch in rest:
             return (prepare(batch),)
         return None
 
-    rest = iter(batches)
-    with ThreadPoolExecutor(1, "prepare", torch.set_num_threads, (1,)) as thread:
-        coming = thread.submit(make, rest)
-        while made := coming.result():
+    rest, threads = iter(batches), torch.get_num_threads()
+    share = max(1, threads // 2)
+    try:
+        torch.set_num_threads(max(1, threads - share))  # before the other one's: a thread begins with what was set last
+        with ThreadPoolExecutor(1, "prepare", torch.set_num_threads, (share,)) as thread:
             coming = thread.submit(make, rest)
-            yield made[0]
+            while made := coming.result():
+                coming = thread.submit(make, rest)
+                yield made[0]
+    finally:
+        torch.set_num_threads(threads)  # of this thread, and of those that start later
 
 
 def write_log(path: Path, state: Progress) -> None:
@@ -199,10 +212,10 @@ class _Training:
 
     def rest_of_epoch(
         self, epoch: int, batches: Iterable[Batch], prepare: Callable[[Batch], Any] | None
-    ) -> Iterable[Any]:
+    ) -> Generator[Any, None, None]:
         """The batches of an epoch whose steps are still to be made, as ``prepare`` makes them."""
         rest = islice(batches, self.state.step - epoch * self.recipe.steps_per_epoch, None)
-        return rest if prepare is None else _prepared(rest, prepare)
+        yield from rest if prepare is None else _prepared(rest, prepare)
 
     def steps(
         self,

@@ -89,7 +89,7 @@ def search_best(
 
     Raises:
         ValueError: without settings, or if ``folder`` is of another search.
-        PlumError: if a process of its own was killed.
+        PlumError, RuntimeError: from processes side by side; see :func:`plum.processes.run_side_by_side`.
     """
     if not settings:
         raise ValueError("a search needs at least one trial")
@@ -121,11 +121,17 @@ def _train_side_by_side(
     settings: Sequence[dict[str, Any]], train_one: Callable[[dict[str, Any], Path], Outcome], folder: Path, at_once: int
 ) -> None:
     """Train what is not done yet; all keep their weights, since which is the best shows at the end."""
+    import torch
+
     from plum.processes import run_side_by_side
 
+    # Of the whole search, not of what is left of one that was killed: other numbers of threads round otherwise.
+    threads = max(1, torch.get_num_threads() // min(at_once, len(settings)))
     missing = [number for number in range(len(settings)) if not _record(folder, number).exists()]
     run_side_by_side(
-        [functools.partial(_train_and_keep, folder, number, settings, train_one, []) for number in missing], at_once
+        [functools.partial(_train_and_keep, folder, number, settings, train_one, []) for number in missing],
+        at_once,
+        threads,
     )
 
 

@@ -37,6 +37,10 @@ def refuse() -> None:
     raise PlumError("the loss is not finite", "loss nan", "lower the rate")
 
 
+def fill_up() -> None:
+    raise OSError(28, "No space left on device", "checkpoint")
+
+
 def fail() -> None:
     raise LookupError("a mistake of ours")
 
@@ -53,9 +57,11 @@ def wait_for_ever(path: Path) -> None:
 
 def when_there(path: Path, then) -> None:
     """Make a call as soon as a file is there."""
-    while not (path.exists() and path.read_text()):
+    for _ in range(1200):
+        if path.exists() and path.read_text():
+            return then()
         time.sleep(0.05)
-    then()
+    raise AssertionError(f"{path} never came")
 
 
 def log() -> None:
@@ -71,7 +77,7 @@ def gone(pid: int) -> bool:
     status = Path(f"/proc/{pid}/status")
     try:
         return "State:\tZ" in status.read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return True
 
 
@@ -83,13 +89,8 @@ def ends(pid: int) -> bool:
     return False
 
 
-def test_each_call_has_a_process_of_its_own_and_a_share_of_the_threads(tmp_path):
-    before = torch.get_num_threads()
-    torch.set_num_threads(4)
-    try:
-        run_side_by_side([functools.partial(note, tmp_path / name) for name in "abc"], at_once=2)
-    finally:
-        torch.set_num_threads(before)
+def test_each_call_has_a_process_of_its_own_with_the_threads_given(tmp_path):
+    run_side_by_side([functools.partial(note, tmp_path / name) for name in "abc"], at_once=2, threads=2)
     found = [(tmp_path / name).read_text().split() for name in "abc"]
     assert len({pid for pid, _ in found} | {str(os.getpid())}) == 4
     assert {threads for _, threads in found} == {"2"}
@@ -97,17 +98,18 @@ def test_each_call_has_a_process_of_its_own_and_a_share_of_the_threads(tmp_path)
 
 def test_calls_are_at_work_at_the_same_time(tmp_path):
     a, b = tmp_path / "a", tmp_path / "b"
-    run_side_by_side([functools.partial(meet, a, b), functools.partial(meet, b, a)], at_once=2)
+    run_side_by_side([functools.partial(meet, a, b), functools.partial(meet, b, a)], at_once=2, threads=1)
 
 
 def test_no_call_is_nothing_to_do():
-    run_side_by_side([], at_once=2)
+    run_side_by_side([], at_once=2, threads=1)
 
 
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
         (refuse, PlumError, r"the loss is not finite\n  found: loss nan\n  to do: lower the rate"),
+        (fill_up, OSError, r"No space left on device: 'checkpoint'"),
         (fail, RuntimeError, "ended with code 1"),
         (die, PlumError, r"was killed\n  found: signal 9, which .* memory"),
     ],
@@ -116,26 +118,31 @@ def test_an_error_reaches_the_caller_and_ends_the_others(tmp_path, call, error, 
     other = tmp_path / "pid"
     calls = [functools.partial(wait_for_ever, other), functools.partial(when_there, other, call)]
     with pytest.raises(error, match=message):
-        run_side_by_side(calls, at_once=2)
+        run_side_by_side(calls, at_once=2, threads=1)
     assert gone(int(other.read_text()))
 
 
-def test_a_call_ends_with_a_parent_that_is_killed(tmp_path):
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_call_ends_with_a_parent_that_is_ended(tmp_path, ending):
     code = """
 import functools, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from plum.processes import run_side_by_side
 from test_processes import wait_for_ever
-run_side_by_side([functools.partial(wait_for_ever, Path(sys.argv[2]))], 1)
+run_side_by_side([functools.partial(wait_for_ever, Path(sys.argv[2]))], 1, 1)
 """
     path = tmp_path / "pid"
-    parent = subprocess.Popen([sys.executable, "-c", code, str(Path(__file__).parent), str(path)])
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code, str(Path(__file__).parent), str(path)], stderr=subprocess.PIPE
+    )
     try:
         when_there(path, lambda: None)
+        parent.send_signal(ending)
+        assert parent.wait(30) != 0
     finally:
         parent.kill()
-        parent.wait()
+        parent.communicate()
     assert ends(int(path.read_text()))
 
 
@@ -146,7 +153,7 @@ def test_what_a_process_logs_is_seen_and_its_peak_memory_counted(capfd):
     own = runtime.peak_memory_mib()
     try:
         runtime.setup_logging()
-        run_side_by_side([log, use_memory], at_once=1)
+        run_side_by_side([log, use_memory], at_once=1, threads=1)
     finally:
         package.handlers, package.level, package.propagate = before
     assert "said elsewhere" in capfd.readouterr().err

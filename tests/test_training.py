@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -146,6 +147,46 @@ class Recorder:
         self.numbers.append(number)
         self.threads.add(threading.get_ident())
         return number, x.clone()
+
+
+@pytest.fixture(params=[1, 2, 5])
+def threads(request):
+    """Of torch."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("fails", [None, "loss", "prepare"])
+def test_torch_s_threads_are_shared_while_batches_are_prepared(tmp_path, threads, fails):
+    shares = {"loss": set(), "prepare": set()}
+
+    def prepare(batch):
+        shares["prepare"].add(torch.get_num_threads())
+        return recorder(batch)
+
+    def loss(batch):
+        shares["loss"].add(torch.get_num_threads())
+        if fails == "loss":
+            raise LookupError("a step failed")
+        return true(batch)
+
+    recorder = Recorder(fail_at=0 if fails == "prepare" else None)
+    run = Run(tmp_path, prepare=prepare)
+    true, run.loss = run.loss, loss
+    if fails:
+        with pytest.raises(LookupError):
+            run()
+    else:
+        run()
+    expected = {1: (1, 1), 2: (1, 1), 5: (3, 2)}[threads]
+    assert shares["prepare"] == {expected[1]}
+    assert shares["loss"] <= {expected[0]}
+    assert torch.get_num_threads() == threads
+    later = ThreadPoolExecutor(1)
+    assert later.submit(torch.get_num_threads).result() == threads
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("prepare")]
 
 
 @pytest.mark.parametrize("step", [None, 0, 4, 7, 12])

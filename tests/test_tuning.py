@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import os
+import signal
+import time
+
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from plum import tuning
+from plum.errors import PlumError
 from plum.tuning import Outcome, combinations, search_best, told
 
 
@@ -131,6 +137,42 @@ def test_trials_side_by_side_end_as_one_after_the_other(tmp_path, kill_at):
     assert {path.name for path in (tmp_path / "beside").iterdir()} == {
         path.name for path in (tmp_path / "whole").iterdir()
     }
+
+
+class TellsThreads:
+    """Its result is the number of threads; ends its process once, in the trial wanted, when the other is done."""
+
+    def __init__(self, folder, dies_in):
+        self.folder, self.dies_in = folder, dies_in
+
+    def __call__(self, settings, checkpoint):
+        number, mark = settings["x"], self.folder / "died"
+        checkpoint.mkdir(parents=True, exist_ok=True)
+        if number == self.dies_in and not mark.exists():
+            for _ in range(1200):
+                if (self.folder / "search" / f"trial-{1 - number}.json").exists():
+                    break
+                time.sleep(0.05)
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return Outcome(0.1 * number, {"threads": torch.get_num_threads()}, {"w": torch.tensor([1.0 + number])})
+
+
+@pytest.mark.parametrize("dies_in", [0, 1])
+def test_a_search_side_by_side_whose_process_was_killed_goes_on_as_undisturbed(tmp_path, dies_in):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        search = functools.partial(
+            search_best, settings_of([0, 0]), TellsThreads(tmp_path, dies_in), tmp_path / "search", at_once=2
+        )
+        with pytest.raises(PlumError, match=r"was killed\n  found: signal 9"):
+            search()
+        found = search()
+    finally:
+        torch.set_num_threads(threads)
+    assert [trial.result["threads"] for trial in found.trials] == [2, 2]  # also of the one that was left alone
+    assert (found.best, found.weights["w"].tolist()) == (1, [2.0])
 
 
 def test_trials_side_by_side_keep_all_weights_where_wanted(tmp_path):

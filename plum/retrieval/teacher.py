@@ -9,6 +9,7 @@ left out included.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -20,6 +21,14 @@ from plum.sid.table import SidTable
 
 LARGEST_SCORES = 1 << 24
 """Scores of items that are held at a time."""
+
+
+def _full_precision(device: torch.device) -> AbstractContextManager[None]:
+    """Scores are sharper than bfloat16.
+
+    Nothing is opened where nothing is cast: the end of a thread's outermost autocast forgets the casts of all threads.
+    """
+    return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext()
 
 
 class Teacher:
@@ -71,7 +80,7 @@ class Teacher:
         asked = items[targets] - 1
         known = targets.nonzero()[:, 1] > 0
         size = max(1, LARGEST_SCORES // len(self._vectors))
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):  # scores are sharper than bfloat16
+        with torch.no_grad(), _full_precision(device):
             hidden = self._hidden(items)[targets]
             parts = [self._of_codes(*part) for part in zip(hidden.split(size), asked.split(size), strict=True)]
         return SoftLabels(known, tuple(torch.cat(level) for level in zip(*parts, strict=True)))

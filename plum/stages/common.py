@@ -118,7 +118,7 @@ def recorded(config: RunConfig, stage: str) -> dict[str, Any]:
         del values["teacher_weight"]
     if stage == artifacts.FINETUNE and not config.taught_by_trials:
         del values["teacher"]
-    for name in ("keep_trials", "trials_at_once"):  # they change no result
+    for name in ("keep_trials", "trials_at_once"):  # they decide what is kept and how fast it comes
         values.pop(name, None)
     if stage in (artifacts.FINETUNE, artifacts.DENSE, artifacts.LEM):
         values |= _selection(config.eval, decoder=stage == artifacts.FINETUNE)

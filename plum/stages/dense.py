@@ -95,8 +95,7 @@ def _run(config: RunConfig, kind: str, force: bool, users: Sequence[str] = ()) -
             "other settings of eval.dense or eval.filter_seen, another seed or other data, or files of it are gone",
             "run `plum run`, which makes all again in order, or if settings changed, give those that it was made with",
         )
-    data = common.read_prepared(config.workdir)
-    train_one = functools.partial(_train_one, config, kind, data)
+    train_one = functools.partial(_train_one, config, kind)
     with stage.writing(force) as folder:
         # Apart from a search that was not to keep its trials, was killed, and has removed some already.
         checkpoint = stage.checkpoint / "kept" if weights else stage.checkpoint
@@ -115,10 +114,9 @@ def _run(config: RunConfig, kind: str, force: bool, users: Sequence[str] = ()) -
     return stage.folder
 
 
-def _train_one(
-    config: RunConfig, kind: str, data: common.Prepared, values: dict[str, Any], checkpoint: Path
-) -> Outcome:
-    """One trial; of the module, not of a function, so that it may be sent to another process."""
+def _train_one(config: RunConfig, kind: str, values: dict[str, Any], checkpoint: Path) -> Outcome:
+    """One trial; it reads the data itself, so that it may be sent to another process."""
+    data = common.read_prepared(config.workdir)
     task = _task(with_settings(retrieving.dense_settings(config, kind), values), data, config)
     _, histories, targets = data.histories.questions("valid")
 

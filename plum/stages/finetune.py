@@ -66,16 +66,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
     check_length(model, len(prefix) + length * table.n_levels)
     cut = examples.windows(data.histories.train, length)
 
-    batches = functools.partial(
-        examples.batches,
-        cut,
-        codec.encode(table.codes),
-        prefix,
-        settings.batch_size,
-        settings.history_dropout,
-        tokenizer.pad_token_id,
-        config.seed,
-    )
+    batches = _batches(config, cut, codec.encode(table.codes), prefix, tokenizer.pad_token_id)
     asked = common.validation_sample(data, settings.validation_users, config.seed)
     validate = _validator(config, data, asked, table, model, codec, prefix)
     steps = examples.n_batches(cut, settings.batch_size)
@@ -107,6 +98,14 @@ def run(config: RunConfig, force: bool = False) -> Path:
         }
         artifacts.write_json(folder / "metrics.json", metrics | _of_teachers(config, teachers, asked))
     return stage.folder
+
+
+def _batches(
+    config: RunConfig, cut: Sequence[examples.Window], item_tokens: np.ndarray, prefix: np.ndarray, pad: int
+) -> Callable[[int], Iterator[Batch]]:
+    """The batches of an epoch."""
+    size, dropout = config.finetune.batch_size, config.finetune.history_dropout
+    return functools.partial(examples.batches, cut, item_tokens, prefix, size, dropout, pad, config.seed)
 
 
 def _stage_run(config: RunConfig) -> StageRun:
@@ -179,6 +178,8 @@ def _lesson(
         batch, soft = taught
         return distillation_loss(pupil, batch, soft, token_ids, weight)
 
+    if device.type != "cpu":  # two threads gain nothing of one accelerator, and not every kind bears them
+        return _Lesson(lambda pupil, batch: loss(pupil, ask(batch)), None)
     return _Lesson(loss, ask)
 
 

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -112,6 +114,15 @@ def test_it_is_asked_in_single_precision_whatever_the_pupil_has():
         cast = teacher.soft_labels(*batch_of(ROWS))
     for one, other in zip(plain.probabilities, cast.probabilities, strict=True):
         assert torch.equal(one, other)
+
+
+def test_asked_on_a_thread_it_leaves_what_another_one_s_autocast_holds(monkeypatch):
+    teacher, cleared = Teacher([model_of()], table_of()), []
+    monkeypatch.setattr(torch, "clear_autocast_cache", lambda: cleared.append(None))
+    with ThreadPoolExecutor(1) as thread, torch.autocast("cpu", dtype=torch.bfloat16):
+        thread.submit(teacher.soft_labels, *batch_of(ROWS)).result()
+        assert not cleared
+    assert cleared  # it is by this that autocast forgets
 
 
 def test_it_is_never_trained():

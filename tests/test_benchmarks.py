@@ -89,6 +89,19 @@ def test_dense_training() -> None:
         assert all(value > 0 for value in times.values())
 
 
+def test_finetune_training(run_copy: Path) -> None:
+    config = tiny_run.config_of(run_copy, "finetune.teacher_weight=0.5")
+    (run_copy / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")), encoding="utf-8")
+    before = tiny_run.times(run_copy)
+    found = run("finetune_training.py", run_copy, "--steps", "3", "--last", "2")
+    assert len(found) == 4
+    for figures in found.values():
+        assert isinstance(figures, dict)
+        assert list(figures) == ["first_s", "last_s", "peak_mib"]
+        assert all(value > 0 for value in figures.values())
+    assert tiny_run.times(run_copy) == before
+
+
 def test_mean_of_trials(run_copy: Path) -> None:
     config = tiny_run.config_of(run_copy, "eval.dense.search={hidden_size: [8, 16]}", "eval.dense.keep_trials=true")
     dense.run(config)

@@ -125,8 +125,9 @@ def test_an_error_reaches_the_caller_and_ends_the_others(tmp_path, call, error, 
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_call_ends_with_a_parent_that_is_ended(tmp_path, ending):
     code = """
-import functools, sys
+import functools, signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background commands ignore it
 sys.path.insert(0, sys.argv[1])
 from plum.processes import run_side_by_side
 from test_processes import wait_for_ever

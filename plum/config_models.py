@@ -107,6 +107,10 @@ class FinetuneConfig(LanguageModelConfig):
     """Epochs between validations; decoding takes a good part of a short epoch's time."""
 
 
+WITHOUT_EFFECT = ("trials_at_once", "keep_trials")
+"""Settings of a search that decide how fast its result comes and what is kept beside it."""
+
+
 class SearchedConfig(RetrieverTrainingConfig):
     """A trained model whose settings may be chosen on the validation part."""
 
@@ -140,7 +144,7 @@ class SearchedConfig(RetrieverTrainingConfig):
     @classmethod
     def _values_of(cls, name: str, values: list[Any], mistakes: list[str]) -> list[Any]:
         """The values as the field takes them (``1e-3`` is text in YAML); what it refuses is added to the mistakes."""
-        known = [field for field in cls.model_fields if field not in ("search", "trials_at_once", "keep_trials")]
+        known = [field for field in cls.model_fields if field not in ("search", *WITHOUT_EFFECT)]
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(known))}"

@@ -15,7 +15,7 @@ from plum import artifacts
 from plum.config import EvalConfig, RunConfig
 from plum.config_data import Section
 from plum.config_items import BEHAVIOUR
-from plum.config_models import TrainingConfig
+from plum.config_models import WITHOUT_EFFECT, TrainingConfig
 from plum.data.histories import Histories
 from plum.errors import PlumError
 from plum.evaluation.metrics import per_user_metrics
@@ -118,7 +118,7 @@ def recorded(config: RunConfig, stage: str) -> dict[str, Any]:
         del values["teacher_weight"]
     if stage == artifacts.FINETUNE and not config.taught_by_trials:
         del values["teacher"]
-    for name in ("keep_trials", "trials_at_once"):  # they decide what is kept and how fast it comes
+    for name in WITHOUT_EFFECT:
         values.pop(name, None)
     if stage in (artifacts.FINETUNE, artifacts.DENSE, artifacts.LEM):
         values |= _selection(config.eval, decoder=stage == artifacts.FINETUNE)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from plum import artifacts
+from plum.config_models import WITHOUT_EFFECT
 from plum.errors import PlumError
 from plum.evaluation.compare_table import comparison_markdown
 from plum.evaluation.lists import Audit, by_retriever, count_seen, read_lists, read_recommendations
@@ -267,9 +268,9 @@ def _group_name(group: Sequence[EvaluatedRun]) -> str:
 
 
 def _changed(a: Any, b: Any, key: str = "") -> list[str]:
-    """Settings, ``stage.key``, in which two configurations differ."""
+    """Settings, ``stage.key``, in which two configurations differ, but those that change no result."""
     if isinstance(a, dict) and isinstance(b, dict):
-        names = [*a, *(name for name in b if name not in a)]
+        names = [name for name in dict.fromkeys([*a, *b]) if name not in WITHOUT_EFFECT]
         return [line for name in names for line in _changed(a.get(name), b.get(name), f"{key}.{name}".lstrip("."))]
     return [] if a == b else [key]
 

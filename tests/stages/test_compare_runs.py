@@ -91,6 +91,17 @@ def test_runs_that_differ_in_the_seed_alone_are_one_system(tmp_path):
     assert any("say nothing of other seeds" in note for note in result["notes"])
 
 
+@pytest.mark.parametrize("name", ["trials_at_once", "keep_trials"])
+def test_settings_that_change_no_result_make_no_other_system(tmp_path, name):
+    runs = [make_run(tmp_path / f"{seed}", {"plum": lists_with("11110000")}, seed) for seed in (0, 1)]
+    runs.append(make_run(tmp_path / "2", {"plum": lists_with("11000000")}, 2))
+    manifest = runs[2] / "finetune" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["config"][name] = 2
+    manifest.write_text(json.dumps(content))
+    assert compare_runs(runs, n_resamples=50)["systems"][0]["seeds"] == [0, 1, 2]
+
+
 def test_seeds_of_two_systems_are_named_by_what_their_folders_have_in_common(tmp_path):
     runs = [make_run(tmp_path / f"small-{seed}", {"plum": lists_with("11110000")}, seed) for seed in (0, 1)]
     for seed, hits in ((0, "11000000"), (1, "10000000")):

@@ -20,8 +20,6 @@ from typing import NamedTuple
 from plum import runtime
 from plum.errors import PlumError
 
-logger = logging.getLogger(__name__)
-
 PARENT_GONE = 3  # exit code
 
 

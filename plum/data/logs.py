@@ -62,6 +62,8 @@ def read_table(
         return read_jsonl(source, columns, optional, lists, encoding=encoding, advice=advice, extras=extras)
     if path.suffix.lower() in (".parquet", ".pq"):
         return read_parquet(source, columns, optional, lists, advice=advice, extras=extras)
+    if path.is_dir():
+        raise PlumError(f"{path} is a folder", "a file is expected", "name the file")
     raise PlumError(f"{path.name}: unknown format {path.suffix!r}", f"known: {_SUFFIXES}", "convert or rename the file")
 
 
@@ -155,7 +157,7 @@ def read_fields(path: Path, id_column: str = "item_id", *, max_bad_share: float 
         if id_column == "item_id":
             raise
         rows = read_table(path, {"item_id": "item_id"}, encoding="utf-8", advice=advice, extras={})
-    refuse_many_problems(rows.problems, rows.n_read, max_bad_share)
+    refuse_many_problems(rows.problems, rows.n_read, max_bad_share, "mend the rows")
     warn(rows.problems)
     if not rows.extras:
         raise PlumError(f"{path.name} tells nothing of the items", "item ids and no other column", advice.columns)

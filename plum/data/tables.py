@@ -59,7 +59,12 @@ class RawTables:
     timestamps_are_positions: bool = False
 
 
-def refuse_many_problems(problems: Iterable[RowProblem], n_rows: int, max_bad_share: float) -> None:
+def refuse_many_problems(
+    problems: Iterable[RowProblem],
+    n_rows: int,
+    max_bad_share: float,
+    fix: str = "mend the rows, or allow more with --set data.max_bad_share=SHARE",
+) -> None:
     """Refuse a source in which too many rows are unusable.
 
     Raises:
@@ -73,5 +78,5 @@ def refuse_many_problems(problems: Iterable[RowProblem], n_rows: int, max_bad_sh
         raise PlumError(
             f"{bad:,} of {n_rows:,} rows can't be used, more than the allowed share of {max_bad_share:.1%}",
             listed,
-            "mend the rows, or allow more with --set data.max_bad_share=SHARE",
+            fix,
         )

@@ -15,12 +15,15 @@ import pyarrow.compute as pc
 from plum.data.files import Advice
 from plum.data.logs import read_table
 from plum.data.rows import absent, as_text, to_numbers, warn
+from plum.data.tables import RowProblem, refuse_many_problems
 from plum.errors import PlumError
 from plum.retrieval.interface import NO_ITEM, flatten
 
 RETRIEVER = "retriever"
 _COLUMNS = ("user_id", "rank", "item_id")
 _ADVICE = Advice("give the columns user_id, rank and item_id, and score if there is one", "save the file as UTF-8")
+MAX_UNREADABLE = 0.01
+"""Share of a file's rows that may be unreadable."""
 _MISSING = -2  # beside NO_ITEM: no id at all, where NO_ITEM is an id that is not known
 
 # What can be odd, each with the unit it is counted in: rows of the file, lists (of users), or places of lists.
@@ -68,7 +71,7 @@ class Audit:
         ]
 
 
-def read_recommendations(path: Path) -> pd.DataFrame:
+def read_recommendations(path: Path) -> tuple[pd.DataFrame, list[RowProblem]]:
     """Read ranked lists from Parquet, CSV, TSV or JSON Lines; text may be compressed (.gz).
 
     Args:
@@ -76,15 +79,17 @@ def read_recommendations(path: Path) -> pd.DataFrame:
             ``retriever``; other columns are not read.
 
     Returns:
-        Rows as in the file: ``retriever`` (if there), ``user_id`` and ``item_id`` as categories of trimmed text (12 and
-        12.0 are "12"), ``rank`` and ``score`` (if there) float64. Missing values stay missing, and what is no number
-        is missing.
+        rows: as in the file: ``retriever`` (if there), ``user_id`` and ``item_id`` as categories of trimmed text (12
+            and 12.0 are "12"), ``rank`` and ``score`` (if there) float64. Missing values stay missing, and what is no
+            number is missing.
+        unreadable: rows that are not among them, such as CSV lines with too many fields.
 
     Raises:
-        PlumError: a file that is missing, damaged, of another format, or lacks a column (the message names those it
-            has), or without rows.
+        PlumError: a file that is missing, damaged, of another format, lacks a column (the message names those it
+            has), has one that can't be ids or numbers, is without rows, or has over 1% unreadable rows.
     """
     rows = read_table(path, {name: name for name in _COLUMNS}, (RETRIEVER, "score"), encoding="utf-8", advice=_ADVICE)
+    refuse_many_problems(rows.problems, rows.n_read, MAX_UNREADABLE, "mend the rows")
     warn(rows.problems)
     if not rows.table.num_rows:
         raise PlumError(f"{path} holds no row", "column names alone", "write one row per recommended item")
@@ -95,9 +100,12 @@ def read_recommendations(path: Path) -> pd.DataFrame:
             table[name] = _categories(rows.table.column(name), labels[name])
     for name in ("rank", "score"):
         if name in rows.table.column_names:
-            values, _, bad = to_numbers(rows.table.column(name), labels[name])
+            column = rows.table.column(name)
+            if pa.types.is_boolean(column.type):
+                raise PlumError(f"{labels[name]} holds yes or no", "numbers are expected", "store numbers")
+            values, _, bad = to_numbers(column, labels[name])
             table[name] = np.where(bad, np.nan, values)
-    return pd.DataFrame(table)
+    return pd.DataFrame(table), rows.problems
 
 
 def by_retriever(table: pd.DataFrame, source: str) -> dict[str, pd.DataFrame]:
@@ -272,6 +280,7 @@ def _looked_up(column: pd.Series, ids: Sequence[str] | np.ndarray) -> tuple[np.n
 
 def _categories(column: pa.ChunkedArray, label: str) -> pd.Categorical:
     """A column of ids (R,) as trimmed text; distinct values alone are looked at, of which there are few."""
+    as_text(column.slice(0, 0), label)  # refuses types that can't be ids, some of which can't be encoded either
     encoded = pc.dictionary_encode(column).unify_dictionaries()
     values = as_text(pa.chunked_array([encoded.chunk(0).dictionary]), label)
     # Distinct values may be alike once trimmed; one more entry at the end stands for rows without a value.

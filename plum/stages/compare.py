@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from plum import artifacts
 from plum.config_models import WITHOUT_EFFECT
+from plum.data.tables import RowProblem
 from plum.errors import PlumError
 from plum.evaluation.compare_table import comparison_markdown
-from plum.evaluation.lists import Audit, by_retriever, count_seen, read_lists, read_recommendations
+from plum.evaluation.lists import RETRIEVER, Audit, by_retriever, count_seen, read_lists, read_recommendations
 from plum.evaluation.metrics import per_user_metrics
 from plum.evaluation.seeds import compare_seeds, summarise_seeds
 from plum.evaluation.significance import N_RESAMPLES
@@ -42,6 +44,7 @@ class System:
         seeds: S seeds; none for lists from elsewhere.
         lists: S arrays (U, K).
         audit: of lists from elsewhere.
+        unreadable: rows of their file that no list holds.
         shared: whether the lists are the same in all of several systems' runs.
     """
 
@@ -51,6 +54,7 @@ class System:
     seeds: list[int]
     lists: list[np.ndarray] = field(repr=False)
     audit: Audit | None = None
+    unreadable: Sequence[RowProblem] = ()
     shared: bool = False
 
 
@@ -109,7 +113,7 @@ def compare_runs(
         "systems": [_row(one, summaries[one.name]) for one in systems],
         "comparisons": comparisons,
         "lists": {one.name: _told(one, first) for one in systems if one.audit},
-        "notes": _notes(systems, len(comparisons), n_resamples),
+        "notes": _notes(read, systems, len(comparisons), n_resamples),
     }
 
 
@@ -282,23 +286,32 @@ def _alike(lists: Iterable[np.ndarray | None]) -> bool:
 
 def _elsewhere(name: str, path: Path, run: EvaluatedRun, k: int) -> list[System]:
     """The systems of a file of lists."""
-    table = read_recommendations(path)
-    several = "retriever" in table and table["retriever"].nunique() > 1
-    tables = (
-        {f"{name}/{key}": rows for key, rows in by_retriever(table, str(path)).items()} if several else {name: table}
-    )
+    table, unreadable = read_recommendations(path)
+    named = RETRIEVER in table and table[RETRIEVER].notna().any()
+    tables = by_retriever(table, str(path)) if named else {name: table}
     systems = []
-    for row, rows in tables.items():
+    for key, rows in tables.items():
+        row = f"{name}/{key}" if len(tables) > 1 else name
         items, audit = read_lists(rows, run.users, run.item_ids, k)
         if (items == NO_ITEM).all():
-            there, here = rows[["user_id", "item_id"]].iloc[0], [run.users[0], run.item_ids[0]]
-            raise PlumError(
-                f"{path}: {row} recommends no item of the catalogue to any test user",
-                "user {!r} and item {!r} there, {!r} and {!r} in the runs".format(*map(str, [*there, *here])),
-                "use the ids of data/split.parquet and data/items.parquet",
-            )
-        systems.append(System(row, name, [], [], [items], audit))
+            raise _no_item(f"{path}: {row} recommends no item of the catalogue to any test user", rows, audit, run)
+        systems.append(System(row, name, [], [], [items], audit, unreadable))
     return systems
+
+
+def _no_item(what: str, rows: pd.DataFrame, audit: Audit, run: EvaluatedRun) -> PlumError:
+    """Why lists from elsewhere hold nothing that could be scored: their ranks, or else their ids."""
+    counts = audit.counts
+    strangers = counts["missing_users"] + counts["unknown_users"]
+    if strangers < len(rows) == strangers + counts["missing_ranks"]:
+        return PlumError(what, f"no rank is a whole number (first: {audit.examples['missing_ranks']})", "count from 1")
+    if strangers < len(rows) == strangers + counts["missing_ranks"] + counts["cut"]:
+        return PlumError(
+            what, f"all ranks are beyond {audit.k} (first: {audit.examples['cut']})", "count from 1 for each user"
+        )
+    there, here = rows[["user_id", "item_id"]].iloc[0], [run.users[0], run.item_ids[0]]
+    found = "user {!r} and item {!r} there, {!r} and {!r} in the runs".format(*map(str, [*there, *here]))
+    return PlumError(what, found, "use the ids of data/split.parquet and data/items.parquet")
 
 
 def _chosen(systems: Sequence[System], reference: str) -> System:
@@ -345,13 +358,20 @@ def _told(system: System, run: EvaluatedRun) -> dict[str, Any]:
             f"Places with an item that the user had before, which the runs never recommend: {seen:,}; they are scored "
             "as they are."
         )
-    return {"counts": system.audit.counts | {"seen": seen}, "explained": told}
+    unreadable = sum(problem.count for problem in system.unreadable)
+    if unreadable:
+        reasons = "; ".join(f"{problem.reason}, {problem.example}" for problem in system.unreadable)
+        told.insert(0, f"Rows of the file that can't be read are left out: {unreadable:,} (first: {reasons}).")
+    return {"counts": system.audit.counts | {"seen": seen, "unreadable": unreadable}, "explained": told}
 
 
-def _notes(systems: Sequence[System], n_tests: int, n_resamples: int) -> list[str]:
+def _notes(runs: Sequence[EvaluatedRun], systems: Sequence[System], n_tests: int, n_resamples: int) -> list[str]:
     """What a reader of the table should know."""
     most = max((len(one.seeds) for one in systems), default=1)
     notes = []
+    if len({run.made_by for run in runs}) > 1:
+        made = "; ".join(f"{run.name} by {run.made_by}" for run in runs)
+        notes.append(f"Other versions made these runs, which alone may change figures: {made}.")
     if most > 1:
         notes.append(
             "Systems of several seeds: means over seeds and users, intervals over both; p-values are over users, for "

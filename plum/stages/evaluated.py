@@ -35,6 +35,7 @@ class EvaluatedRun:
         given: whether the user gave the name.
         folder: of the run.
         seed: of the run.
+        made_by: the versions of plum and torch that made its stages, in words.
         pipeline: stage -> configuration, and the seeds of stages made with another one.
         split_seed, ties: what decided between interactions of one second.
         protocol: of ``metrics.json``.
@@ -51,6 +52,7 @@ class EvaluatedRun:
     given: bool
     folder: Path
     seed: int
+    made_by: str
     pipeline: dict[str, Any]
     split_seed: int
     ties: str
@@ -89,6 +91,8 @@ def read_run(folder: Path, name: str | None) -> EvaluatedRun:
     metrics = artifacts.read_json(folder / artifacts.EVAL_METRICS)
     if not (isinstance(metrics, dict) and isinstance(metrics.get("retrievers"), dict) and metrics.get("protocol")):
         raise _damaged(folder, "metrics.json lacks `retrievers` or `protocol`")
+    if odd := [name for name, values in metrics["retrievers"].items() if not isinstance(values, dict)]:
+        raise _damaged(folder, f"metrics.json has no metrics of {', '.join(odd)}")
     cutoffs = {
         int(m.partition("@")[2]) for values in metrics["retrievers"].values() for m in filter(is_accuracy, values)
     }
@@ -104,6 +108,7 @@ def read_run(folder: Path, name: str | None) -> EvaluatedRun:
         given=name is not None,
         folder=folder,
         seed=own.seed,
+        made_by=_made_by(manifests),
         pipeline=json.loads(json.dumps(pipeline, default=str)),
         split_seed=int(split.get("seed", made.seed)),  # splits had no seed of their own once
         ties=str(split.get("ties")),
@@ -119,6 +124,15 @@ def read_run(folder: Path, name: str | None) -> EvaluatedRun:
     )
     _verify(run, metrics["retrievers"], sorted(cutoffs))
     return run
+
+
+def _made_by(manifests: Mapping[str, Manifest]) -> str:
+    """Every version of plum, and of torch, that made a stage."""
+    found = {
+        name: sorted({manifest.versions.get(name, "unknown") for manifest in manifests.values()})
+        for name in ("plum", "torch")
+    }
+    return ", ".join(f"{name} {' and '.join(versions)}" for name, versions in found.items())
 
 
 def _manifests(folder: Path) -> dict[str, Manifest]:
@@ -150,7 +164,7 @@ def _lists_of(
 ) -> dict[str, np.ndarray]:
     """The lists (U, K) of a run's retrievers; one that recommended nothing has no row in the file."""
     path = folder / artifacts.RECOMMENDATIONS
-    tables = by_retriever(read_recommendations(path), str(path))
+    tables = by_retriever(read_recommendations(path)[0], str(path))
     if unknown := [name for name in tables if name not in retrievers]:
         raise _damaged(folder, f"recommendations of {', '.join(unknown)}, of which metrics.json has none")
     empty = np.full((len(users), k), NO_ITEM, dtype=np.int64)

@@ -257,7 +257,8 @@ def write(path: Path, rows: list[tuple[Any, ...]] = ROWS) -> Path:
 
 @pytest.mark.parametrize("name", ["lists.parquet", "lists.csv", "lists.jsonl", "lists.jsonl.gz"])
 def test_a_file_of_any_format_gives_the_same_table(tmp_path, name):
-    found = read_recommendations(write(tmp_path / name))
+    found, unreadable = read_recommendations(write(tmp_path / name))
+    assert not unreadable
     assert list(found.columns) == ["retriever", "user_id", "item_id", "rank", "score"]
     assert found["user_id"].tolist() == ["u1", "u1", "u2"]
     assert found["item_id"].isna().tolist() == [False, False, True]
@@ -269,7 +270,7 @@ def test_a_file_of_any_format_gives_the_same_table(tmp_path, name):
 def test_numbers_as_ids_are_read_as_text_also_where_gaps_made_floats_of_them(tmp_path):
     frame = pd.DataFrame({"user_id": [1.0, 2.0, None], "rank": [1, 1, 1], "item_id": [5, 6, 7]})
     frame.to_parquet(tmp_path / "lists.parquet")
-    found = read_recommendations(tmp_path / "lists.parquet")
+    found, _ = read_recommendations(tmp_path / "lists.parquet")
     assert found["user_id"].tolist()[:2] == ["1", "2"]
     assert found["user_id"].isna().tolist() == [False, False, True]
     assert found["item_id"].tolist() == ["5", "6", "7"]
@@ -277,7 +278,7 @@ def test_numbers_as_ids_are_read_as_text_also_where_gaps_made_floats_of_them(tmp
 
 def test_a_rank_that_is_no_number_is_missing(tmp_path):
     (tmp_path / "lists.csv").write_text("user_id,rank,item_id\nann,first,a\nann,2,b\n")
-    found = read_recommendations(tmp_path / "lists.csv")
+    found, _ = read_recommendations(tmp_path / "lists.csv")
     assert found["rank"].isna().tolist() == [True, False]
     assert read_lists(found, USERS, ITEMS, 2)[0][0].tolist() == [-1, 1]
 
@@ -299,6 +300,40 @@ def test_a_file_that_can_not_be_used_is_told(tmp_path, name, content, told):
         read_recommendations(tmp_path / name)
     for text in told:
         assert text in str(error.value)
+
+
+def test_rows_that_can_not_be_read_are_given_back_and_refused_where_they_are_many(tmp_path):
+    path = tmp_path / "lists.csv"
+    good = "".join(f"u{number},1,a\n" for number in range(99))
+    path.write_text("user_id,rank,item_id\nann,1,a,b,c\n" + good)
+    found, (unreadable,) = read_recommendations(path)
+    assert (len(found), unreadable.count) == (99, 1)
+    assert "5 fields" in unreadable.example
+    path.write_text("user_id,rank,item_id\nann,1,a,b,c\nbob,1,a,b,c\n" + good)
+    with pytest.raises(PlumError, match=r"2 of 101 rows can't be used, more than the allowed share of 1.0%"):
+        read_recommendations(path)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "told"),
+    [
+        ("item_id", ["a", "b"], "column 'item_id': values of type list"),
+        ("user_id", {"id": "ann"}, "column 'user_id': values of type struct"),
+        ("rank", True, "column 'rank' holds yes or no"),
+        ("rank", [1], "column 'rank' is of type list"),
+    ],
+)
+def test_a_column_of_another_type_is_told(tmp_path, column, value, told):
+    row = {"user_id": "ann", "rank": 1, "item_id": "a"} | {column: value}
+    pd.DataFrame([row, row]).to_parquet(tmp_path / "lists.parquet")
+    with pytest.raises(PlumError) as error:
+        read_recommendations(tmp_path / "lists.parquet")
+    assert told in str(error.value)
+
+
+def test_a_folder_is_no_file_of_lists(tmp_path):
+    with pytest.raises(PlumError, match="is a folder"):
+        read_recommendations(tmp_path)
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path):

@@ -237,6 +237,8 @@ def test_edited_metrics_are_noticed(tmp_path):
     assert "recommendations of dense" in refusal(run)
     artifacts.write_json(run / artifacts.EVAL_METRICS, {})
     assert "lacks `retrievers`" in refusal(run)
+    artifacts.write_json(run / artifacts.EVAL_METRICS, metrics | {"retrievers": {"plum": 0.5}})
+    assert "no metrics of plum" in refusal(run)
 
 
 def test_edited_recommendations_are_noticed(tmp_path):
@@ -302,6 +304,46 @@ def test_lists_with_other_ids_are_refused_not_scored_as_misses(tmp_path):
     told = refusal(run, extra={"theirs": strange})
     assert "recommends no item of the catalogue to any test user" in told
     assert "user '1' and item '2' there, 'u0' and 'i0' in the runs" in told
+
+
+@pytest.mark.parametrize(
+    ("ranks", "told"),
+    [
+        ("1st", "no rank is a whole number (first: user 'u0', rank missing, item 'i2')"),
+        (40, "all ranks are beyond 10 (first: user 'u0', rank 40, item 'i2')"),
+    ],
+)
+def test_lists_that_ranks_leave_empty_are_refused_for_their_ranks(tmp_path, ranks, told):
+    lists = write_lists(tmp_path / "theirs.csv", lists_with("10000000"), rank=ranks)
+    assert told in refusal(make_run(tmp_path / "a"), extra={"theirs": lists})
+
+
+def test_rows_that_can_not_be_read_are_told_in_the_result(tmp_path):
+    path = write_lists(tmp_path / "theirs.csv", lists_with("10000000") | {f"x{n}": ["i2"] for n in range(200)})
+    path.write_text(path.read_text() + "u1,1,i3,and,more\n")
+    told = compare_runs([make_run(tmp_path / "a")], {"theirs": path}, n_resamples=20)["lists"]["theirs"]
+    assert told["counts"]["unreadable"] == 1
+    assert "Rows of the file that can't be read are left out: 1 (first:" in told["explained"][0]
+
+
+def test_one_retriever_may_be_named_or_not_but_not_in_some_rows_alone(tmp_path):
+    run, path = make_run(tmp_path / "a"), tmp_path / "theirs.csv"
+    for name in ("knn", ""):
+        write_lists(path, lists_with("10000000"), retriever=name)
+        assert names(compare_runs([run], {"lib": path}, n_resamples=20))[-1] == "lib"
+    frame = pd.read_csv(path)
+    frame.assign(retriever=["knn", *[None] * (len(frame) - 1)]).to_csv(path, index=False)
+    assert "rows name no retriever" in refusal(run, extra={"lib": path})
+
+
+def test_runs_of_other_versions_are_told(tmp_path):
+    runs = [make_run(tmp_path / f"a-{seed}", seed=seed) for seed in range(2)]
+    assert not any("versions" in note for note in compare_runs(runs, n_resamples=20)["notes"])
+    path = runs[1] / "finetune/manifest.json"
+    manifest = artifacts.read_json(path)
+    artifacts.write_json(path, manifest | {"versions": manifest["versions"] | {"plum": "0.0.1"}})
+    (note,) = [note for note in compare_runs(runs, n_resamples=20)["notes"] if "versions" in note]
+    assert "a-1 by plum 0.0.1 and" in note
 
 
 def test_two_systems_of_one_name_are_refused(tmp_path):

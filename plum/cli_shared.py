@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     Action = Callable[[RunConfig, bool], None]
 
 SYNTHETIC = "Synthetic data: made up by a program."
+_FILE_WIDTH = 160
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", "-c", help="A pipeline's YAML; by default the run folder's own.")
@@ -87,10 +88,10 @@ def load_pipeline(
 
 
 def console() -> Console:
-    """Standard output, as wide as the terminal."""
+    """Standard output, as wide as the terminal; a file or pipe is wide enough for all tables."""
     from rich.console import Console
 
-    return Console()
+    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _FILE_WIDTH)
 
 
 def print_json(value: object) -> None:

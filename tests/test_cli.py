@@ -261,6 +261,15 @@ def test_compare_shows_a_run_and_lists_from_elsewhere(cli: Cli, finished_run: Pa
     assert found["theirs"] == found["popularity"]
 
 
+def test_no_figure_is_cut_in_a_file_or_in_a_narrow_terminal(finished_run: Path) -> None:
+    arguments = ("compare", finished_run, "--resamples", "50")
+    told = json.loads(tiny_run.plum(*arguments, "--json").stdout)["systems"]
+    interval = "[" + "–".join(f"{end:.3f}" for end in told[0]["metrics"]["recall@10"]["ci95"]) + "]"
+    piped, narrow = tiny_run.plum(*arguments), tiny_run.plum(*arguments, COLUMNS="80")
+    assert interval in piped.stdout
+    assert narrow.stdout.count("…") == 0
+
+
 def test_compare_refuses_a_run_without_an_evaluation(run_copy: Path) -> None:
     shutil.rmtree(run_copy / "eval")
     done = tiny_run.plum("compare", f"mine={run_copy}", "--output", run_copy / "out")

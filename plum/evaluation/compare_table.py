@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -35,13 +36,15 @@ def comparison_table(result: Mapping[str, Any]) -> Table:
     metrics, reference = result["metrics"], result["reference"]
     synthetic = ", synthetic data" if result["synthetic"] else ""
     # Text objects: a name with square brackets is no rich markup.
-    table = Table(caption=Text(f"{plain(result['n_users'])} users, 95% intervals{synthetic}"))
-    table.add_column("system")
+    caption = Text(f"{plain(result['n_users'])} users, 95% intervals{synthetic}")
+    table = Table(caption=caption, box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    # Folded, not cut, where the terminal is narrow: half an interval is worse than two lines.
+    table.add_column("system", overflow="fold")
     for metric in metrics:
-        table.add_column(Text(label_of(metric)), justify="right")
-    table.add_column(Text(f"{reference} minus it, {label_of(metrics[0])}"), justify="right")
+        table.add_column(Text(label_of(metric)), justify="right", overflow="fold")
+    table.add_column(Text(f"{reference} minus it, {label_of(metrics[0])}"), justify="right", overflow="fold")
     for name in ("p", "p (Holm)", "seeds"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     best = {metric: _best(result["systems"], metric) for metric in metrics}
     entries = {entry["b"]: entry for entry in result["comparisons"] if entry["metric"] == metrics[0]}
     for system in result["systems"]:

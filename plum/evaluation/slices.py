@@ -19,6 +19,7 @@ from plum.retrieval.interface import flatten
 
 HEAD_TENTHS, TORSO_TENTHS = 5, 3
 """Tenths of the training interactions that the head has, and the torso after it."""
+UNSEEN = "cold, not in training"
 _LENGTHS = ((0, 0), (1, 5), (6, 10), (11, 20), (21, 50))
 _UNKNOWN, _OTHER = "unknown", "other"
 
@@ -62,13 +63,13 @@ def by_popularity(targets: Sequence[np.ndarray], train_counts: np.ndarray, cold_
         cold_below: training interactions from which an item is no longer cold.
 
     Returns:
-        Head, torso, tail and cold, empty ones included.
+        Head, torso, tail, cold, and those of the cold that training lacks altogether; empty ones included.
 
     Raises:
         ValueError: a target outside the catalogue.
     """
     flatten(targets, len(train_counts))  # refuses a target that would be taken from the end of the catalogue
-    names = ("head", "torso", "tail", "cold")
+    names = ("head", "torso", "tail", "cold", UNSEEN)
     known = np.sort(train_counts[train_counts >= cold_below].astype(np.int64))
     held = np.concatenate([[0], np.cumsum(known)])  # held[i]: interactions of the i least popular items, all in the end
     above = held[-1] - held[np.searchsorted(known, train_counts, side="right")]  # of the strictly more popular items
@@ -80,7 +81,8 @@ def by_popularity(targets: Sequence[np.ndarray], train_counts: np.ndarray, cold_
     )
     slices = []
     for number, name in enumerate(names):
-        rows = [row[place[row] == number] for row in targets]
+        inside = (place == names.index("cold")) & (train_counts == 0) if name == UNSEEN else place == number
+        rows = [row[inside[row]] for row in targets]
         users = np.flatnonzero([len(row) > 0 for row in rows])
         slices.append(Slice("popularity of the target", name, users, [rows[user] for user in users]))
     return slices

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from plum.evaluation.metrics import per_user_metrics
 from plum.evaluation.significance import bootstrap_interval
 from plum.evaluation.slices import (
+    UNSEEN,
     Slice,
     by_history_length,
     by_popularity,
@@ -32,8 +33,10 @@ def one_target_each(n_users):
 
 
 def items_by_slice(counts, cold_below=5):
-    """Which items each slice of popularity holds: user u has item u as the only target."""
-    return users_of(by_popularity(rows(*([item] for item in range(len(counts)))), np.array(counts), cold_below))
+    """Which items each slice of popularity holds, the unseen apart: user u has item u as the only target."""
+    found = users_of(by_popularity(rows(*([item] for item in range(len(counts)))), np.array(counts), cold_below))
+    assert found.pop(UNSEEN) == [item for item in found["cold"] if not counts[item]]
+    return found
 
 
 def test_popularity_by_hand():
@@ -65,12 +68,13 @@ def test_popularity_counts_training_interactions_of_items_that_are_not_cold():
 
 def test_a_user_stands_in_every_slice_of_its_targets():
     slices = by_popularity(rows([0, 6, 1], [2], [6, 7]), np.array([50, 2, 20, 10, 10, 7, 0, 3]))
-    assert users_of(slices) == {"head": [0], "torso": [1], "tail": [], "cold": [0, 2]}
+    assert users_of(slices) == {"head": [0], "torso": [1], "tail": [], "cold": [0, 2], UNSEEN: [0, 2]}
     assert {found.name: [row.tolist() for row in found.targets] for found in slices} == {
         "head": [[0]],
         "torso": [[2]],
         "tail": [],
         "cold": [[6, 1], [6, 7]],
+        UNSEEN: [[6], [6]],
     }
     assert {found.group for found in slices} == {"popularity of the target"}
 

@@ -142,7 +142,7 @@ def _write_results(folder: Path, found: Search) -> None:
     facts = [trial.result["facts"] for trial in found.trials]
     training.write_log(folder / "train_log.jsonl", states[found.best])
     trials = [
-        {"settings": trial.settings, **_summary(state), "flops": fact["cost"]["flops"]}
+        {"settings": trial.settings, **_summary(state), "cost": fact["cost"]}
         for trial, state, fact in zip(found.trials, states, facts, strict=True)
     ]
     artifacts.write_json(folder / artifacts.TRIALS, trials)

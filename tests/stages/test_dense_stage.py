@@ -99,7 +99,7 @@ def test_no_search_is_one_trial_with_the_sections_own_values(prepared: Path, tmp
     assert metrics["chosen"] == {}
     (trial,) = read(tmp_path / "run/dense/trials.json")
     expected = {key: metrics[key] for key in ("best_step", "steps", "valid_recall@10")}
-    assert trial == {"settings": {}, "flops": metrics["cost"]["flops"]} | expected
+    assert trial == {"settings": {}, "cost": metrics["cost"]} | expected
 
 
 def test_a_search_ends_in_the_best_trial_alone(prepared: Path, tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_search_ends_in_the_best_trial_alone(prepared: Path, tmp_path: Path) -
     assert len(set(recalls)) > 1
     assert metrics["chosen"] == chosen["settings"]
     told = {key: metrics[key] for key in ("best_step", "steps", "valid_recall@10")}
-    assert chosen == {"settings": metrics["chosen"], "flops": metrics["cost"]["flops"]} | told
+    assert chosen == {"settings": metrics["chosen"], "cost": metrics["cost"]} | told
     assert not (folder / "trials").exists()
     alone = config_of(link(prepared, tmp_path / "alone"), SMALL | chosen["settings"])
     dense.run(alone)

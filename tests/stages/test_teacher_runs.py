@@ -60,9 +60,13 @@ def test_it_learns_something_else_says_from_whom_and_what_that_cost(run_copy: Pa
         stage: artifacts.read_json(run_copy / stage / "metrics.json")["cost"] for stage in ("cpt", "finetune", "dense")
     }
     assert cost["dense"] == stored["dense"]
-    everything = sum(one["flops"] for one in stored.values())
-    assert cost["plum"]["flops"] == cost["hybrid"]["flops"] == everything  # once, though dense is a part of both
-    assert cost["plum"]["tokens"] == stored["cpt"]["tokens"] + stored["finetune"]["tokens"]
+    for name in ("tokens", "flops"):
+        everything = sum(one[name] for one in stored.values())
+        assert cost["plum"][name] == cost["hybrid"][name] == everything  # once, though dense is a part of both
+    asked = stored["finetune"]["examples"] + stored["dense"]["examples"]
+    assert cost["plum"]["examples"] == cost["hybrid"]["examples"] == asked
+    own = stored["finetune"]["parameters"]
+    assert (cost["plum"]["parameters"], cost["hybrid"]["parameters"]) == (own, own + stored["dense"]["parameters"])
 
 
 def test_all_trials_of_a_search_teach_together(run_copy: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -78,15 +82,17 @@ def test_all_trials_of_a_search_teach_together(run_copy: Path, caplog: pytest.Lo
         assert made.inputs[f"dense/{name}"] == trials[name]
     metrics, report = evaluated(run_copy)
     assert "a share of 0.5 is what all trials of dense's search expect together" in report
-    assert "the training of all these trials counts among plum's FLOPs" in report
+    assert "the training of all these trials counts among plum's examples, tokens and FLOPs" in report
     note = metrics["tuning"]["plum"]["note"]
     assert "teacher trials" in note
     of_teacher = artifacts.read_json(run_copy / "finetune/metrics.json")["teacher_valid_recall@10"]
     assert f"on the same validation users the teacher has {of_teacher:.4f}" in note
-    stored = [artifacts.read_json(run_copy / stage / "metrics.json")["cost"]["flops"] for stage in ("cpt", "finetune")]
-    asked = [trial["flops"] for trial in artifacts.read_json(run_copy / "dense/trials.json")]
-    assert metrics["efficiency"]["plum"]["flops"] == sum(stored) + sum(asked)
-    assert len(set(asked)) == 2
+    stored = [artifacts.read_json(run_copy / stage / "metrics.json")["cost"] for stage in ("cpt", "finetune")]
+    asked = [trial["cost"] for trial in artifacts.read_json(run_copy / "dense/trials.json")]
+    for name in ("tokens", "flops"):
+        assert metrics["efficiency"]["plum"][name] == sum(cost[name] for cost in [*stored, *asked])
+    assert metrics["efficiency"]["plum"]["examples"] == sum(cost["examples"] for cost in [stored[1], *asked])
+    assert len({cost["flops"] for cost in asked}) == 2
 
     lost = run_copy / "dense/trials/1.safetensors"
     was = lost.read_bytes()

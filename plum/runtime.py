@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import logging
 import multiprocessing
+import os
+import platform
 import resource
 import sys
 from collections.abc import Iterator
@@ -24,7 +26,6 @@ logger = logging.getLogger(__name__)
 
 def seed_everything(seed: int) -> None:
     """Seed Python, NumPy and torch, and ask torch for deterministic kernels. 0 is a seed like any other."""
-    import os
     import random
 
     import numpy as np
@@ -109,6 +110,21 @@ def progress(quiet: bool | None = None) -> Iterator[Progress]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=_console(), transient=True, disable=hidden) as bar:
         yield bar
+
+
+def processor() -> str:
+    """Model and number of the cores that this process may use, and the GPU that there is, if torch is loaded.
+
+    On other models the same seed gives other figures.
+    """
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    model = next(named, platform.processor() or platform.machine())
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    torch = sys.modules.get("torch")
+    gpu = f", GPU: {torch.cuda.get_device_name()}" if torch and torch.cuda.is_available() else ""
+    return f"{model}, cores: {cores}{gpu}"
 
 
 _of_others = [0.0]

@@ -107,6 +107,13 @@ class StageRun:
         """Where the stage's training keeps its checkpoint while the stage is not complete."""
         return self.partial / CHECKPOINT
 
+    def spent(self) -> dict[str, float]:
+        """Seconds since the stage began and peak memory in MiB so far, as its manifest records them at the end."""
+        return {
+            "duration_s": round(time.monotonic() - self._clock, 3),
+            "peak_memory_mib": round(runtime.peak_memory_mib(), 1),
+        }
+
     def is_complete(self) -> bool:
         """Whether the folder was made with this configuration, seed and inputs, and its files are as it left them."""
         if not (self.folder / MANIFEST).exists():
@@ -144,8 +151,7 @@ class StageRun:
                         if path.is_file() and path.relative_to(self.partial).parts[0] not in SCAFFOLD
                     },
                     "started": self._started.isoformat(timespec="seconds"),
-                    "duration_s": round(time.monotonic() - self._clock, 3),
-                    "peak_memory_mib": round(runtime.peak_memory_mib(), 1),
+                    **self.spent(),
                 }
             )
             write_json(self.partial / MANIFEST, asdict(manifest))
@@ -240,7 +246,7 @@ def _lock(workdir: Path) -> Iterator[None]:
 
 
 def _versions() -> dict[str, str]:
-    versions = {"plum": plum.__version__, "python": platform.python_version()}
+    versions = {"plum": plum.__version__, "python": platform.python_version(), "processor": runtime.processor()}
     for name in LIBRARIES:
         try:
             versions[name] = importlib.metadata.version(name)

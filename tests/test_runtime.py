@@ -38,6 +38,12 @@ def available(name):
     return torch.cuda.is_available() if name == "cuda" else torch.backends.mps.is_available()
 
 
+def test_the_processor_is_named_with_its_cores():
+    model, _, cores = runtime.processor().partition(", cores: ")
+    assert model
+    assert int(cores.partition(",")[0]) >= 1
+
+
 def test_peak_memory_counts_what_is_used_after_the_reset():
     # In a process of its own: here, what other tests left may be freed in between and hide what is added.
     code = """

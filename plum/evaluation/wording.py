@@ -60,6 +60,8 @@ _PROTOCOL = {
     "split's own seed; where the last ones do, the draw decides which item is the test target.",
     ("ties in time", "keep"): "Interactions of a user that share a timestamp stay in the order of the input; where the "
     "last ones do, that order decides which item is the test target.",
+    ("ties in time", "no times"): "The source gives the order of a user's interactions and no times. It is taken as it "
+    "is, so that whatever order the source gave to interactions of one time decides which item is the test target.",
 }
 
 

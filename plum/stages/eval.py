@@ -80,7 +80,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
         artifacts.write_json(folder / "examples.json", shown)
         search = _dense_search(config, field, asked, sample)
         artifacts.write_json(folder / "dense_search.json", search)  # times: not in metrics.json, which repeats exactly
-        html, markdown = render_report(reporting.payload(config, metrics, shown, search))
+        html, markdown = render_report(reporting.payload(config, metrics, shown, search, stage.spent()))
         (folder / "report.html").write_text(html, encoding="utf-8")
         (folder / "report.md").write_text(markdown, encoding="utf-8")
     return stage.folder

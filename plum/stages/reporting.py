@@ -20,6 +20,8 @@ from plum.stages.retrieving import ABOUT
 LARGEST = 8
 """First-level codes that the report shows with their items."""
 SHOWN_ITEMS = 4
+SPENT = ("examples", "tokens", "flops")
+"""What several trainings cost together."""
 
 
 def payload(
@@ -27,6 +29,7 @@ def payload(
     metrics: Mapping[str, Any],
     shown: Sequence[Mapping[str, Any]],
     search: Sequence[Mapping[str, Any]],
+    spent: Mapping[str, float],
 ) -> dict[str, Any]:
     """The argument of ``plum.evaluation.report.render_report``.
 
@@ -35,6 +38,7 @@ def payload(
         metrics: the content of ``eval/metrics.json``.
         shown: the content of ``eval/examples.json``.
         search: the content of ``eval/dense_search.json``.
+        spent: by eval itself so far; see ``StageRun.spent``.
     """
     workdir = config.workdir
     summary = artifacts.read_json(workdir / artifacts.DATA_SUMMARY)
@@ -52,7 +56,7 @@ def payload(
         "synthetic": summary["synthetic"],
         "retriever_about": {name: _about(name, config.workdir) for name in metrics["retrievers"]}
         | {name: f"Left out: {reason}." for name, reason in metrics["left_out"].items()},
-        "data": _data(summary),
+        "data": _data(summary, metrics["n_users"]),
         "quality": artifacts.read_json(workdir / artifacts.QUALITY),
         "levels2": _first_level(config),
         "curves": {stage: entries for stage, entries in logs.items() if entries},
@@ -69,7 +73,8 @@ def payload(
         "timings": {
             stage: {"seconds": manifest.duration_s, "peak_mib": manifest.peak_memory_mib}
             for stage, manifest in manifests.items()
-        },
+        }
+        | {"eval, until this page": {"seconds": spent["duration_s"], "peak_mib": spent["peak_memory_mib"]}},
     }
 
 
@@ -78,33 +83,31 @@ def costs(config: RunConfig) -> dict[str, dict[str, int]]:
 
     plum's tokens and FLOPs are those of both trainings of the language model; its examples and epochs are fine-tuning's
     alone, though pre-training passes over the same histories. The hybrid's are those of its parts. A baseline's are
-    those of the trial that was chosen; of a run in which plum is built on dense, dense's FLOPs are plum's too, or those
-    of all trials of its search if all of them taught.
+    those of the trial that was chosen; of a run in which plum is built on dense, dense's examples, tokens and FLOPs are
+    plum's too, or those of all trials of its search if all of them taught.
     """
     trained = config.eval.baselines
     result = {kind: artifacts.read_json(config.workdir / kind / "metrics.json")["cost"] for kind in trained}
     before = artifacts.read_json(config.workdir / artifacts.CPT_METRICS)["cost"]
     after = artifacts.read_json(config.workdir / artifacts.FINETUNE_METRICS)["cost"]
-    below = 0
-    if common.is_built_on_dense(config.workdir):  # read again: such a run may be scored without dense
-        below = _flops_below(config.workdir)
-    result["plum"] = after | {"tokens": before["tokens"] + after["tokens"]}
-    result["plum"]["flops"] = before["flops"] + after["flops"] + below
+    # Read again below: a run built on dense may be scored without it.
+    below = _below(config.workdir) if common.is_built_on_dense(config.workdir) else []
+    own = after | {name: before[name] + after[name] for name in ("tokens", "flops")}
+    result["plum"] = own | {name: own[name] + sum(cost[name] for cost in below) for name in SPENT}
     if config.eval.wants(Hybrid.name):
-        both = result["plum"], result[artifacts.DENSE]
-        result[Hybrid.name] = {
-            name: sum(cost[name] for cost in both) for name in ("parameters", "examples", "tokens", "flops")
+        dense = result[artifacts.DENSE]
+        result[Hybrid.name] = {"parameters": own["parameters"] + dense["parameters"]} | {
+            name: result["plum"][name] + (0 if below else dense[name])  # counted in plum's already
+            for name in SPENT
         }
-        if below:
-            result[Hybrid.name]["flops"] -= result[artifacts.DENSE]["flops"]  # counted in plum's
     return result
 
 
-def _flops_below(workdir: Path) -> int:
-    """What the training of all dense baselines cost that plum learnt from."""
+def _below(workdir: Path) -> list[dict[str, int]]:
+    """What the training of each dense baseline cost that plum learnt from."""
     if _of_finetune(workdir).get("teacher") == "trials":
-        return sum(trial["flops"] for trial in artifacts.read_json(workdir / artifacts.DENSE_TRIALS))
-    return int(artifacts.read_json(workdir / artifacts.DENSE / "metrics.json")["cost"]["flops"])
+        return [trial["cost"] for trial in artifacts.read_json(workdir / artifacts.DENSE_TRIALS)]
+    return [artifacts.read_json(workdir / artifacts.DENSE / "metrics.json")["cost"]]
 
 
 def _of_finetune(workdir: Path) -> dict[str, Any]:
@@ -125,11 +128,11 @@ def _about(name: str, workdir: Path) -> str:
         told += f" Of its labels in fine-tuning a share of {made['teacher_weight']:g} is what {expected}."
     if common.is_built_on_dense(workdir):
         counted = "the training of all these trials" if by_trials else "dense's training"
-        told += f" So the two are no independent systems, and {counted} counts among plum's FLOPs."
+        told += f" So the two are no independent systems, and {counted} counts among plum's examples, tokens and FLOPs."
     return told
 
 
-def _data(summary: Mapping[str, Any]) -> dict[str, Any]:
+def _data(summary: Mapping[str, Any], n_asked: int) -> dict[str, Any]:
     split, ties = summary["split"], summary["ties"]
     return {
         "users": split["users"],
@@ -143,6 +146,9 @@ def _data(summary: Mapping[str, Any]) -> dict[str, Any]:
             "unknown: no times" if summary["timestamps_are_positions"] else ties["users_test_tied"]
         ),
         "users without a test interaction": split["users_without_test"],
+        "users with one and no history before it, who can't be asked": (
+            split["users"] - split["users_without_test"] - n_asked
+        ),
         "test users with targets from their history alone": summary["test_users_with_seen_targets_only"],
         "rows that could not be used": sum(problem["count"] for problem in summary["unusable_rows"]),
     }

@@ -136,11 +136,12 @@ def _protocol(config: RunConfig, n_items: int) -> dict[str, Any]:
     settings = config.eval
     made = read_manifest(config.workdir / artifacts.DATA)
     split = made.config["split"]  # as it was, not as it is set now
+    no_times = artifacts.read_json(config.workdir / artifacts.DATA_SUMMARY)["timestamps_are_positions"]
     return {
         "split": split["protocol"],
         "seen": "filtered" if settings.filter_seen else "kept",
         "candidates": n_items,
-        "ties in time": split["ties"],
+        "ties in time": "no times" if no_times else split["ties"],
         "split seed": split.get("seed", made.seed),  # splits had no seed of their own once
         "beams": settings.beams,
         "probabilities over": settings.scores_over,

@@ -90,7 +90,7 @@ def test_a_manifest_tells_what_made_the_folder(finished_run: Path, stage: str) -
     assert manifest["stage"] == stage
     assert manifest["seed"] == 0
     assert manifest["config"]
-    assert {"plum", "python", "torch", "transformers", "numpy", "pandas"} <= manifest["versions"].keys()
+    assert {"plum", "python", "processor", "torch", "transformers", "numpy", "pandas"} <= manifest["versions"].keys()
     assert datetime.fromisoformat(manifest["started"]).tzinfo is not None
     assert 0 < manifest["duration_s"] < 120
     assert 50 < manifest["peak_memory_mib"] < 20_000
@@ -256,6 +256,7 @@ def test_the_report_shows_the_figures_of_the_metrics_file(finished_run: Path, me
         text = (finished_run / "eval" / name).read_text(encoding="utf-8")
         for retriever in ("popularity", "dense", "plum"):
             assert f"{metrics['retrievers'][retriever]['recall@10']:.4f}" in text
+        assert "eval, until this page" in text
 
 
 def test_no_file_is_a_pickle(finished_run: Path) -> None:

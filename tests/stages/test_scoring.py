@@ -14,7 +14,7 @@ import tiny_run
 from plum import artifacts
 from plum.config import RunConfig
 from plum.config_file import validate
-from plum.stages import common, features, prepare, scoring
+from plum.stages import common, features, prepare, reporting, scoring
 
 ITEMS = list("abcdefgh")
 TITLES = [f"{place} {weather}" for place in ("Coast", "Island") for weather in ("Rain", "Snow", "Storm", "Sun")]
@@ -96,6 +96,9 @@ def test_ratings_are_those_of_the_targets_under_the_temporal_protocol(tmp_path: 
     asked = scoring.read_asked(config, data)
     assert told(config, data, asked) == {"10": ("cde", "h", [1.0]), "9": ("abca", "bgb", [None, 2.0, 3.0])}
     assert asked.tied is None
+    summary = artifacts.read_json(config.workdir / artifacts.DATA_SUMMARY)
+    (unasked,) = [value for name, value in reporting._data(summary, 2).items() if "can't be asked" in name]
+    assert unasked == 1
 
 
 def test_a_tie_counts_where_it_stands_between_the_last_two(tmp_path: Path) -> None:
@@ -155,6 +158,7 @@ def test_a_source_that_gives_no_times_has_neither_ties_nor_times(
     assert np.isnan(np.concatenate(asked.ratings)).all()
     assert [len(ratings) for ratings in asked.ratings] == [1] * 11
     assert common.train_times(config.workdir) is None
+    assert scoring._protocol(config, len(data.items))["ties in time"] == "no times"
 
 
 def test_what_is_known_of_users_stands_in_the_order_asked(tmp_path: Path) -> None:

@@ -66,9 +66,10 @@ def run(config: RunConfig, force: bool = False) -> Path:
     asked = scoring.read_asked(config, data)
     with stage.writing(force) as folder:
         field = retrieving.all_retrievers(config, data)
+        spent = reporting.costs(config)  # before the long part: it may refuse
         lists, other = _recommend(config, data, field, asked)
         metrics = scoring.score(lists, other, asked, data, config)
-        metrics |= {"efficiency": reporting.costs(config), "tuning": field.tuning, "left_out": field.left_out}
+        metrics |= {"efficiency": spent, "tuning": field.tuning, "left_out": field.left_out}
         sample = np.unique(np.linspace(0, len(asked.users) - 1, SAMPLE).round().astype(int))
         generative = field.retrievers[Generative.name]
         if isinstance(generative, Generative):

@@ -10,6 +10,7 @@ import numpy as np
 
 from plum import artifacts
 from plum.config import RunConfig
+from plum.errors import PlumError
 from plum.retrieval.generative import Generative
 from plum.retrieval.hybrid import Hybrid
 from plum.sid.quality import tree
@@ -104,9 +105,20 @@ def costs(config: RunConfig) -> dict[str, dict[str, int]]:
 
 
 def _below(workdir: Path) -> list[dict[str, int]]:
-    """What the training of each dense baseline cost that plum learnt from."""
+    """What the training of each dense baseline cost that plum learnt from.
+
+    Raises:
+        PlumError: trials of an earlier version, which did not record it.
+    """
     if _of_finetune(workdir).get("teacher") == "trials":
-        return [trial["cost"] for trial in artifacts.read_json(workdir / artifacts.DENSE_TRIALS)]
+        trials = artifacts.read_json(workdir / artifacts.DENSE_TRIALS)
+        if any("cost" not in trial for trial in trials):
+            raise PlumError(
+                f"{workdir / artifacts.DENSE_TRIALS} does not tell what each trial cost",
+                "it was written by an earlier version of plum",
+                f"run `plum run --workdir {workdir}`, which trains anew what is out of date",
+            )
+        return [trial["cost"] for trial in trials]
     return [artifacts.read_json(workdir / artifacts.DENSE / "metrics.json")["cost"]]
 
 

@@ -14,7 +14,7 @@ from plum import artifacts
 from plum.config import RunConfig
 from plum.errors import PlumError
 from plum.stage_run import read_manifest
-from plum.stages import common, cpt, dense, eval, pipeline, retrieving
+from plum.stages import common, cpt, dense, eval, pipeline, reporting, retrieving
 
 TAUGHT = "finetune.teacher_weight=0.5"
 CODES = "features.modalities.learnt={encoder: dense}"
@@ -93,6 +93,13 @@ def test_all_trials_of_a_search_teach_together(run_copy: Path, caplog: pytest.Lo
         assert metrics["efficiency"]["plum"][name] == sum(cost[name] for cost in [*stored, *asked])
     assert metrics["efficiency"]["plum"]["examples"] == sum(cost["examples"] for cost in [stored[1], *asked])
     assert len({cost["flops"] for cost in asked}) == 2
+
+    path = run_copy / "dense/trials.json"
+    told = path.read_text()
+    path.write_text(told.replace('"cost"', '"flops"'))
+    with pytest.raises(PlumError, match="written by an earlier version"):
+        reporting.costs(tiny_run.config_of(run_copy, TAUGHT, *TRIALS, "eval.retrievers=[plum, dense]"))
+    path.write_text(told)
 
     lost = run_copy / "dense/trials/1.safetensors"
     was = lost.read_bytes()

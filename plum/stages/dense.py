@@ -92,7 +92,8 @@ def _run(config: RunConfig, kind: str, force: bool, users: Sequence[str] = ()) -
         made = " and ".join(f"{user}/" for user in users)
         raise PlumError(
             f"{kind}/ is to be trained anew, but this one is what {made} was made of",
-            "other settings of eval.dense or eval.filter_seen, another seed or other data, or files of it are gone",
+            "other settings of eval.dense or eval.filter_seen, another seed, other data or another version of plum, or "
+            "files of it are gone",
             "run `plum run`, which makes all again in order, or if settings changed, give those that it was made with",
         )
     train_one = functools.partial(_train_one, config, kind)

@@ -371,7 +371,7 @@ def _notes(runs: Sequence[EvaluatedRun], systems: Sequence[System], n_tests: int
     notes = []
     if len({run.made_by for run in runs}) > 1:
         made = "; ".join(f"{run.name} by {run.made_by}" for run in runs)
-        notes.append(f"Other versions made these runs, which alone may change figures: {made}.")
+        notes.append(f"Different versions made these runs, which alone may change figures: {made}.")
     if most > 1:
         notes.append(
             "Systems of several seeds: means over seeds and users, intervals over both; p-values are over users, for "

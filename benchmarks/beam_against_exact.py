@@ -17,9 +17,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from plum.config_file import load_config
-from plum.stages import common
-from plum.stages.retrieving import plum_retriever
+from plum.config.file import load_config
+from plum.stages import inputs
+from plum.stages.trained import plum_retriever
 
 WIDTHS = (1, 5, 10, 20, 50, 100, 200)
 K = 10
@@ -28,7 +28,7 @@ K = 10
 def measure(workdir: Path, n_users: int) -> dict[str, Any]:
     """Share of the exact top K that each width finds, whole lists found, recall of the target, and times."""
     config = load_config(workdir / "config.yaml", workdir=workdir)
-    data = common.read_prepared(workdir)
+    data = inputs.read_prepared(workdir)
     _, histories, targets = data.histories.questions("test")
     places = np.linspace(0, len(histories) - 1, min(n_users, len(histories))).round().astype(int)
     histories, targets = [histories[place] for place in places], [targets[place] for place in places]

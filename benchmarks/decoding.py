@@ -29,12 +29,12 @@ from rich.console import Console
 from rich.table import Table
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from plum.retrieval.beam import Scoring, beam_search
-from plum.retrieval.constraint import AllCodes, DeviceTrie
-from plum.retrieval.tree import Tree
+from plum.decoding.beam import Scoring, beam_search
+from plum.decoding.constraint import AllCodes, DeviceTrie
+from plum.decoding.tree import Tree
+from plum.decoding.trie import Trie
 from plum.runtime import peak_memory_mib
 from plum.sid.codec import Codec
-from plum.sid.trie import Trie
 
 TEXT_TOKENS = 2_000
 SIZES = (256, 256, 256, 8)

@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from plum.retrieval.nearest import search_report
+from plum.vectors.nearest import search_report
 
 WIDTH = 64
 PER_CLUSTER = 100

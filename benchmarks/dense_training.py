@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 from plum.lm.examples import Window
-from plum.retrieval import dense, softmax
-from plum.retrieval.dense import DenseBatch, ItemTransformer, dense_batches, dense_loss
+from plum.retrievers import dense, softmax
+from plum.retrievers.dense import DenseBatch, ItemTransformer, dense_batches, dense_loss
 from plum.runtime import Precision, autocast
 
 MAX_HISTORY = 20

@@ -26,11 +26,12 @@ from unittest import mock
 from rich.console import Console
 from rich.table import Table
 
-from plum import artifacts, training
-from plum.config_file import load_config
+from plum.config.file import load_config
 from plum.lm import train
+from plum.run import artifacts
 from plum.runtime import peak_memory_mib
 from plum.stages import finetune
+from plum.training import loop
 
 WAYS = {
     "neither": (1, False),
@@ -51,7 +52,7 @@ def _in_the_step(*arguments: Any) -> finetune._Lesson:
 
 
 LESSON = finetune._lesson
-STEP = training._Training.step
+STEP = loop._Training.step
 
 
 def train_one_way(run: Path, name: str, n_steps: int) -> list[float]:
@@ -70,7 +71,7 @@ def train_one_way(run: Path, name: str, n_steps: int) -> list[float]:
         tempfile.TemporaryDirectory() as folder,
         mock.patch.object(train, "POSITIONS_MULTIPLE", multiple),
         mock.patch.object(finetune, "_lesson", LESSON if ahead else _in_the_step),
-        mock.patch.object(training._Training, "step", step),
+        mock.patch.object(loop._Training, "step", step),
     ):
         for path in run.resolve().iterdir():
             if path.is_dir() and not path.name.startswith(".") and path.name != artifacts.FINETUNE:

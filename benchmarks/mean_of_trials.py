@@ -15,10 +15,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from plum import artifacts
-from plum.config_file import load_config
-from plum.retrieval.dense import MeanDense
-from plum.stages import common, retrieving
+from plum.config.file import load_config
+from plum.retrievers.dense import MeanDense
+from plum.run import artifacts
+from plum.stages import inputs, trained
 
 PARTS = ("valid", "test")
 
@@ -30,15 +30,15 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     config = load_config(options.run / "config.yaml", [], workdir=options.run)
-    data = common.read_prepared(options.run)
-    models = retrieving.dense_trials(config, len(data.items))
+    data = inputs.read_prepared(options.run)
+    models = trained.dense_trials(config, len(data.items))
     trials = artifacts.read_json(options.run / artifacts.DENSE_TRIALS)
     asked = {part: data.histories.questions(part)[1:] for part in PARTS}
     systems = {json.dumps(trial["settings"]): [model] for trial, model in zip(trials, models, strict=True)}
     systems["their mean"] = models
     found = {
         name: {
-            part: common.validation_metrics(MeanDense(some), *asked[part], filter_seen=True)["recall@10"]
+            part: inputs.validation_metrics(MeanDense(some), *asked[part], filter_seen=True)["recall@10"]
             for part in PARTS
         }
         for name, some in systems.items()

@@ -25,9 +25,9 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from plum import artifacts
+from plum.run import artifacts
 from plum.sid.kmeans import codes_of, codewords_of, residual_kmeans
-from plum.stages.tokenizing import read_features
+from plum.stages.tokenize.reading import read_features
 
 FAISS = {"faiss": 1, "faiss, best of 3 starts": 3}
 """Starts. More iterations than these change nothing: it stops by itself before."""

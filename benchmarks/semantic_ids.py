@@ -37,7 +37,7 @@ from plum.sid.frozen import Frozen, Modality, Rules, Shape
 from plum.sid.rqvae import RQVAE, Content
 from plum.sid.standardise import fit_standardisation
 from plum.sid.table import default_sizes
-from plum.training import Recipe
+from plum.training.loop import Recipe
 
 WIDTH, CENTRES, PAIRS, BATCH = 384, 1_000, 300_000, 256
 SHAPE = Shape(latent_dim=32, hidden_dim=128, ema=False)

@@ -22,8 +22,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from plum.decoding.trie import Trie, fingerprint
 from plum.runtime import peak_memory_mib
-from plum.sid.trie import Trie, fingerprint
 
 STEPS = ("codes alone", "build, verify, save", "load", "load, prune")
 
@@ -51,7 +51,7 @@ def step(name: str, n_items: int, n_levels: int, n_codes: int, path: Path) -> di
     if name == "load, prune":
         import torch
 
-        from plum.retrieval.constraint import DeviceTrie
+        from plum.decoding.constraint import DeviceTrie
         from plum.sid.codec import Codec
 
         codec = Codec(tuple(np.arange(level * n_codes, (level + 1) * n_codes) for level in range(n_levels)))

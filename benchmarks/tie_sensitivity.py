@@ -17,7 +17,7 @@ import pandas as pd
 from plum.data import fetch, movielens, splits
 from plum.data.histories import Histories
 from plum.evaluation.metrics import per_user_metrics
-from plum.retrieval.simple import ItemKNN, Popularity
+from plum.retrievers.simple import ItemKNN, Popularity
 from plum.stages.prepare import data_home
 
 

@@ -26,8 +26,8 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from plum import artifacts
-from plum.config_file import validate
+from plum.config.file import validate
+from plum.run import artifacts
 from plum.stages import pipeline, prepare
 
 ENCODERS = {

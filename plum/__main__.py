@@ -1,5 +1,5 @@
 """``python -m plum`` is the command ``plum``."""
 
-from plum.cli import main
+from plum.cli.app import main
 
 main()

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from plum import artifacts
 from plum.data.histories import Histories
-from plum.stage_run import read_manifest, sha256
+from plum.run import artifacts
+from plum.run.stage import read_manifest, sha256
 
 FOLDERS = ("data", "features", "tokenize", "cpt", "finetune", "dense", "eval")
 RETRIEVERS = ("popularity", "recencypop", "textknn", "itemknn", "dense", "plum", "hybrid")

@@ -41,7 +41,7 @@ def cli(
     before = package.handlers, package.level, package.propagate
 
     def call(*arguments: str | Path) -> tuple[int, str, str]:
-        from plum.cli import main
+        from plum.cli.app import main
 
         monkeypatch.setattr(sys, "argv", ["plum", *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from plum import artifacts
 from plum.evaluation.metrics import per_user_metrics
-from plum.stage_run import StageRun
+from plum.run import artifacts
+from plum.run.stage import StageRun
 
 ITEMS = [f"i{number}" for number in range(12)]
 USERS = [f"u{number}" for number in range(8)]

@@ -14,7 +14,7 @@ import pytest
 import tiny_run
 import yaml
 
-from plum import artifacts
+from plum.run import artifacts
 from plum.stages import dense
 
 pytestmark = pytest.mark.slow

@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from plum.config import RunConfig
-from plum.config_file import load_config
+from plum.config.file import load_config
+from plum.config.run import RunConfig
 
 SYNTHETIC = {"kind": "synthetic", "n_users": 150, "n_items": 60, "seed": 0}
 STAGES = ("data", "features", "tokenize", "cpt", "finetune", "dense", "eval")

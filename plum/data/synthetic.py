@@ -1,4 +1,4 @@
-"""Synthetic interaction logs with a planted truth; ``plum.data.optimum`` is the best ranking under it.
+"""Synthetic interaction logs with a planted truth; ``plum.retrievers.optimum`` is the best ranking under it.
 
 The process. A user has a hidden topic z_t: z_1 comes from a prior, then a sticky Markov chain moves it before every
 further item. The item at step t comes from

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from plum.retrieval.interface import NO_ITEM
+from plum.evaluation.rankings import NO_ITEM
 
 # Vector entries gathered at a time: 4M float64 are 32 MiB, whatever the number of users.
 _BLOCK_ENTRIES = 1 << 22

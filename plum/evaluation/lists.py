@@ -17,7 +17,7 @@ from plum.data.logs import read_table
 from plum.data.rows import absent, as_text, to_numbers, warn
 from plum.data.tables import RowProblem, refuse_many_problems
 from plum.errors import PlumError
-from plum.retrieval.interface import NO_ITEM, flatten
+from plum.evaluation.rankings import NO_ITEM, flatten
 
 RETRIEVER = "retriever"
 _COLUMNS = ("user_id", "rank", "item_id")

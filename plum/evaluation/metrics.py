@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from plum.retrieval.interface import NO_ITEM
+from plum.evaluation.rankings import NO_ITEM
 
 CUTOFFS = (1, 5, 10, 20, 50)
 COLD_BELOW = 5

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from plum.evaluation.metrics import COLD_BELOW, per_user_metrics
+from plum.evaluation.rankings import flatten
 from plum.evaluation.significance import N_RESAMPLES, bootstrap_intervals
-from plum.retrieval.interface import flatten
 
 HEAD_TENTHS, TORSO_TENTHS = 5, 3
 """Tenths of the training interactions that the head has, and the torso after it."""

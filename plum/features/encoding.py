@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -17,7 +16,6 @@ import pandas as pd
 from safetensors.numpy import save_file
 
 from plum.errors import PlumError
-from plum.saved import read_arrays, read_settings
 
 VERSION = 1
 AGAIN = "make the features again with `plum tokenize --force`"
@@ -50,38 +48,8 @@ class Encoder(Protocol):
         ...
 
     def save(self, folder: Path, name: str) -> None:
-        """Write ``<name>.json`` and ``<name>.safetensors``, which :func:`load_encoder` reads."""
+        """Write ``<name>.json`` and ``<name>.safetensors``, which :func:`plum.features.registry.load_encoder` reads."""
         ...
-
-
-def load_encoder(folder: Path, name: str, device: str = "cpu") -> Encoder:
-    """Read the encoder that :meth:`Encoder.save` wrote; its vectors of the same items are the same to the bit.
-
-    Args:
-        folder: ``features/encoders`` of a run.
-        name: of the modality.
-        device: of a sentence encoder: ``cpu``, ``cuda`` or ``mps``. Between devices its vectors differ by rounding.
-
-    Raises:
-        PlumError: if a file is missing, damaged or of another version, or the two don't belong together.
-    """
-    from plum.features.cooccurrence import CooccurrenceEncoder
-    from plum.features.given import FileEncoder
-    from plum.features.learnt import DenseEncoder
-    from plum.features.numeric import NumericEncoder
-    from plum.features.sentences import SentenceEncoder
-    from plum.features.text import TfidfEncoder, TopicsEncoder
-
-    texts = (TfidfEncoder, TopicsEncoder, SentenceEncoder)
-    kinds = (*texts, CooccurrenceEncoder, DenseEncoder, FileEncoder, NumericEncoder)
-    settings = read_settings(folder / f"{name}.json", VERSION, AGAIN)
-    arrays = read_arrays(folder / f"{name}.safetensors", "an encoder's arrays", AGAIN)
-    try:
-        encoder = {kind.kind: kind for kind in kinds}[settings["kind"]].from_parts(settings, arrays)
-    except (KeyError, TypeError, ValueError) as error:
-        found = f"{type(error).__name__}: {error}"
-        raise PlumError(f"{folder / name}.json and .safetensors don't belong together", found, AGAIN) from None
-    return replace(encoder, device=device) if isinstance(encoder, SentenceEncoder) else encoder
 
 
 def save_parts(

@@ -17,7 +17,7 @@ from plum.lm.dropout import residual_dropout
 from plum.lm.examples import IGNORED, Batch, pad_rows
 from plum.lm.logits import check_length, max_positions, token_logits
 from plum.runtime import Precision, autocast, is_half
-from plum.training import Progress, Recipe, fit
+from plum.training.loop import Progress, Recipe, fit
 
 POSITIONS_MULTIPLE = 64
 """The vocabulary's logits are computed for so many positions or a multiple of it, some of them for nothing. For every
@@ -68,7 +68,7 @@ def train(
     dropout: float = 0.0,
     precision: Precision = "auto",
 ) -> Progress:
-    """Train a language model in place; see ``plum.training.fit`` for what is not listed here.
+    """Train a language model in place; see ``plum.training.loop.fit`` for what is not listed here.
 
     Args:
         model: on its device.

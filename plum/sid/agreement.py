@@ -14,9 +14,9 @@ import numpy as np
 from scipy.stats import hypergeom
 
 from plum.data.histories import Histories
-from plum.retrieval.content import joined
-from plum.retrieval.nearest import largest_products
 from plum.sid.prefixes import prefix_groups
+from plum.vectors.nearest import largest_products
+from plum.vectors.unit import joined
 
 
 def neighbour_overlap(
@@ -37,7 +37,7 @@ def neighbour_overlap(
     Args:
         codes: (N, L) int64.
         vectors: (N, D), the content; lengths do not matter. A zero row is no content. See
-            :func:`plum.retrieval.content.joined` for several modalities.
+            :func:`plum.vectors.unit.joined` for several modalities.
         present: (N,) bool, which items have content; None if all but the zero rows do.
         k: neighbours; with fewer than k others, all of them.
         n_sample: items that are asked; with fewer, all.

@@ -23,7 +23,7 @@ from plum.sid.rqvae import (
     reconstruction_errors,
     straight_through,
 )
-from plum.training import Progress, Recipe, fit
+from plum.training.loop import Progress, Recipe, fit
 
 logger = logging.getLogger(__name__)
 

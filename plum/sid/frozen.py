@@ -16,7 +16,7 @@ from torch import Tensor
 
 from plum.errors import PlumError
 from plum.features.encoding import refuse_non_finite
-from plum.saved import read_arrays, read_settings
+from plum.run.saved import read_arrays, read_settings
 from plum.sid.codebooks import BLOCK
 from plum.sid.kmeans import codes_of
 from plum.sid.random_codes import random_codes

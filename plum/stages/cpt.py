@@ -12,21 +12,22 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from plum import artifacts, training
-from plum.config import RunConfig
-from plum.config_models import CptConfig
-from plum.evaluation.efficiency import Size, training_cost
+from plum.config.models import CptConfig
+from plum.config.run import RunConfig
+from plum.decoding.tree import check_tree_attention
 from plum.lm import documents, vocab
 from plum.lm.codewords import code_directions
 from plum.lm.examples import Batch
 from plum.lm.logits import check_head
 from plum.lm.packing import Mixture
 from plum.lm.train import mean_loss, next_token_loss, train
-from plum.retrieval.tree import check_tree_attention
+from plum.run import artifacts
+from plum.run.stage import StageRun
 from plum.runtime import seed_everything
 from plum.sid.table import SidTable
-from plum.stage_run import StageRun
-from plum.stages import common
+from plum.stages import inputs
+from plum.training import loop
+from plum.training.cost import Size, training_cost
 
 logger = logging.getLogger(__name__)
 SCRATCH = "scratch"
@@ -38,20 +39,20 @@ def run(config: RunConfig, force: bool = False) -> Path:
     stage = StageRun(
         config.workdir,
         artifacts.CPT,
-        common.recorded(config, artifacts.CPT),
+        inputs.recorded(config, artifacts.CPT),
         config.seed,
         [artifacts.ITEMS, artifacts.SPLIT, artifacts.SEMANTIC_IDS, artifacts.QUALITY, artifacts.RQVAE],
         _base_files(settings.base),
     )
-    common.warn_outdated(config, artifacts.DATA, artifacts.TOKENIZE)
+    inputs.warn_outdated(config, artifacts.DATA, artifacts.TOKENIZE)
     if stage.is_complete() and not force:
         logger.info("cpt: up to date")
         return stage.folder
     seed_everything(config.seed)
-    data = common.read_prepared(config.workdir)
-    table = common.read_sid_table(config.workdir, data.items)
+    data = inputs.read_prepared(config.workdir)
+    table = inputs.read_sid_table(config.workdir, data.items)
     model, tokenizer = _base_model(config, data, table)
-    common.move(model, config.device)
+    inputs.move(model, config.device)
     behaviour, metadata = _corpora(settings, data, table, tokenizer)
     mixture = _mixture(settings, behaviour, metadata, _end_token(tokenizer), config.seed)
 
@@ -60,7 +61,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
             tokens = torch.from_numpy(block)
             yield Batch(tokens, tokens)
 
-    recipe = common.recipe(settings, mixture.steps_per_epoch)
+    recipe = inputs.recipe(settings, mixture.steps_per_epoch)
     logger.info(
         "cpt: %s parameters, %s behaviour and %s metadata tokens, %d steps",
         f"{model.num_parameters():,}",
@@ -78,7 +79,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
             dropout=settings.dropout,
             precision=settings.precision,
         )
-        training.write_log(folder / "train_log.jsonl", state)
+        loop.write_log(folder / "train_log.jsonl", state)
         vocab.save_model_folder(model, tokenizer, folder / "model")
         metrics = {
             "parameters": model.num_parameters(),
@@ -110,7 +111,7 @@ def _facts(
 
 
 def _cost(
-    model: PreTrainedModel, batches: Callable[[int], Iterator[Batch]], recipe: training.Recipe, state: training.Progress
+    model: PreTrainedModel, batches: Callable[[int], Iterator[Batch]], recipe: loop.Recipe, state: loop.Progress
 ) -> dict[str, int]:
     """What the training cost; blocks are examples here, and have no padding."""
 
@@ -130,11 +131,11 @@ def _base_files(base: str) -> list[Path]:
 
 
 def _base_model(
-    config: RunConfig, data: common.Prepared, table: SidTable
+    config: RunConfig, data: inputs.Prepared, table: SidTable
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model to train on, its vocabulary extended by the codes' tokens, which start as their codewords lie."""
     settings = config.cpt
-    codebooks = common.read_codebooks(config.workdir)
+    codebooks = inputs.read_codebooks(config.workdir)
     if settings.base == SCRATCH:
         texts = [documents.HISTORY_PREFIX, *documents.item_documents(data.items, [""] * len(data.items))]
         tokenizer: PreTrainedTokenizerBase = vocab.train_tokenizer(texts, settings.scratch.text_vocabulary)
@@ -158,7 +159,7 @@ def _base_model(
 
 
 def _corpora(
-    settings: CptConfig, data: common.Prepared, table: SidTable, tokenizer: PreTrainedTokenizerBase
+    settings: CptConfig, data: inputs.Prepared, table: SidTable, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Token ids of behaviour documents (training part only) and of item documents."""
     codec = vocab.codec_of(tokenizer, table.sizes)

@@ -13,13 +13,11 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from plum import artifacts, training
-from plum.config import RunConfig
-from plum.config_models import DenseConfig, with_settings
+from plum.config.models import DenseConfig, combinations, with_settings
+from plum.config.run import RunConfig
 from plum.errors import PlumError
-from plum.evaluation.efficiency import training_cost
 from plum.lm.examples import windows
-from plum.retrieval.dense import (
+from plum.retrievers.dense import (
     Dense,
     DenseBatch,
     ItemTransformer,
@@ -28,11 +26,14 @@ from plum.retrieval.dense import (
     size_of,
     target_counts,
 )
-from plum.retrieval.softmax import Negatives, n_negatives
+from plum.retrievers.softmax import Negatives, n_negatives
+from plum.run import artifacts
+from plum.run.stage import StageRun
 from plum.runtime import autocast, pick_device, seed_everything
-from plum.stage_run import StageRun
-from plum.stages import common, retrieving
-from plum.tuning import Outcome, Search, combinations, search_best, told
+from plum.stages import inputs, trained
+from plum.training import loop
+from plum.training.cost import training_cost
+from plum.training.search import Outcome, Search, search_best, told
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def run(config: RunConfig, force: bool = False, kept_for: Sequence[str] = ()) ->
     Raises:
         PlumError: if it would have to stay, but is not up to date.
     """
-    users = [stage for stage in kept_for if common.is_made_of(config.workdir, stage, artifacts.DENSE)]
+    users = [stage for stage in kept_for if inputs.is_made_of(config.workdir, stage, artifacts.DENSE)]
     return _run(config, artifacts.DENSE, force and not users, users)
 
 
@@ -67,18 +68,18 @@ class _Task:
     """A model and all that its training needs."""
 
     model: ItemTransformer
-    recipe: training.Recipe
+    recipe: loop.Recipe
     batches: Callable[[int], Iterable[DenseBatch]]
     loss: Callable[[DenseBatch], Tensor]
     negatives: Negatives | None
 
 
 def _run(config: RunConfig, kind: str, force: bool, users: Sequence[str] = ()) -> Path:
-    settings = retrieving.dense_settings(config, kind)
+    settings = trained.dense_settings(config, kind)
     stage = StageRun(
         config.workdir,
         kind,
-        common.recorded(config, kind),
+        inputs.recorded(config, kind),
         config.seed,
         [artifacts.ITEMS, artifacts.SPLIT],
     )
@@ -117,14 +118,14 @@ def _run(config: RunConfig, kind: str, force: bool, users: Sequence[str] = ()) -
 
 def _train_one(config: RunConfig, kind: str, values: dict[str, Any], checkpoint: Path) -> Outcome:
     """One trial; it reads the data itself, so that it may be sent to another process."""
-    data = common.read_prepared(config.workdir)
-    task = _task(with_settings(retrieving.dense_settings(config, kind), values), data, config)
+    data = inputs.read_prepared(config.workdir)
+    task = _task(with_settings(trained.dense_settings(config, kind), values), data, config)
     _, histories, targets = data.histories.questions("valid")
 
     def validate() -> dict[str, float]:
-        return common.validation_metrics(Dense(task.model), histories, targets, config.eval.filter_seen)
+        return inputs.validation_metrics(Dense(task.model), histories, targets, config.eval.filter_seen)
 
-    state = training.fit(
+    state = loop.fit(
         task.model,
         task.recipe,
         task.batches,
@@ -139,9 +140,9 @@ def _train_one(config: RunConfig, kind: str, values: dict[str, Any], checkpoint:
 
 def _write_results(folder: Path, found: Search) -> None:
     """Write what all trials gave, and of the chosen one the training curve and the metrics."""
-    states = [training.Progress(**trial.result["state"]) for trial in found.trials]
+    states = [loop.Progress(**trial.result["state"]) for trial in found.trials]
     facts = [trial.result["facts"] for trial in found.trials]
-    training.write_log(folder / "train_log.jsonl", states[found.best])
+    loop.write_log(folder / "train_log.jsonl", states[found.best])
     trials = [
         {"settings": trial.settings, **_summary(state), "cost": fact["cost"]}
         for trial, state, fact in zip(found.trials, states, facts, strict=True)
@@ -157,12 +158,12 @@ def _n_kept(settings: DenseConfig) -> int:
     return n_trials if settings.keep_trials and n_trials > 1 else 0
 
 
-def _task(settings: DenseConfig, data: common.Prepared, config: RunConfig) -> _Task:
+def _task(settings: DenseConfig, data: inputs.Prepared, config: RunConfig) -> _Task:
     """A new model and its training; every trial starts from the same seed."""
     seed_everything(config.seed)
     n_items = len(data.items)
     device = pick_device(config.device)
-    model = retrieving.untrained_dense(settings, n_items).to(device)
+    model = trained.untrained_dense(settings, n_items).to(device)
     cut = [window for window in windows(data.histories.train, settings.max_history + 1) if len(window.items) > 1]
     drawn = n_negatives(settings.negatives, n_items)
     negatives = Negatives(target_counts(cut, n_items), drawn, settings.negative_power) if drawn else None
@@ -173,18 +174,18 @@ def _task(settings: DenseConfig, data: common.Prepared, config: RunConfig) -> _T
 
     return _Task(
         model,
-        common.recipe(settings, -(-len(cut) // settings.batch_size), settings.patience),
+        inputs.recipe(settings, -(-len(cut) // settings.batch_size), settings.patience),
         lambda epoch: dense_batches(cut, settings.max_history, settings.batch_size, config.seed, epoch),
         loss,
         negatives,
     )
 
 
-def _summary(state: training.Progress) -> dict[str, Any]:
+def _summary(state: loop.Progress) -> dict[str, Any]:
     return {"best_step": state.best_step, "steps": state.step, "valid_recall@10": state.best_value}
 
 
-def _facts(task: _Task, state: training.Progress) -> dict[str, Any]:
+def _facts(task: _Task, state: loop.Progress) -> dict[str, Any]:
     """What the model is and what its training cost."""
     cost = training_cost(
         task.model, task.batches, size_of, task.loss, steps=state.step, steps_per_epoch=task.recipe.steps_per_epoch

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from plum import artifacts
-from plum.config import RunConfig
-from plum.config_items import BEHAVIOUR, ModalityConfig
+from plum.config.items import BEHAVIOUR, ModalityConfig
+from plum.config.run import RunConfig
 from plum.errors import PlumError
 from plum.features.cooccurrence import fit_cooccurrence
 from plum.features.encoding import Encoded, Encoder, refuse_repeated, refuse_useless
@@ -19,9 +18,10 @@ from plum.features.learnt import fit_learnt
 from plum.features.numeric import fit_numeric
 from plum.features.sentences import SentenceEncoder
 from plum.features.text import fit_tfidf, fit_topics, texts_of
+from plum.run import artifacts
+from plum.run.stage import StageRun
 from plum.runtime import pick_device, seed_everything
-from plum.stage_run import StageRun
-from plum.stages import common, retrieving
+from plum.stages import inputs, trained
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
 
     ``<modality>.npy`` (N, D) are the vectors, ``present.parquet`` says which items have which modality,
     ``encoders/<modality>.json`` and ``.safetensors`` give later items vectors of the same space (see
-    :func:`plum.features.encoding.load_encoder`).
+    :func:`plum.features.registry.load_encoder`).
 
     Raises:
         PlumError: if a modality can't be made of the items, or tells them not apart; nothing is written then.
@@ -39,7 +39,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
     stage = StageRun(
         config.workdir,
         artifacts.FEATURES,
-        common.recorded(config, artifacts.FEATURES),
+        inputs.recorded(config, artifacts.FEATURES),
         config.seed,
         [artifacts.ITEMS, *_of_behaviour(config)],
         _files(config),
@@ -122,11 +122,11 @@ def _fit(name: str, modality: ModalityConfig, items: pd.DataFrame, config: RunCo
     if modality.encoder == "topics":
         return fit_topics(items, modality.dimensions, config.seed)
     if modality.encoder == "cooccurrence":
-        train = common.read_prepared(config.workdir).histories.train
+        train = inputs.read_prepared(config.workdir).histories.train
         return fit_cooccurrence(train, item_ids, modality.dimensions, config.seed, modality.window)
     if modality.encoder == "dense":
-        train = common.read_prepared(config.workdir).histories.train
-        dense = retrieving.dense_retriever(config, artifacts.DENSE, len(items))
+        train = inputs.read_prepared(config.workdir).histories.train
+        dense = trained.dense_retriever(config, artifacts.DENSE, len(items))
         return fit_learnt(dense.item_vectors(), train, item_ids)
     if modality.encoder == "numeric":
         return fit_numeric(items, modality.fields)

@@ -14,24 +14,25 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from plum import artifacts, training
-from plum.config import RunConfig
-from plum.evaluation.efficiency import Size, training_cost
+from plum.config.models import combinations
+from plum.config.run import RunConfig
+from plum.decoding.beam import Scoring
 from plum.lm import documents, examples, vocab
 from plum.lm.distill import SoftLabels, distillation_loss
 from plum.lm.examples import IGNORED, Batch
 from plum.lm.logits import check_length
 from plum.lm.train import next_token_loss, train
-from plum.retrieval.beam import Scoring
-from plum.retrieval.dense import ItemTransformer, MeanDense
-from plum.retrieval.generative import Generative
-from plum.retrieval.teacher import Teacher
+from plum.retrievers.dense import ItemTransformer, MeanDense
+from plum.retrievers.generative import Generative
+from plum.retrievers.teacher import Teacher
+from plum.run import artifacts
+from plum.run.stage import StageRun
 from plum.runtime import seed_everything
 from plum.sid.codec import Codec
 from plum.sid.table import SidTable
-from plum.stage_run import StageRun
-from plum.stages import common, retrieving
-from plum.tuning import combinations
+from plum.stages import inputs, trained
+from plum.training import loop
+from plum.training.cost import Size, training_cost
 
 logger = logging.getLogger(__name__)
 
@@ -49,16 +50,16 @@ def run(config: RunConfig, force: bool = False) -> Path:
     """Write ``finetune/model`` (best validation Recall@10), log and ``metrics.json``; skip if up to date."""
     settings = config.finetune
     stage = _stage_run(config)
-    common.warn_outdated(config, artifacts.DATA, artifacts.TOKENIZE, artifacts.CPT)
+    inputs.warn_outdated(config, artifacts.DATA, artifacts.TOKENIZE, artifacts.CPT)
     if stage.is_complete() and not force:
         logger.info("finetune: up to date")
         return stage.folder
     seed_everything(config.seed)
-    data = common.read_prepared(config.workdir)
-    table = common.read_sid_table(config.workdir, data.items)
-    common.check_beams(config.eval, table.n_levels)  # else told by the stage that decodes, when the training is done
+    data = inputs.read_prepared(config.workdir)
+    table = inputs.read_sid_table(config.workdir, data.items)
+    inputs.check_beams(config.eval, table.n_levels)  # else told by the stage that decodes, when the training is done
     model, tokenizer = vocab.load_model_folder(config.workdir / artifacts.CPT_MODEL)
-    common.move(model, config.device)
+    inputs.move(model, config.device)
     codec = vocab.codec_of(tokenizer, table.sizes)
     prefix = documents.history_prefix(tokenizer)
     # One item more than the history, so that targets behind a full history are trained as they are asked for.
@@ -67,10 +68,10 @@ def run(config: RunConfig, force: bool = False) -> Path:
     cut = examples.windows(data.histories.train, length)
 
     batches = _batches(config, cut, codec.encode(table.codes), prefix, tokenizer.pad_token_id)
-    asked = common.validation_sample(data, settings.validation_users, config.seed)
+    asked = inputs.validation_sample(data, settings.validation_users, config.seed)
     validate = _validator(config, data, asked, table, model, codec, prefix)
     steps = examples.n_batches(cut, settings.batch_size)
-    recipe = common.recipe(settings, steps, settings.patience, settings.validate_every)
+    recipe = inputs.recipe(settings, steps, settings.patience, settings.validate_every)
     teachers = _teachers(config, len(table.codes), model.device)
     lesson = _lesson(config.finetune.teacher_weight, teachers, table, codec, model.device)
     with stage.writing(force) as folder:
@@ -87,7 +88,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
             dropout=settings.dropout,
             precision=settings.precision,
         )
-        training.write_log(folder / "train_log.jsonl", state)
+        loop.write_log(folder / "train_log.jsonl", state)
         vocab.save_model_folder(model, tokenizer, folder / "model")
         metrics = {
             "best_step": state.best_step,
@@ -113,7 +114,7 @@ def _stage_run(config: RunConfig) -> StageRun:
     return StageRun(
         config.workdir,
         artifacts.FINETUNE,
-        common.recorded(config, artifacts.FINETUNE),
+        inputs.recorded(config, artifacts.FINETUNE),
         config.seed,
         [*INPUTS, *_teacher_files(config)],
     )
@@ -135,15 +136,15 @@ def _teachers(config: RunConfig, n_items: int, device: torch.device) -> list[Ite
     if not config.taught_by_dense:
         return []
     if config.taught_by_trials:
-        return [model.to(device) for model in retrieving.dense_trials(config, n_items)]
-    return [retrieving.dense_model(config, artifacts.DENSE, n_items).to(device)]
+        return [model.to(device) for model in trained.dense_trials(config, n_items)]
+    return [trained.dense_model(config, artifacts.DENSE, n_items).to(device)]
 
 
-def _of_teachers(config: RunConfig, teachers: Sequence[ItemTransformer], asked: common.Questions) -> dict[str, float]:
+def _of_teachers(config: RunConfig, teachers: Sequence[ItemTransformer], asked: inputs.Questions) -> dict[str, float]:
     """What the teachers find together for the users by whom the pupil's weights are chosen; nothing without them."""
     if not teachers:
         return {}
-    found = common.validation_metrics(MeanDense(teachers), *asked[1:], config.eval.filter_seen)
+    found = inputs.validation_metrics(MeanDense(teachers), *asked[1:], config.eval.filter_seen)
     logger.info("finetune: on the same users its teacher has recall@10 %.4f", found["recall@10"])
     return {"teacher_valid_recall@10": found["recall@10"]}
 
@@ -188,8 +189,8 @@ def _cost(
     batches: Callable[[int], Iterator[Batch]],
     lesson: _Lesson,
     n_levels: int,
-    recipe: training.Recipe,
-    state: training.Progress,
+    recipe: loop.Recipe,
+    state: loop.Progress,
 ) -> dict[str, int]:
     """What the training cost; target items are examples, of ``n_levels`` tokens each."""
 
@@ -206,8 +207,8 @@ def _cost(
 
 def _validator(
     config: RunConfig,
-    data: common.Prepared,
-    asked: common.Questions,
+    data: inputs.Prepared,
+    asked: inputs.Questions,
     table: SidTable,
     model: PreTrainedModel,
     codec: Codec,
@@ -216,7 +217,7 @@ def _validator(
     """What measures the model after each epoch: decoding as at the end, for fewer users and with fewer beams."""
     settings = config.finetune
     _, histories, targets = asked
-    trie = common.read_index(config.workdir, table)
+    trie = inputs.read_index(config.workdir, table)
 
     def validate() -> dict[str, float]:
         retriever = Generative(
@@ -230,6 +231,6 @@ def _validator(
             trie=trie,
             scoring=Scoring(config.eval.scores_over),
         )
-        return common.validation_metrics(retriever, histories, targets, config.eval.filter_seen)
+        return inputs.validation_metrics(retriever, histories, targets, config.eval.filter_seen)
 
     return validate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from plum.config import RunConfig
+from plum.config.run import RunConfig
 
 
 def run_tokenize(config: RunConfig, force: bool = False) -> Path:
@@ -22,7 +22,7 @@ def run_tokenize(config: RunConfig, force: bool = False) -> Path:
 
 def run_finetune(config: RunConfig, force: bool = False) -> Path:
     """History -> the next item's Semantic ID, after its teacher if it has one: what ``plum finetune`` does."""
-    from plum import artifacts
+    from plum.run import artifacts
     from plum.stages import dense, finetune
 
     if config.taught_by_dense:
@@ -32,7 +32,7 @@ def run_finetune(config: RunConfig, force: bool = False) -> Path:
 
 def run_eval(config: RunConfig, force: bool = False) -> Path:
     """Train the baselines that are wanted, then compare all retrievers: what ``plum eval`` does."""
-    from plum import artifacts
+    from plum.run import artifacts
     from plum.stages import dense, eval
 
     if artifacts.DENSE in config.eval.baselines:

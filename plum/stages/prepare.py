@@ -12,9 +12,7 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 
-from plum import artifacts
-from plum.config import RunConfig
-from plum.config_data import (
+from plum.config.data import (
     AmazonReviewsSource,
     AmazonSequencesSource,
     DataConfig,
@@ -23,12 +21,14 @@ from plum.config_data import (
     SplitConfig,
     SyntheticSource,
 )
+from plum.config.run import RunConfig
 from plum.data import amazon, fetch, logs, movielens, splits, synthetic
 from plum.data.histories import Histories
 from plum.data.tables import RawTables
 from plum.errors import PlumError
-from plum.stage_run import StageRun
-from plum.stages import common
+from plum.run import artifacts
+from plum.run.stage import StageRun
+from plum.stages import inputs
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
     stage = StageRun(
         config.workdir,
         artifacts.DATA,
-        common.recorded(config, artifacts.DATA),
+        inputs.recorded(config, artifacts.DATA),
         config.seed,
         [],
         source_files(config.data),

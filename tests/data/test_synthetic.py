@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from plum.data.optimum import BayesOptimal
 from plum.data.synthetic import generate
 from plum.data.synthetic_world import TOPIC_WORDS
 from plum.data.tables import INTERACTION_COLUMNS, ITEM_COLUMNS, RawTables
 from plum.errors import PlumError
-from plum.retrieval.interface import top_k
+from plum.evaluation.rankings import top_k
+from plum.retrievers.optimum import BayesOptimal
 
 
 @pytest.fixture(scope="module")

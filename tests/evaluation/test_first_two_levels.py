@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plum.evaluation.figures import first_two_levels
+from plum.report.figures import first_two_levels
 
 
 def texts(svg):

@@ -13,7 +13,7 @@ import tiny_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plum.config_file import validate
+from plum.config.file import validate
 from plum.errors import PlumError
 from plum.features.cooccurrence import cooccurrence_vectors
 from plum.stages import features, prepare

@@ -19,10 +19,11 @@ from plum.errors import PlumError
 from plum.features import sentences
 from plum.features.by_id import VectorsById
 from plum.features.cooccurrence import cooccurrence_vectors, fit_cooccurrence
-from plum.features.encoding import Encoded, Encoder, load_encoder, refuse_repeated, refuse_useless
+from plum.features.encoding import Encoded, Encoder, refuse_repeated, refuse_useless
 from plum.features.given import FileEncoder
 from plum.features.learnt import fit_learnt
 from plum.features.numeric import fit_numeric
+from plum.features.registry import load_encoder
 from plum.features.sentences import SentenceEncoder
 from plum.features.text import fit_tfidf, fit_topics
 

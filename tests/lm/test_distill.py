@@ -8,7 +8,7 @@ import transformers as hf
 from plum.lm.distill import SoftLabels, distillation_loss
 from plum.lm.examples import Window, batches
 from plum.lm.train import next_token_loss, train
-from plum.training import Recipe
+from plum.training.loop import Recipe
 
 LEVELS = [torch.arange(5, 9), torch.arange(9, 12)]  # 4 and 3 codes in a vocabulary of 12
 ITEM_TOKENS = np.array([[5 + first, 9 + second] for first in range(4) for second in range(3)])

@@ -12,7 +12,7 @@ from plum.errors import PlumError
 from plum.lm.dropout import residual_dropout
 from plum.lm.examples import pad_rows
 from plum.lm.train import next_token_loss, train
-from plum.training import Recipe
+from plum.training.loop import Recipe
 
 TOKENS = torch.arange(2, 14)[None] % VOCABULARY
 

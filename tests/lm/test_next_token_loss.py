@@ -7,7 +7,7 @@ from plum.errors import PlumError
 from plum.lm import train as module
 from plum.lm.examples import IGNORED, Batch, pad_rows
 from plum.lm.train import POSITIONS_MULTIPLE, mean_loss, next_token_loss, train
-from plum.training import Recipe
+from plum.training.loop import Recipe
 
 VOCABULARY = 30
 SHAPE = {

@@ -10,7 +10,7 @@ from tiny_lms import MODELS, VOCABULARY, model_of
 from plum.lm.examples import IGNORED, pad_rows
 from plum.lm.train import next_token_loss, train
 from plum.runtime import autocast, is_half
-from plum.training import Recipe
+from plum.training.loop import Recipe
 
 CPU = torch.device("cpu")
 STEPS = 4

@@ -13,7 +13,7 @@ from plum.sid.cooccurrence import Pairs
 from plum.sid.fit import LossWeights, _item_batches, _losses, assign_codes, batches_per_epoch, train_rqvae
 from plum.sid.rqvae import RQVAE, Content
 from plum.sid.standardise import fit_standardisation
-from plum.training import Recipe
+from plum.training.loop import Recipe
 
 N = 48
 SIZES = [8, 4]

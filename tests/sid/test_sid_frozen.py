@@ -18,7 +18,7 @@ from plum.sid.frozen import SETTINGS, WEIGHTS, Frozen, Modality, Rules, Shape, l
 from plum.sid.methods import Fitted, clustered, drawn, quantised_by, weights_for
 from plum.sid.rqvae import RQVAE, Content
 from plum.sid.standardise import fit_standardisation
-from plum.training import Recipe
+from plum.training.loop import Recipe
 
 N, WIDTHS, SIZES = 60, {"text": 6, "topics": 3}, [8, 4]
 IDS = [f"item {row}" for row in range(N)]

@@ -12,15 +12,7 @@ from hypothesis import strategies as st
 
 from plum.errors import PlumError
 from plum.sid.prefixes import prefix_groups
-from plum.sid.quality import (
-    Thresholds,
-    buckets,
-    level_health,
-    refuse_unhealthy,
-    same_content,
-    tree,
-    uniqueness,
-)
+from plum.sid.quality import Thresholds, buckets, level_health, refuse_unhealthy, same_content, tree, uniqueness
 
 CATALOGUES = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(0, 1)), min_size=1, max_size=40)
 

@@ -13,15 +13,15 @@ import tiny_run
 import torch
 from safetensors.numpy import load_file
 
-from plum import artifacts
-from plum.config import RunConfig
-from plum.config_file import validate
-from plum.evaluation.efficiency import Cost
+from plum.config.file import validate
+from plum.config.run import RunConfig
 from plum.lm.examples import windows
-from plum.retrieval.dense import Dense
+from plum.retrievers.dense import Dense
+from plum.run import artifacts
+from plum.run.stage import read_manifest
 from plum.runtime import seed_everything
-from plum.stage_run import read_manifest
-from plum.stages import common, dense, pipeline, prepare, retrieving
+from plum.stages import dense, inputs, pipeline, prepare, trained
+from plum.training.cost import Cost
 
 SMALL = {"epochs": 2, "hidden_size": 16, "layers": 1, "heads": 2, "batch_size": 32}
 WIDE = {"epochs": 1, "hidden_size": 16, "layers": 1, "heads": 2, "embedding_size": 48}
@@ -71,7 +71,7 @@ def test_both_baselines_have_folders_of_their_own(prepared: Path, tmp_path: Path
         files = {f"{kind}.safetensors", "train_log.jsonl", "metrics.json", "trials.json"}
         assert set(contents(tmp_path / "run" / kind)) == files
         manifest = read_manifest(tmp_path / "run" / kind)
-        assert manifest.config == common.recorded(config, kind)
+        assert manifest.config == inputs.recorded(config, kind)
         assert set(manifest.inputs) == {"data/items.parquet", "data/split.parquet"}
     tables = load_file(tmp_path / "run" / artifacts.LEM_MODEL)
     assert tables["items.weight"].shape == tables["outputs.weight"].shape == (61, 48)
@@ -84,12 +84,12 @@ def test_retrievers_are_built_from_their_folders(prepared: Path, tmp_path: Path)
     config = config_of(link(prepared, tmp_path / "run"))
     dense.run(config)
     dense.run_lem(config)
-    data = common.read_prepared(config.workdir)
+    data = inputs.read_prepared(config.workdir)
     _, histories, targets = data.histories.questions("valid")
     for kind in (artifacts.DENSE, artifacts.LEM):
-        retriever = retrieving.dense_retriever(config, kind, len(data.items))
+        retriever = trained.dense_retriever(config, kind, len(data.items))
         assert retriever.name == kind
-        recall = common.validation_metrics(retriever, histories, targets, True)["recall@10"]
+        recall = inputs.validation_metrics(retriever, histories, targets, True)["recall@10"]
         assert read(config.workdir / kind / "metrics.json")["valid_recall@10"] == pytest.approx(recall)
 
 
@@ -123,9 +123,9 @@ def test_a_search_ends_in_the_best_trial_alone(prepared: Path, tmp_path: Path) -
     for name in ("dense.safetensors", "train_log.jsonl"):
         assert (folder / name).read_bytes() == (tmp_path / "alone" / "dense" / name).read_bytes()
     assert metrics["cost"] == read(tmp_path / "alone/dense/metrics.json")["cost"]
-    n_items = len(common.read_prepared(prepared).items)
-    found = retrieving.dense_retriever(config, artifacts.DENSE, n_items).item_vectors()
-    expected = retrieving.dense_retriever(alone, artifacts.DENSE, n_items).item_vectors()
+    n_items = len(inputs.read_prepared(prepared).items)
+    found = trained.dense_retriever(config, artifacts.DENSE, n_items).item_vectors()
+    expected = trained.dense_retriever(alone, artifacts.DENSE, n_items).item_vectors()
     np.testing.assert_array_equal(found, expected)
 
 
@@ -139,12 +139,12 @@ def test_the_trials_are_kept_where_wanted_and_the_result_is_the_same(prepared: P
     for name in ("dense.safetensors", "metrics.json", "trials.json", "train_log.jsonl"):
         assert (folder / name).read_bytes() == (other / name).read_bytes()
     assert sorted(path.name for path in (folder / "trials").iterdir()) == ["0.safetensors", "1.safetensors"]
-    n_items = len(common.read_prepared(prepared).items)
-    models = retrieving.dense_trials(kept, n_items)
+    n_items = len(inputs.read_prepared(prepared).items)
+    models = trained.dense_trials(kept, n_items)
     assert [model.hidden_size for model in models] == [8, 16]
     trials = read(folder / "trials.json")
     best = max(range(2), key=lambda number: trials[number]["valid_recall@10"])
-    chosen = retrieving.dense_retriever(kept, artifacts.DENSE, n_items)
+    chosen = trained.dense_retriever(kept, artifacts.DENSE, n_items)
     np.testing.assert_array_equal(Dense(models[best]).item_vectors(), chosen.item_vectors())
     before = tiny_run.times(tmp_path / "kept")
     dense.run(config_of(tmp_path / "kept", values))
@@ -224,7 +224,7 @@ def test_the_cost_is_that_of_all_steps_taken(prepared: Path, tmp_path: Path) -> 
     config = config_of(link(prepared, tmp_path / "run"))
     dense.run(config)
     metrics = read(tmp_path / "run/dense/metrics.json")
-    cut = windows(common.read_prepared(prepared).histories.train, config.eval.dense.max_history + 1)
+    cut = windows(inputs.read_prepared(prepared).histories.train, config.eval.dense.max_history + 1)
     per_epoch = sum(len(window.items) - 1 for window in cut if window.n_context == 0) + sum(
         len(window.items) - window.n_context for window in cut if window.n_context
     )
@@ -271,11 +271,11 @@ def test_the_log_is_that_of_the_chosen_trial(prepared: Path, tmp_path: Path) -> 
 
 
 def test_the_language_models_stages_tell_their_cost(finished_run: Path) -> None:
-    data = common.read_prepared(finished_run)
+    data = inputs.read_prepared(finished_run)
     config = tiny_run.config_of(finished_run)
     items = sum(map(len, data.histories.train))  # every item of a training history is a target once an epoch
     finetuned = Cost(**read(finished_run / "finetune/metrics.json")["cost"])
-    n_levels = common.read_sid_table(finished_run, data.items).n_levels
+    n_levels = inputs.read_sid_table(finished_run, data.items).n_levels
     assert finetuned.examples == items * finetuned.epochs
     assert finetuned.tokens > items * finetuned.epochs * n_levels  # prefixes and items of context as well
     pretrained = read(finished_run / "cpt/metrics.json")

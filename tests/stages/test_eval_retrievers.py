@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 import tiny_run
 
-from plum.config import RETRIEVERS
-from plum.config_file import load_config
+from plum.config.file import load_config
+from plum.config.run import RETRIEVERS
 from plum.errors import PlumError
-from plum.evaluation.wording import BOUND
+from plum.report.wording import BOUND
 from plum.stages import pipeline
-from plum.stages.retrieving import ABOUT
+from plum.stages.eval.field import ABOUT
 
 
 def metrics_of(run: Path) -> dict:

@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 import tiny_run
 
-from plum import artifacts
-from plum.config import RunConfig
-from plum.config_file import validate
+from plum.config.file import validate
+from plum.config.run import RunConfig
 from plum.errors import PlumError
-from plum.features.encoding import load_encoder
-from plum.retrieval.content import TextKNN
-from plum.stages import common, features, pipeline, prepare, retrieving, tokenize
+from plum.features.registry import load_encoder
+from plum.retrievers.content import TextKNN
+from plum.run import artifacts
+from plum.stages import features, inputs, pipeline, prepare, tokenize
 
 
 def with_file(run: Path, path: Path) -> RunConfig:
@@ -89,7 +89,7 @@ def test_items_without_content_are_never_nearest(run_copy: Path, tmp_path: Path)
     modalities = {"image": {"encoder": "file", "path": str(tmp_path / "image.parquet")}}
     config = tiny_run.config_of(run_copy)
     features.run(validate({**config.model_dump(), "features": {"modalities": modalities}}, where="the test"))
-    vectors = common.content_vectors(run_copy)
+    vectors = inputs.content_vectors(run_copy)
     assert vectors is not None
     found = TextKNN(vectors, 1.0).recommend([np.array([0, 50])], 60, None)
     assert sorted(found.items[0].tolist()) == [-1] * 20 + list(range(40))
@@ -222,13 +222,13 @@ def test_vectors_of_the_dense_baseline_are_those_it_scores_by(run_copy: Path) ->
     pipeline.run_tokenize(config)  # trains it first
     assert tiny_run.rerun(before, tiny_run.times(run_copy)) == {"dense", "features", "tokenize"}
     vectors = np.load(run_copy / "features/learnt.npy")
-    data = common.read_prepared(run_copy)
-    trained = data.popularity > 0
-    expected = retrieving.dense_retriever(config, "dense", len(data.items)).item_vectors()
-    np.testing.assert_array_equal(vectors[trained], expected[trained])
-    assert not vectors[~trained].any()
-    assert pd.read_parquet(run_copy / artifacts.PRESENT)["learnt"].tolist() == trained.tolist()
-    content = common.content_vectors(run_copy)
+    data = inputs.read_prepared(run_copy)
+    known = data.popularity > 0
+    expected = trained.dense_retriever(config, "dense", len(data.items)).item_vectors()
+    np.testing.assert_array_equal(vectors[known], expected[known])
+    assert not vectors[~known].any()
+    assert pd.read_parquet(run_copy / artifacts.PRESENT)["learnt"].tolist() == known.tolist()
+    content = inputs.content_vectors(run_copy)
     assert content is not None
     assert content.shape[1] == sum(np.load(run_copy / f"features/{name}.npy").shape[1] for name in ("text", "topics"))
     before = tiny_run.times(run_copy)

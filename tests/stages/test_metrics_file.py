@@ -12,8 +12,9 @@ import pytest
 import tiny_run
 
 from plum.evaluation.significance import holm
-from plum.retrieval.hybrid import CONSTANTS, WEIGHTS
-from plum.stages import common, retrieving
+from plum.retrievers.hybrid import CONSTANTS, WEIGHTS
+from plum.stages import inputs
+from plum.stages.eval.field import ABOUT
 
 THERE = ["popularity", "recencypop", "textknn", "itemknn", "dense", "plum", "hybrid", "optimum"]
 """All retrievers but LEM, which the tiny configuration leaves out."""
@@ -39,7 +40,7 @@ def target(finished_run: Path) -> pd.Series:
 
 def test_every_retriever_that_applies_is_there_the_weakest_kind_first(metrics: dict[str, Any]) -> None:
     assert list(metrics["retrievers"]) == THERE
-    assert [name for name in retrieving.ABOUT if name != "lem"] == THERE
+    assert [name for name in ABOUT if name != "lem"] == THERE
     assert metrics["left_out"] == {"lem": "not asked for (eval.lem)"}
     assert list(metrics["intervals"]) == THERE
     assert list(metrics["lists"]) == THERE
@@ -76,7 +77,7 @@ def test_gini_and_diversity_are_those_of_the_stored_lists(
 ) -> None:
     """Both by their definitions over pairs: of items' counts, and of a list's items."""
     ids = pd.Index(pd.read_parquet(finished_run / "data/items.parquet")["item_id"])
-    vectors = common.content_vectors(finished_run)
+    vectors = inputs.content_vectors(finished_run)
     assert vectors is not None
     vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     for name, found in lists.groupby("retriever"):

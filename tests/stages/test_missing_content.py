@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from plum.config import RunConfig
-from plum.config_file import validate
+from plum.config.file import validate
+from plum.config.run import RunConfig
 from plum.errors import PlumError
 from plum.stages import features, prepare, tokenize
 

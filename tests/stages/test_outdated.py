@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import tiny_run
 
-from plum import artifacts
 from plum.errors import PlumError
-from plum.stage_run import read_manifest
-from plum.stages import common, dense, eval, finetune
+from plum.run import artifacts
+from plum.run.stage import read_manifest
+from plum.stages import dense, eval, finetune, inputs
 
 ALL = (
     artifacts.DATA,
@@ -41,7 +41,7 @@ def test_no_warning_where_the_run_was_made_with_these_settings(
 def test_every_stage_records_what_it_is_compared_with(finished_run: Path) -> None:
     config = tiny_run.config_of(finished_run)
     for stage in ALL:
-        assert read_manifest(finished_run / stage).config == common.recorded(config, stage)
+        assert read_manifest(finished_run / stage).config == inputs.recorded(config, stage)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_what_changed_is_named(
     finished_run: Path, caplog: pytest.LogCaptureFixture, setting: str, outdated: list[str]
 ) -> None:
     with caplog.at_level(logging.WARNING, logger="plum"):
-        common.warn_outdated(tiny_run.config_of(finished_run, setting), *ALL)
+        inputs.warn_outdated(tiny_run.config_of(finished_run, setting), *ALL)
     assert warnings_of(caplog) == outdated
 
 

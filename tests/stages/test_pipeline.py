@@ -10,7 +10,8 @@ import pytest
 import tiny_run
 
 from plum.errors import PlumError
-from plum.stages import cpt, finetune, pipeline, recommend
+from plum.serving import recommend
+from plum.stages import cpt, finetune, pipeline
 
 OTHER_SIDS = "tokenize.epochs=40"
 
@@ -79,7 +80,7 @@ def test_a_run_at_work_is_left_alone(run_copy: Path) -> None:
 
 
 def test_metrics_name_the_protocol_of_the_data_not_of_the_settings(run_copy: Path) -> None:
-    from plum import artifacts
+    from plum.run import artifacts
 
     changed = tiny_run.config_of(run_copy, "data.split.protocol=temporal", "eval.resamples=100")
     pipeline.run_eval(changed)

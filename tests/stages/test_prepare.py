@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 import tiny_run
 
-from plum import artifacts
-from plum.config import RunConfig
-from plum.config_file import validate
+from plum.config.file import validate
+from plum.config.run import RunConfig
 from plum.errors import PlumError
-from plum.stages import common, cpt, dense, finetune, pipeline, prepare
+from plum.run import artifacts
+from plum.stages import cpt, dense, finetune, inputs, pipeline, prepare
 
 MOVIELENS = {"kind": "movielens", "release": "ml-latest"}
 N_ITEMS = 40
@@ -214,7 +214,7 @@ def test_nothing_learnt_depends_on_what_comes_after_the_cut_offs(tmp_path: Path)
     first, last = times.min(), times.max()
     assert last["train"] < first["valid"] <= last["valid"] < first["test"]
     train = split[split["part"] == "train"]
-    data = common.read_prepared(tmp_path / "true")
+    data = inputs.read_prepared(tmp_path / "true")
     counts = train["item_id"].value_counts().reindex(data.items["item_id"], fill_value=0)
     assert data.popularity.tolist() == counts.tolist()
 
@@ -238,7 +238,7 @@ def test_users_are_asked_with_the_items_before_the_cut_off_as_history(tmp_path: 
     interactions = pd.read_parquet(tmp_path / "run" / artifacts.INTERACTIONS)
     part = pd.read_parquet(tmp_path / "run" / artifacts.SPLIT)["part"]
     test_from = interactions["timestamp"][part == "test"].min()
-    data = common.read_prepared(tmp_path / "run")
+    data = inputs.read_prepared(tmp_path / "run")
     users, histories, _ = data.histories.questions("test")
     for user, history in zip(data.histories.user_ids[users], histories, strict=True):
         mine = interactions[(interactions["user_id"] == user) & (interactions["timestamp"] < test_from)]

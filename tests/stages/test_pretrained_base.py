@@ -12,8 +12,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 
 from plum.errors import PlumError
 from plum.lm.vocab import train_tokenizer
-from plum.stage_run import read_manifest
-from plum.stages import cpt, finetune, recommend
+from plum.run.stage import read_manifest
+from plum.serving import recommend
+from plum.stages import cpt, finetune
 
 
 def save_gpt2(folder: Path, run: Path, positions: int) -> Path:

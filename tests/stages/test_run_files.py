@@ -13,8 +13,8 @@ import pytest
 import tiny_run
 from safetensors.numpy import load_file
 
-from plum import artifacts
-from plum.stage_run import sha256
+from plum.run import artifacts
+from plum.run.stage import sha256
 
 RETRIEVERS = ["popularity", "recencypop", "textknn", "itemknn", "dense", "plum", "hybrid", "optimum"]
 SEEN = ("train", "valid")

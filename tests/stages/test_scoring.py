@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 import tiny_run
 
-from plum import artifacts
-from plum.config import RunConfig
-from plum.config_file import validate
-from plum.stages import common, features, prepare, reporting, scoring
+from plum.config.file import validate
+from plum.config.run import RunConfig
+from plum.run import artifacts
+from plum.stages import features, inputs, prepare
+from plum.stages.eval import reporting, scoring
 
 ITEMS = list("abcdefgh")
 TITLES = [f"{place} {weather}" for place in ("Coast", "Island") for weather in ("Rain", "Snow", "Storm", "Sun")]
@@ -48,12 +49,12 @@ def config_of(folder: Path, log: Sequence[tuple[Any, ...]] = LOG, users: str | N
     return validate(tiny_run.pipeline(folder / "run", source, **({"ties": "keep"} | split)), "the test")
 
 
-def prepared(config: RunConfig) -> tuple[RunConfig, common.Prepared]:
+def prepared(config: RunConfig) -> tuple[RunConfig, inputs.Prepared]:
     prepare.run(config)
-    return config, common.read_prepared(config.workdir)
+    return config, inputs.read_prepared(config.workdir)
 
 
-def told(config: RunConfig, data: common.Prepared, asked: scoring.Asked) -> dict[str, tuple[str, str, list[Any]]]:
+def told(config: RunConfig, data: inputs.Prepared, asked: scoring.Asked) -> dict[str, tuple[str, str, list[Any]]]:
     """User -> history, targets and ratings, in the log's names; None for a rating that is not known."""
     named = {
         str(data.histories.user_ids[user]): (
@@ -157,7 +158,7 @@ def test_a_source_that_gives_no_times_has_neither_ties_nor_times(
     assert asked.tied is None
     assert np.isnan(np.concatenate(asked.ratings)).all()
     assert [len(ratings) for ratings in asked.ratings] == [1] * 11
-    assert common.train_times(config.workdir) is None
+    assert inputs.train_times(config.workdir) is None
     assert scoring._protocol(config, len(data.items))["ties in time"] == "no times"
 
 
@@ -177,7 +178,7 @@ def test_what_is_known_of_users_stands_in_the_order_asked(tmp_path: Path) -> Non
 def test_times_stand_in_the_order_of_the_training_histories(tmp_path: Path) -> None:
     config, data = prepared(config_of(tmp_path))
     rows = np.concatenate(data.histories.train)
-    times = common.train_times(config.workdir)
+    times = inputs.train_times(config.workdir)
     assert times is not None
     # Users in the order of text, each one's but the last two (user 7 has no more than two).
     assert data.histories.user_ids.tolist() == ["10", "2", "7", "9"]
@@ -188,7 +189,7 @@ def test_times_stand_in_the_order_of_the_training_histories(tmp_path: Path) -> N
 def test_times_of_the_temporal_training_part_end_before_validation(tmp_path: Path) -> None:
     split = {"protocol": "temporal", "valid_share": 0.2, "test_share": 0.2}
     config, data = prepared(config_of(tmp_path, **split))
-    times = common.train_times(config.workdir)
+    times = inputs.train_times(config.workdir)
     assert times is not None
     assert len(times) == sum(map(len, data.histories.train))
     known = {(user, item, time) for user, item, time, _ in LOG}
@@ -213,7 +214,7 @@ def test_content_is_all_but_cooccurrence(tmp_path: Path, modalities: dict[str, A
     values["features"] = {"modalities": modalities}
     config, _ = prepared(validate(values, "the test"))
     features.run(config)
-    vectors = common.content_vectors(config.workdir)
+    vectors = inputs.content_vectors(config.workdir)
     if width is None:
         assert vectors is None
         return
@@ -225,12 +226,12 @@ def test_content_is_all_but_cooccurrence(tmp_path: Path, modalities: dict[str, A
 
 
 def test_a_validation_sample_is_some_of_the_questions_in_their_order(finished_run: Path) -> None:
-    data = common.read_prepared(finished_run)
+    data = inputs.read_prepared(finished_run)
     users, histories, targets = data.histories.questions("valid")
     for limit in (len(users), len(users) + 1):
-        found = common.validation_sample(data, limit, seed=0)
+        found = inputs.validation_sample(data, limit, seed=0)
         assert found[0].tolist() == users.tolist()
-    drawn = common.validation_sample(data, 20, seed=0)
+    drawn = inputs.validation_sample(data, 20, seed=0)
     places = np.searchsorted(users, drawn[0])
     assert len(drawn[0]) == 20
     assert (np.diff(drawn[0]) > 0).all()
@@ -238,8 +239,8 @@ def test_a_validation_sample_is_some_of_the_questions_in_their_order(finished_ru
     for place, history, target in zip(places, drawn[1], drawn[2], strict=True):
         assert np.array_equal(history, histories[place])
         assert np.array_equal(target, targets[place])
-    assert common.validation_sample(data, 20, seed=0)[0].tolist() == drawn[0].tolist()
-    assert common.validation_sample(data, 20, seed=1)[0].tolist() != drawn[0].tolist()
+    assert inputs.validation_sample(data, 20, seed=0)[0].tolist() == drawn[0].tolist()
+    assert inputs.validation_sample(data, 20, seed=1)[0].tolist() != drawn[0].tolist()
 
 
 def test_lists_that_are_not_full_are_counted() -> None:

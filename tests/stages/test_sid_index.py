@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 import tiny_run
 
-from plum import artifacts
-from plum.config_file import load_config
+from plum.config.file import load_config
+from plum.decoding.trie import Trie, fingerprint
 from plum.errors import PlumError
+from plum.run import artifacts
+from plum.run.stage import has_file
 from plum.sid.table import SidTable
-from plum.sid.trie import Trie, fingerprint
-from plum.stage_run import has_file
-from plum.stages import common, features, prepare, tokenize
+from plum.stages import features, inputs, prepare, tokenize
 
 
 def tokenized(workdir: Path, collision: str) -> Path:
@@ -42,12 +42,12 @@ def workdir(whole: Path, tmp_path: Path) -> Path:
 
 
 def table_of(workdir: Path) -> SidTable:
-    return common.read_sid_table(workdir, common.read_prepared(workdir).items)
+    return inputs.read_sid_table(workdir, inputs.read_prepared(workdir).items)
 
 
 def test_the_index_leads_to_every_item_the_most_popular_of_a_sid_first(whole: Path) -> None:
-    table, popularity = table_of(whole), common.read_prepared(whole).popularity
-    trie = common.read_index(whole, table)
+    table, popularity = table_of(whole), inputs.read_prepared(whole).popularity
+    trie = inputs.read_index(whole, table)
     assert trie.sizes == table.sizes
     assert (trie.n_leaves == trie.n_items) == (table.n_levels == 3)
     expected = sorted(range(table.n_items), key=lambda row: (*table.codes[row], -popularity[row], row))
@@ -70,29 +70,29 @@ def test_an_index_of_other_semantic_ids_is_refused(workdir: Path) -> None:
     table = table_of(workdir)
     other = SidTable(table.codes[::-1], table.sizes)
     with pytest.raises(PlumError, match=r"other Semantic IDs than these(.|\n)*plum tokenize --force"):
-        common.read_index(workdir, other)
+        inputs.read_index(workdir, other)
 
 
 def test_a_missing_or_cut_index_is_refused(workdir: Path) -> None:
     table, path = table_of(workdir), workdir / artifacts.SID_INDEX
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(PlumError, match=r"can't be read(.|\n)*plum tokenize --force"):
-        common.read_index(workdir, table)
+        inputs.read_index(workdir, table)
     path.unlink()
     with pytest.raises(PlumError, match=r"is missing(.|\n)*plum tokenize --force"):
-        common.read_index(workdir, table)
+        inputs.read_index(workdir, table)
 
 
 def test_a_damage_that_leaves_a_trie_is_refused(workdir: Path) -> None:
     """Two items in each other's place: only the Semantic IDs themselves tell."""
     table, path = table_of(workdir), workdir / artifacts.SID_INDEX
-    trie = common.read_index(workdir, table)
+    trie = inputs.read_index(workdir, table)
     items = trie.items.copy()
     items[[0, -1]] = items[[-1, 0]]
     of = fingerprint(table.codes, table.sizes)
     Trie(trie.sizes, trie.child_start, trie.child_code, trie.item_start, items).save(path, of)
     with pytest.raises(PlumError, match="at another Semantic ID"):
-        common.read_index(workdir, table)
+        inputs.read_index(workdir, table)
 
 
 def test_a_lost_index_is_made_again_with_the_same_bytes(tmp_path: Path) -> None:

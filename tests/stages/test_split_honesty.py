@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from plum.config import RunConfig
-from plum.config_file import validate
+from plum.config.file import validate
+from plum.config.run import RunConfig
 from plum.stages import prepare
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import tiny_run
 
-from plum.config_file import validate
+from plum.config.file import validate
 from plum.stages import prepare
 
 

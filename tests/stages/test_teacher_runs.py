@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import tiny_run
 
-from plum import artifacts
-from plum.config import RunConfig
+from plum.config.run import RunConfig
 from plum.errors import PlumError
-from plum.stage_run import read_manifest
-from plum.stages import common, cpt, dense, eval, pipeline, reporting, retrieving
+from plum.run import artifacts
+from plum.run.stage import read_manifest
+from plum.stages import cpt, dense, eval, inputs, pipeline, trained
+from plum.stages.eval import reporting
 
 TAUGHT = "finetune.teacher_weight=0.5"
 CODES = "features.modalities.learnt={encoder: dense}"
@@ -137,14 +138,14 @@ def test_a_run_built_on_dense_may_be_scored_without_it(run_copy: Path) -> None:
     assert "a share of 0.5 is what dense expects" in report
     note = metrics["tuning"]["plum"]["note"]
     assert "teacher_weight 0.5" in note
-    data = common.read_prepared(run_copy)
+    data = inputs.read_prepared(run_copy)
     config = tiny_run.config_of(run_copy, TAUGHT)
-    asked = common.validation_sample(data, config.finetune.validation_users, config.seed)
-    teacher = retrieving.dense_retriever(config, artifacts.DENSE, len(data.items))
-    recall = common.validation_metrics(teacher, *asked[1:], True)["recall@10"]
+    asked = inputs.validation_sample(data, config.finetune.validation_users, config.seed)
+    teacher = trained.dense_retriever(config, artifacts.DENSE, len(data.items))
+    recall = inputs.validation_metrics(teacher, *asked[1:], True)["recall@10"]
     assert f"on the same validation users the teacher has {recall:.4f}" in note
-    inputs = read_manifest(run_copy / "eval").inputs
-    assert {name for name in inputs if name.startswith("dense/")} == {
+    read = read_manifest(run_copy / "eval").inputs
+    assert {name for name in read if name.startswith("dense/")} == {
         f"dense/{name}" for name in ("dense.safetensors", "metrics.json", "trials.json")
     }
 

@@ -16,8 +16,8 @@ import pandas as pd
 import pytest
 import tiny_run
 
-from plum.config import RunConfig
-from plum.config_file import validate
+from plum.config.file import validate
+from plum.config.run import RunConfig
 from plum.data import synthetic
 from plum.stages import dense, pipeline, prepare
 

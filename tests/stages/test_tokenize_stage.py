@@ -15,13 +15,13 @@ import pytest
 import tiny_run
 from safetensors.numpy import load_file
 
-from plum import artifacts
-from plum.config import RunConfig
-from plum.config_file import load_config, validate
+from plum.config.file import load_config, validate
+from plum.config.run import RunConfig
 from plum.errors import PlumError
+from plum.run import artifacts
+from plum.run.stage import read_manifest, sha256
 from plum.sid.frozen import load_frozen
-from plum.stage_run import read_manifest, sha256
-from plum.stages import common, features, prepare, tokenize
+from plum.stages import features, inputs, prepare, tokenize
 
 N = 60
 NAMES = ("text", "topics")
@@ -122,7 +122,7 @@ def test_every_method_writes_the_same_files_and_a_tokenizer_that_repeats_its_cod
     vectors = [np.load(workdir / f"features/{name}.npy") for name in NAMES]
     ids = pd.read_parquet(workdir / artifacts.ITEMS)["item_id"].tolist()
     assert np.array_equal(frozen.assign(vectors, present, ids), codes(workdir))
-    books = common.read_codebooks(workdir)
+    books = inputs.read_codebooks(workdir)
     assert [len(book) for book in books] == [16, 8]
     if method == "random":
         assert quality["reconstruction"] is quality["reconstruction_by_modality"] is None
@@ -382,4 +382,4 @@ def test_the_tokenizer_file_says_what_the_semantic_ids_are_of(workdir: Path) -> 
     assert told["sizes"] == [16, 8]
     assert [entry["name"] for entry in told["modalities"]] == list(NAMES)
     frozen = load_frozen(workdir / "tokenize")
-    assert frozen.rules.table_sizes == common.read_sid_table(workdir, common.read_prepared(workdir).items).sizes
+    assert frozen.rules.table_sizes == inputs.read_sid_table(workdir, inputs.read_prepared(workdir).items).sizes

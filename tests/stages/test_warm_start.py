@@ -13,19 +13,20 @@ import pandas as pd
 import pytest
 import tiny_run
 
-from plum import artifacts
-from plum.config_file import load_config, validate
+from plum.config.file import load_config, validate
 from plum.errors import PlumError
 from plum.features.by_id import VectorsById
 from plum.features.encoding import Encoder
 from plum.features.given import FileEncoder
 from plum.features.numeric import fit_numeric
 from plum.features.text import fit_tfidf
+from plum.run import artifacts
+from plum.run.stage import Manifest, sha256
 from plum.sid.frozen import Frozen, Modality, Rules, Shape, load_frozen
 from plum.sid.rqvae import RQVAE
 from plum.sid.standardise import fit_standardisation
-from plum.stage_run import Manifest, sha256
-from plum.stages import features, prepare, tokenize, warm
+from plum.stages import features, prepare, tokenize
+from plum.stages.tokenize import warm
 
 N = 60
 

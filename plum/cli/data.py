@@ -1,0 +1,80 @@
+"""``plum data``: get, check, split and describe data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from plum.cli.options import (
+    SYNTHETIC,
+    ConfigFile,
+    Device,
+    Seed,
+    Settings,
+    Workdir,
+    console,
+    load_pipeline,
+    print_json,
+    stage_command,
+)
+
+if TYPE_CHECKING:
+    from plum.config.run import RunConfig
+
+data_app = typer.Typer(no_args_is_help=True, help="Get, check and split data.\n\nExample: `plum data fetch ml-100k`")
+
+
+@data_app.command("fetch")
+def data_fetch(
+    name: Annotated[str, typer.Argument(help="ml-100k, ml-latest-small, ml-latest, ml-1m, ml-10m, ml-20m, ...")],
+) -> None:
+    """Download a data set from its official source, verified, into the data home.
+
+    The data home is the environment variable PLUM_DATA_HOME, else `data/`.
+
+    Example: `plum data fetch ml-100k`
+    """
+    from plum.data.fetch import fetch
+    from plum.runtime import setup_logging
+    from plum.stages.prepare import data_home
+
+    setup_logging()
+    print(fetch(name, data_home()))
+
+
+@stage_command(data_app, "prepare")
+def data_prepare(config: RunConfig, force: bool) -> None:
+    """Read the source, check it, split it, and write the run's `data/`.
+
+    Example: `plum data prepare --config pipelines/ml-100k.yaml`
+    """
+    from plum.stages import prepare
+
+    print(prepare.run(config, force))
+
+
+@data_app.command("describe")
+def data_describe(
+    config: ConfigFile = None,
+    workdir: Workdir = None,
+    settings: Settings = None,
+    device: Device = None,
+    seed: Seed = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Print counts, density, time range, ties, nulls and percentiles of a source, before anything is trained.
+
+    Example: `plum data describe --config pipelines/ml-100k.yaml`
+    """
+    loaded = load_pipeline(config, workdir, settings, device, seed, record=False)
+    from plum.data.describe import describe, render
+    from plum.stages.prepare import load
+
+    description = describe(load(loaded.data))
+    if json:
+        print_json(description)
+        return
+    console().print(render(description))
+    if loaded.data.source.kind == "synthetic":
+        console().print(SYNTHETIC)

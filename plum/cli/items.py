@@ -1,0 +1,169 @@
+"""Commands about items and their Semantic IDs: ``tokenize``, also of new items, and ``inspect``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from plum.cli.options import (
+    ConfigFile,
+    Device,
+    Force,
+    Seed,
+    Settings,
+    Workdir,
+    console,
+    load_pipeline,
+    print_json,
+)
+from plum.errors import PlumError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from plum.studies.inspect_items import Inspected, Item
+
+
+def tokenize(
+    config: ConfigFile = None,
+    workdir: Workdir = None,
+    settings: Settings = None,
+    device: Device = None,
+    seed: Seed = None,
+    force: Force = False,
+    assign: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Give new items Semantic IDs of the finished run, which stays as it is."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="--assign: the folder to write, by default `assigned/` of the run.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="--assign: print the report as one JSON object.")] = False,
+) -> None:
+    """Items -> vectors -> Semantic IDs: writes the run's `features/` and `tokenize/`.
+
+    A modality with encoder dense has the dense baseline trained first: `dense/`.
+
+    With `--assign FILE` nothing is trained: the tokenizer that the run has gives the items of FILE their Semantic IDs.
+    FILE is Parquet, CSV, TSV or JSON Lines with `item_id`, any column of `data/items.parquet`, and `vectors_MODALITY`
+    for modalities of given vectors. Tables and index of old and new items, and a report, go into a folder of their own.
+
+    Example: `plum tokenize --config pipelines/ml-100k.yaml --set tokenize.epochs=100`
+
+    Example: `plum tokenize --workdir runs/ml-100k --assign new_items.parquet`
+    """
+    if assign is None:
+        if out is not None or json:
+            raise PlumError("--out and --json are for --assign", None, "add --assign FILE, or leave them out")
+        loaded = load_pipeline(config, workdir, settings, device, seed)
+        from plum.stages import pipeline
+
+        typer.echo(str(pipeline.run_tokenize(loaded, force)))
+        return
+    loaded = load_pipeline(config, workdir, settings, device, seed, record=False)
+    from plum.run import artifacts
+    from plum.serving import assign as stage
+
+    folder = stage.run(loaded, assign, out, force)
+    report = artifacts.read_json(folder / stage.REPORT)
+    if json:
+        print_json(report)
+        return
+    console().print(_report_view(report))
+    console().print(f"Written: {folder}", soft_wrap=True)
+
+
+def inspect(
+    asked: Annotated[
+        str, typer.Argument(metavar="ITEM|SID", help="An item id, a title or words of it, or codes such as 12-7-3.")
+    ],
+    config: ConfigFile = None,
+    workdir: Workdir = None,
+    n: Annotated[int, typer.Option("--n", min=1, help="How many items to show at each length.")] = 5,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Show which items share each prefix of an item's Semantic ID, or of a Semantic ID, the most popular first.
+
+    Codes may also be written `12,7,3` or `<|sid_0_12|><|sid_1_7|>`, and the first of them will do. What is an item's id
+    or title as well is read as that.
+
+    Example: `plum inspect "Toy Story (1995)" --workdir runs/ml-100k`
+
+    Example: `plum inspect 12-7 --workdir runs/ml-100k --n 10`
+    """
+    loaded = load_pipeline(config, workdir, None, None, None, record=False)
+    from plum.studies import inspect_items as stage
+
+    found = stage.inspect(loaded, asked, n)
+    if json:
+        print_json(asdict(found))
+    else:
+        _show(found)
+
+
+def _report_view(report: dict[str, Any]) -> Table:
+    """What became of new items, a line each."""
+    from rich.table import Table
+    from rich.text import Text
+
+    collisions = report["collisions"]
+    content, final = collisions["of_content"], collisions["of_semantic_ids"]
+    rows = {"new items": report["new_items"]}
+    if report["without_place"]["items"]:
+        rows["left out, without a free disambiguation code"] = report["without_place"]["items"]
+    rows["in the catalogue already, left as they are"] = report["already_in_catalogue"]["items"]
+    rows |= {f"without {name}": number for name, number in report["lacking"].items()}
+    rows["without any content"] = report["without_content"]
+    rows["with codes that another item has"] = content["new_items"]
+    ways = {"suffix": "of these, told apart by one more code", "reassign": "of these, moved to a free Semantic ID"}
+    if way := ways.get(collisions["rule"]):
+        rows[way] = collisions["told_apart"]
+    rows["old and new items that share a Semantic ID, and did not before"] = final["old_items"] + final["new_items"]
+    table = Table(show_header=False, title=Text(f"New items of {report['file']}"), title_justify="left")
+    table.add_column()
+    table.add_column(justify="right")
+    for name, number in rows.items():
+        table.add_row(Text(name), f"{number:,}")
+    return table
+
+
+def _show(found: Inspected) -> None:
+    """The item or Semantic ID, the items that share its prefixes, and those of similar content."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from plum.studies.inspect_items import spelt
+
+    out = console()
+    tokens = "".join(f"<|sid_{level}_{code}|>" for level, code in enumerate(found.codes))
+    sizes = "x".join(map(str, found.sizes))
+    if found.note:
+        out.print(Text(f"Note: {found.note}"))
+    if found.item is not None:
+        out.print(Text(found.item.title or "(no title)", style="bold"), Text(f"item {found.item.item_id}"))
+        about = [found.creator or "", ", ".join(found.topics), f"{found.item.popularity:,} training interactions"]
+        out.print(Text(" · ".join(part for part in about if part)))
+    out.print(Text(f"Semantic ID {spelt(found.codes)} of {sizes}  {tokens}"))
+    others = "others" if found.item is not None else "items"
+    table = Table("prefix", others, "training interactions, title and id of the most popular", show_lines=True)
+    for prefix in found.prefixes:
+        last = found.disambiguated and len(prefix.codes) == len(found.sizes)
+        name = spelt(prefix.codes) + (" (last code: disambiguation)" if last else "")
+        table.add_row(Text(name), f"{prefix.total:,}", Text("\n".join(map(_line, prefix.items))))
+    out.print(table)
+    if found.alike:
+        table = Table(
+            "cosine", "Semantic ID", "same first codes", "item", title="Nearest in content", title_justify="left"
+        )
+        for item in found.alike:
+            shared = f"{item.shared} of {len(item.codes)}"
+            table.add_row(f"{item.cosine:.3f}", Text(spelt(item.codes)), shared, Text(_line(item)))
+        out.print(table)
+
+
+def _line(item: Item) -> str:
+    """An item on one line."""
+    return f"{item.popularity:>7,}  {item.title or '(no title)'}  [{item.item_id}]"

@@ -1,0 +1,1 @@
+"""The configuration of a pipeline: a typed section for each stage, read from YAML and ``--set key=value``."""

@@ -1,0 +1,261 @@
+"""The dense baselines: a transformer over item embeddings, trained with softmax cross-entropy at every position.
+
+- SASRec (Kang and McAuley 2018): item vectors as wide as the transformer, the same at input and output. The loss is
+  the softmax over the catalogue, which makes this model markedly stronger than the published SASRec figures (binary
+  cross-entropy with one sampled negative).
+- LEM, the large embedding model that PLUM is compared with (PLUM table 2): nearly all parameters lie in wide tables of
+  item-ID embeddings, one for the input and one for the output, around a small transformer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from plum.evaluation.rankings import NO_ITEM, Recommendations
+from plum.lm.examples import IGNORED, Window
+from plum.retrievers.softmax import Negatives, full_softmax_loss, sampled_softmax_loss
+from plum.training.cost import Size
+from plum.vectors.nearest import largest_products
+
+LENGTH_GROUPS = 4
+"""Groups by length in which the CPU takes the rows of a batch: more spare more padding and make smaller products."""
+
+
+class DenseBatch(NamedTuple):
+    """Histories padded on the left, and the next item at every position.
+
+    Attributes:
+        items: (B, T) int64 item rows plus 1; 0 is padding.
+        targets: (B, T) int64 item rows, ``IGNORED`` where there is none.
+    """
+
+    items: Tensor
+    targets: Tensor
+
+
+class ItemTransformer(nn.Module):
+    """Causal self-attention over a history; scores are dot products with item vectors.
+
+    A table of another width than the transformer's is projected to it linearly, so that scores are products of
+    D dimensions whatever the table's width.
+
+    Args:
+        n_items: N.
+        max_history: T, items of history.
+        hidden_size: D.
+        layers: transformer layers.
+        heads: attention heads.
+        dropout: of embeddings, attention and feed-forward layers.
+        embedding_size: width E of the tables of item-ID embeddings; None for D.
+        tied: whether input and output share one table.
+    """
+
+    def __init__(
+        self,
+        n_items: int,
+        max_history: int,
+        hidden_size: int,
+        layers: int,
+        heads: int,
+        dropout: float,
+        embedding_size: int | None = None,
+        tied: bool = True,
+    ) -> None:
+        super().__init__()
+        width = embedding_size or hidden_size
+        self.max_history, self.heads = max_history, heads
+        self.items = nn.Embedding(n_items + 1, width, padding_idx=0)
+        self.positions = nn.Embedding(max_history, hidden_size)
+        self.dropout = nn.Dropout(dropout)
+        layer = nn.TransformerEncoderLayer(
+            hidden_size, heads, 4 * hidden_size, dropout, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(layer, layers, nn.LayerNorm(hidden_size), enable_nested_tensor=False)
+        self.project = _projection(width, hidden_size)
+        self.outputs = None if tied else nn.Embedding(n_items + 1, width, padding_idx=0)
+        self.project_outputs = None if tied else _projection(width, hidden_size)
+        nn.init.normal_(self.items.weight, std=0.02)
+        nn.init.normal_(self.positions.weight, std=0.02)
+        if self.outputs is not None:
+            nn.init.normal_(self.outputs.weight, std=0.02)
+
+    def forward(self, items: Tensor) -> Tensor:
+        """Hidden states (B, T, D) of histories (B, T), padded on the left with 0."""
+        width = items.shape[1]
+        # The newest item has the last position, whatever the length.
+        positions = torch.arange(self.max_history - width, self.max_history, device=items.device)
+        hidden = self.dropout(self.project(self.items(items)) + self.positions(positions))
+        future = torch.ones(width, width, dtype=torch.bool, device=items.device).triu(1)
+        # Padding may attend to itself, else its rows would be all -inf.
+        blocked = future | ((items == 0)[:, None] & ~torch.eye(width, dtype=torch.bool, device=items.device))
+        return self.encoder(hidden, mask=blocked.repeat_interleave(self.heads, dim=0))
+
+    def item_vectors(self, rows: Tensor | None = None) -> Tensor:
+        """Output vectors (N, D) of the catalogue, or (R, D) of the item rows (R,) given."""
+        table = self.items.weight if self.outputs is None else self.outputs.weight
+        project = self.project if self.project_outputs is None else self.project_outputs
+        return project(table[1:] if rows is None else F.embedding(rows + 1, table))
+
+    @property
+    def hidden_size(self) -> int:
+        """D, the width of histories' and items' vectors."""
+        return self.positions.embedding_dim
+
+    @property
+    def table_share(self) -> float:
+        """Share of the parameters that lies in tables of item-ID embeddings."""
+        in_tables = self.items.weight.numel() * (1 if self.outputs is None else 2)
+        return in_tables / sum(parameter.numel() for parameter in self.parameters())
+
+
+def _projection(width: int, hidden_size: int) -> nn.Module:
+    if width == hidden_size:
+        return nn.Identity()
+    linear = nn.Linear(width, hidden_size, bias=False)
+    nn.init.normal_(linear.weight, std=width**-0.5)  # projected vectors are as long as those of a table of width D
+    return linear
+
+
+def dense_loss(model: ItemTransformer, batch: DenseBatch, negatives: Negatives | None = None) -> Tensor:
+    """Cross-entropy over the catalogue at every position that has a next item.
+
+    Args:
+        model: what is trained.
+        batch: histories and next items.
+        negatives: draws the sample that the softmax is estimated from; None for the full softmax.
+    """
+    device = model.items.weight.device
+    groups = _by_length(batch, LENGTH_GROUPS) if device.type == "cpu" else [batch]
+    hidden = torch.cat([model(items.to(device))[(targets != IGNORED).to(device)] for items, targets in groups])
+    targets = torch.cat([targets[targets != IGNORED] for _, targets in groups]).to(device)
+    if negatives is None:
+        return full_softmax_loss(hidden, model.item_vectors(), targets)
+    drawn = negatives.draw()
+    log_q, drawn = negatives.log_q[drawn].to(device), drawn.to(device)
+    target_scores = (hidden * model.item_vectors(targets)).sum(dim=1)
+    return sampled_softmax_loss(target_scores, hidden @ model.item_vectors(drawn).T, targets, drawn, log_q)
+
+
+def _by_length(batch: DenseBatch, n: int) -> list[DenseBatch]:
+    """The rows of a batch in up to ``n`` groups, short ones first, each without the columns that are padding in all."""
+    lengths = (batch.items != 0).sum(dim=1)
+    groups = []
+    for rows in lengths.argsort(stable=True).chunk(n):
+        width = max(1, int(lengths[rows].max()))
+        groups.append(DenseBatch(batch.items[rows, -width:], batch.targets[rows, -width:]))
+    return groups
+
+
+def size_of(batch: DenseBatch) -> Size:
+    """How much training a batch is: next items that gave a loss, items read, positions with padding."""
+    examples, tokens = int((batch.targets != IGNORED).sum()), int((batch.items != 0).sum())
+    return Size(examples, tokens, batch.items.numel())
+
+
+def target_counts(windows: Sequence[Window], n_items: int) -> np.ndarray:
+    """How often (N,) each item is a target in one epoch of ``dense_batches``."""
+    targets = [window.items[max(1, window.n_context) :] for window in windows]
+    return np.bincount(np.concatenate(targets) if targets else [], minlength=n_items)
+
+
+def dense_batches(
+    windows: Sequence[Window], max_history: int, batch_size: int, seed: int, epoch: int
+) -> Iterator[DenseBatch]:
+    """Batches of one epoch in random order.
+
+    Args:
+        windows: of 2 up to ``max_history`` + 1 items.
+        max_history: T, items of input.
+        batch_size: B.
+        seed: decides the order, together with ``epoch``.
+        epoch: number of the pass.
+    """
+    order = np.random.default_rng([seed, epoch]).permutation(len(windows))
+    for start in range(0, len(order), batch_size):
+        chosen = [windows[i] for i in order[start : start + batch_size]]
+        width = min(max_history, max(len(window.items) for window in chosen) - 1)
+        items = np.zeros((len(chosen), width), dtype=np.int64)
+        targets = np.full((len(chosen), width), IGNORED, dtype=np.int64)
+        for row, window in enumerate(chosen):
+            inputs, nexts = window.items[:-1], window.items[1:].copy()
+            nexts[: max(0, window.n_context - 1)] = IGNORED
+            items[row, width - len(inputs) :] = inputs + 1
+            targets[row, width - len(nexts) :] = nexts
+        yield DenseBatch(torch.from_numpy(items), torch.from_numpy(targets))
+
+
+class Dense:
+    """Retrieval by inner product between a history's vector and all items.
+
+    Args:
+        model: trained.
+        name: what the retriever is called in comparisons.
+        batch_size: histories that go through the model together.
+    """
+
+    def __init__(self, model: ItemTransformer, name: str = "dense", batch_size: int = 256) -> None:
+        self.name = name
+        self._model = model
+        self._batch_size = batch_size
+
+    def recommend(self, histories: Sequence[np.ndarray], k: int, seen: Sequence[np.ndarray] | None) -> Recommendations:
+        """The K items nearest to each history's vector; see ``plum.retrievers.protocol.Retriever``.
+
+        An empty history gives an empty list: there is nothing to rank by.
+        """
+        found = largest_products(self.item_vectors(), self.vectors(histories), k, seen)
+        empty = np.array([len(history) == 0 for history in histories], dtype=bool)
+        found.items[empty], found.scores[empty] = NO_ITEM, -np.inf
+        return found
+
+    @torch.no_grad()
+    def item_vectors(self) -> np.ndarray:
+        """Vectors (N, D) float32 of the catalogue, whose products with a history's vector are the scores."""
+        return self._model.item_vectors().float().cpu().numpy()
+
+    @torch.no_grad()
+    def vectors(self, histories: Sequence[np.ndarray]) -> np.ndarray:
+        """Vectors (U, D) float32 of histories; the zero vector for an empty one."""
+        was_training = self._model.training
+        self._model.eval()
+        device = self._model.items.weight.device
+        out = np.zeros((len(histories), self._model.hidden_size), dtype=np.float32)
+        lengths = np.array([min(len(history), self._model.max_history) for history in histories], dtype=np.int64)
+        rows = np.argsort(lengths, kind="stable")[np.count_nonzero(lengths == 0) :]  # like lengths need little padding
+        for start in range(0, len(rows), self._batch_size):
+            chosen = rows[start : start + self._batch_size]
+            recent = [histories[row][-self._model.max_history :] for row in chosen]
+            width = max(len(items) for items in recent)
+            padded = np.zeros((len(chosen), width), dtype=np.int64)
+            for place, items in enumerate(recent):
+                padded[place, width - len(items) :] = items + 1
+            out[chosen] = self._model(torch.from_numpy(padded).to(device))[:, -1].float().cpu().numpy()
+        self._model.train(was_training)
+        return out
+
+
+class MeanDense(Dense):
+    """Several models as one: retrieval by their mean score of an item.
+
+    Args:
+        models: trained, of the same items; they may be of different widths.
+        name, batch_size: as for ``Dense``.
+    """
+
+    def __init__(self, models: Sequence[ItemTransformer], name: str = "dense", batch_size: int = 256) -> None:
+        self.name = name
+        self._parts = [Dense(model, name, batch_size) for model in models]
+
+    def item_vectors(self) -> np.ndarray:
+        """Vectors (N, D) float32 of the catalogue, of all models side by side: sums of products are scores' sums."""
+        return np.concatenate([part.item_vectors() for part in self._parts], axis=1) / np.float32(len(self._parts))
+
+    def vectors(self, histories: Sequence[np.ndarray]) -> np.ndarray:
+        """Vectors (U, D) float32 of histories; the zero vector for an empty one."""
+        return np.concatenate([part.vectors(histories) for part in self._parts], axis=1)

@@ -1,0 +1,177 @@
+"""Several retrievers as one, by weighted reciprocal-rank fusion (Cormack, Clarke and Buettcher 2009).
+
+Only ranks are used, since scores of different retrievers have no common scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from plum.evaluation.rankings import NO_ITEM, Recommendations, top_k
+from plum.retrievers.choose import CUTOFF, MEASURE, trial, validation_recall
+from plum.retrievers.protocol import Retriever
+
+CONSTANTS = (10.0, 60.0)  # 60 is the paper's, found on TREC's long lists
+WEIGHTS = tuple(step / 10 for step in range(11))
+
+# The lists of one batch of users hold at most this many entries (32 MiB each of a few arrays).
+_BATCH_ENTRIES = 1 << 22
+
+
+class Hybrid:
+    """Recommends what its parts agree on: each list's first places count, weighted by how far in front they are.
+
+    ``score(item) = sum over parts of weight / (constant + rank)``, with rank 1 for a list's first item; a part that
+    does not list an item adds nothing. A part of weight 0 is not asked.
+
+    Args:
+        retrievers: the parts.
+        weights: one a part, >= 0 and not all 0.
+        depth: entries of each part's list that count.
+        constant: >= 0; the larger, the less the first places stand out.
+
+    Raises:
+        ValueError: a setting out of range, or another number of weights than of parts.
+    """
+
+    name = "hybrid"
+
+    def __init__(self, retrievers: Sequence[Retriever], weights: Sequence[float], depth: int, constant: float) -> None:
+        _check_settings(len(retrievers), weights, constant)
+        if depth < 1:
+            raise ValueError(f"depth must be at least 1, found {depth}")
+        self.weights, self.depth, self.constant = list(weights), depth, constant
+        self._parts = list(retrievers)
+
+    def recommend(self, histories: Sequence[np.ndarray], k: int, seen: Sequence[np.ndarray] | None) -> Recommendations:
+        """The K items of largest fused score; see :class:`plum.retrievers.protocol.Retriever`.
+
+        Lists are shorter where the parts list fewer than K items between them.
+        """
+        asked = [place for place, weight in enumerate(self.weights) if weight > 0]
+        lists = [self._parts[place].recommend(histories, self.depth, seen) for place in asked]
+        return _fuse([part.items for part in lists], [self.weights[place] for place in asked], self.constant, k)
+
+
+def fuse(
+    lists: Sequence[Recommendations], weights: Sequence[float], constant: float, n_items: int, k: int
+) -> Recommendations:
+    """Fuse lists that were already made: what :class:`Hybrid` recommends, if they have ``depth`` entries.
+
+    Args:
+        lists: one a part, for the same users; (U, K) each, where K may differ. All entries count.
+        weights: one a part, >= 0 and not all 0; a list of weight 0 is left out, with what stands in it alone.
+        constant: >= 0.
+        n_items: N, to check the lists against.
+        k: entries of a fused list (K).
+
+    Returns:
+        Lists of k entries by fused score, ties by catalogue row; shorter where fewer are listed.
+
+    Raises:
+        ValueError: a setting out of range, different numbers of users, or a row outside the catalogue.
+
+    Example:
+        >>> one, other = (np.array([row]) for row in ([7, 3], [3, 5]))
+        >>> lists = [Recommendations(items, np.array([[2, 1]], np.float32)) for items in (one, other)]
+        >>> fuse(lists, [0.5, 0.5], 0.0, n_items=8, k=4).items  # 3 has 1/4 + 1/2, 7 has 1/2, 5 has 1/4
+        array([[ 3,  7,  5, -1]])
+    """
+    _check_settings(len(lists), weights, constant)
+    if len({len(part.items) for part in lists}) > 1:
+        raise ValueError(f"lists are of different numbers of users: {[len(part.items) for part in lists]}")
+    largest = max(int(part.items.max(initial=NO_ITEM)) for part in lists)
+    if largest >= n_items:
+        raise ValueError(f"catalogue rows must lie in 0..{n_items - 1}, found {largest}")
+    asked = [(part.items, weight) for part, weight in zip(lists, weights, strict=True) if weight > 0]
+    return _fuse([items for items, _ in asked], [weight for _, weight in asked], constant, k)
+
+
+def choose_weights(
+    lists: Sequence[Recommendations],
+    targets: Sequence[np.ndarray],
+    constants: Sequence[float] = CONSTANTS,
+    weights: Sequence[float] = WEIGHTS,
+) -> tuple[tuple[float, float], list[dict[str, Any]]]:
+    """Weight and constant of best validation Recall@10 for two retrievers; of equal ones the earlier.
+
+    Args:
+        lists: two, for the same validation users, as deep as they are to be fused.
+        targets: U arrays of catalogue rows.
+        constants: tried in this order, each with all weights.
+        weights: of the first list, within 0 and 1; the second has what is left to 1.
+
+    Returns:
+        best: weight of the first list, constant.
+        trials: ``{"settings": {"weight": 0.3, "constant": 60.0}, "valid_recall@10": x}`` each.
+
+    Raises:
+        ValueError: not two lists, a setting out of range, nothing to try, or no users.
+    """
+    if len(lists) != 2:
+        raise ValueError(f"one weight is for two lists, found {len(lists)}")
+    settings = [(weight, constant) for constant in constants for weight in weights]
+    if not settings:
+        raise ValueError("there are no weights or constants to choose from")
+    n_items = max(int(part.items.max(initial=NO_ITEM)) for part in lists) + 1
+    trials = []
+    for weight, constant in settings:
+        found = fuse(lists, [weight, 1.0 - weight], constant, n_items, CUTOFF)
+        trials.append(trial({"weight": weight, "constant": constant}, validation_recall(found, targets)))
+    best = max(range(len(trials)), key=lambda place: trials[place][MEASURE])
+    return settings[best], trials
+
+
+def _check_settings(n_parts: int, weights: Sequence[float], constant: float) -> None:
+    if n_parts != len(weights) or not n_parts:
+        raise ValueError(f"there must be as many weights as parts, found {len(weights)} for {n_parts}")
+    if not np.isfinite(weights).all() or min(weights) < 0 or max(weights) == 0:
+        raise ValueError(f"weights must be >= 0 and not all 0, found {list(weights)}")
+    if not (np.isfinite(constant) and constant >= 0):
+        raise ValueError(f"constant must be >= 0, found {constant}")
+
+
+def _fuse(lists: Sequence[np.ndarray], weights: Sequence[float], constant: float, k: int) -> Recommendations:
+    """Fused lists of k entries, from the items (U, K) of each part."""
+    n_users, width = len(lists[0]), sum(items.shape[1] for items in lists)
+    worth = np.concatenate(
+        [weight / (constant + np.arange(1, part.shape[1] + 1)) for part, weight in zip(lists, weights, strict=True)]
+    )
+    items = np.full((n_users, k), NO_ITEM, dtype=np.int64)
+    scores = np.full((n_users, k), -np.inf, dtype=np.float32)
+    size = max(1, _BATCH_ENTRIES // max(1, width))
+    for start in range(0, n_users if width else 0, size):
+        batch = slice(start, start + size)
+        candidates, sums = _summed(np.concatenate([part[batch] for part in lists], axis=1), worth)
+        best = top_k(sums, k, None)  # of columns, which stand in catalogue order: ties go to the lower row
+        filled = best.items != NO_ITEM
+        chosen = np.take_along_axis(candidates, np.where(filled, best.items, 0), axis=1)
+        items[batch], scores[batch] = np.where(filled, chosen, NO_ITEM), best.scores
+    return Recommendations(items, scores)
+
+
+def _summed(items: np.ndarray, worth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Add up each user's entries of the same item.
+
+    Args:
+        items: (U, M), not empty: several lists side by side; an item may stand in each of them.
+        worth: (M,), what an entry adds.
+
+    Returns:
+        items: (U, M), ascending along a row.
+        sums: (U, M), at the first of an item's entries; ``-inf`` at its others and where there is no item.
+
+    Example:
+        >>> _summed(np.array([[7, 3, 3, -1]]), np.array([1.0, 0.5, 1.0, 0.5]))
+        (array([[-1,  3,  3,  7]]), array([[-inf,  1.5, -inf,  1. ]]))
+    """
+    order = np.argsort(items, axis=1, kind="stable")
+    items, sums = np.take_along_axis(items, order, axis=1), np.full(items.shape, -np.inf)
+    first = np.ones(items.shape, dtype=bool)
+    first[:, 1:] = items[:, 1:] != items[:, :-1]
+    sums[first] = np.add.reduceat(worth[order].ravel(), np.flatnonzero(first))
+    sums[items == NO_ITEM] = -np.inf
+    return items, sums

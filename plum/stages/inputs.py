@@ -1,0 +1,268 @@
+"""Reading what earlier stages wrote, in the form that parts take."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from plum.config.base import Section
+from plum.config.items import BEHAVIOUR
+from plum.config.models import WITHOUT_EFFECT, TrainingConfig
+from plum.config.run import EvalConfig, RunConfig
+from plum.data.histories import Histories
+from plum.decoding.trie import Trie, fingerprint
+from plum.errors import PlumError
+from plum.evaluation.metrics import per_user_metrics
+from plum.retrievers.protocol import Retriever
+from plum.run import artifacts
+from plum.run.stage import read_manifest
+from plum.runtime import pick_device
+from plum.sid.table import SidTable
+from plum.vectors.unit import joined
+
+if TYPE_CHECKING:  # torch takes seconds to import: recommend refuses a mistaken rule before that
+    from torch import nn
+
+    from plum.training.loop import Recipe
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The prepared data of a run.
+
+    Attributes:
+        items: items.parquet; its row order is the catalogue's.
+        histories: the split.
+    """
+
+    items: pd.DataFrame
+    histories: Histories
+
+    @property
+    def popularity(self) -> np.ndarray:
+        """Training interactions (N,) of each item."""
+        return self.histories.popularity(len(self.items))
+
+
+def read_prepared(workdir: Path) -> Prepared:
+    """Read the catalogue and the split of a run."""
+    items = artifacts.read_table(workdir / artifacts.ITEMS)
+    split = artifacts.read_table(workdir / artifacts.SPLIT)
+    return Prepared(items, Histories.from_split(split, items["item_id"]))
+
+
+Questions = tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]
+"""Users, their histories and their targets; see ``Histories.questions``."""
+
+
+def validation_sample(data: Prepared, limit: int, seed: int) -> Questions:
+    """At most ``limit`` of the validation users, drawn by the seed, in their order."""
+    users, histories, targets = data.histories.questions("valid")
+    chosen = np.arange(len(users))
+    if len(users) > limit:
+        chosen = np.sort(np.random.default_rng(seed).choice(len(users), limit, replace=False))
+    return users[chosen], [histories[i] for i in chosen], [targets[i] for i in chosen]
+
+
+def train_times(workdir: Path) -> np.ndarray | None:
+    """Seconds (E,) int64 of the training interactions, in the order of ``Histories.train``; None if there are no times.
+
+    Some sources give the order of each user's interactions alone.
+    """
+    if artifacts.read_json(workdir / artifacts.DATA_SUMMARY)["timestamps_are_positions"]:
+        return None
+    log = artifacts.read_table(workdir / artifacts.INTERACTIONS)
+    split = artifacts.read_table(workdir / artifacts.SPLIT)  # rows as in the log
+    order = np.lexsort((split["position"].to_numpy(), split["user_id"].to_numpy(dtype=str)))
+    return log["timestamp"].to_numpy()[order][split["part"].to_numpy(dtype=str)[order] == "train"]
+
+
+def content_vectors(workdir: Path) -> np.ndarray | None:
+    """What items are made of, (N, D) float32: all modalities joined but those of behaviour.
+
+    None if there is no other.
+    """
+    made = artifacts.read_json(workdir / artifacts.FEATURES_SUMMARY)["modalities"]
+    names = [name for name, entry in made.items() if entry["encoder"] not in BEHAVIOUR]
+    if not names:
+        return None
+    return joined([np.load(workdir / artifacts.FEATURES / f"{name}.npy", allow_pickle=False) for name in names])
+
+
+def recorded(config: RunConfig, stage: str) -> dict[str, Any]:
+    """The settings that the result of a stage depends on, as its manifest holds them; of every stage but eval.
+
+    One place for the stages and for :func:`warn_outdated`, which would speak of settings that no one changed if the
+    two differed. What came later and changes nothing by default is not recorded while it does not.
+    """
+    settings: dict[str, Section | None] = {
+        artifacts.DATA: config.data,
+        artifacts.FEATURES: config.features,
+        artifacts.TOKENIZE: config.tokenize,
+        artifacts.CPT: config.cpt,
+        artifacts.FINETUNE: config.finetune,
+        artifacts.DENSE: config.eval.dense,
+        artifacts.LEM: config.eval.lem,
+    }
+    section = settings[stage]
+    values = section.model_dump(mode="json") if section else {}
+    if stage == artifacts.FINETUNE and not config.taught_by_dense:
+        del values["teacher_weight"]
+    if stage == artifacts.FINETUNE and not config.taught_by_trials:
+        del values["teacher"]
+    for name in WITHOUT_EFFECT:
+        values.pop(name, None)
+    if stage in (artifacts.FINETUNE, artifacts.DENSE, artifacts.LEM):
+        values |= _selection(config.eval, decoder=stage == artifacts.FINETUNE)
+    return values
+
+
+def is_built_on_dense(workdir: Path) -> bool:
+    """Whether plum learnt from the dense baseline, by its Semantic IDs or in fine-tuning."""
+    return any(is_made_of(workdir, stage, artifacts.DENSE) for stage in (artifacts.FEATURES, artifacts.FINETUNE))
+
+
+def is_made_of(workdir: Path, stage: str, other: str) -> bool:
+    """Whether the folder that a stage of the run has written was made of files of another one's folder."""
+    if not (workdir / stage / artifacts.MANIFEST).exists():
+        return False
+    return any(name.startswith(f"{other}/") for name in read_manifest(workdir / stage).inputs)
+
+
+def warn_outdated(config: RunConfig, *stages: str) -> None:
+    """Say which folders of the run were made with other settings than the present ones: a stage runs none before it."""
+    for stage in stages:
+        manifest = read_manifest(config.workdir / stage)
+        if manifest.config != recorded(config, stage) or manifest.seed != config.seed:
+            logger.warning(
+                "%s/ was made with other settings than these, and is used as it is; `%s` or `plum run` make it again",
+                stage,
+                artifacts.COMMANDS[stage],
+            )
+
+
+def read_sid_table(workdir: Path, items: pd.DataFrame) -> SidTable:
+    """Read the Semantic IDs of a run, rows in the catalogue's order.
+
+    Raises:
+        PlumError: if they are not exactly the catalogue's items, or a code is no whole number.
+    """
+    table = artifacts.read_table(workdir / artifacts.SEMANTIC_IDS)
+    if "item_id" not in table or not table["item_id"].equals(items["item_id"]):
+        raise PlumError(
+            f"{workdir / artifacts.SEMANTIC_IDS} is not of this catalogue",
+            f"{len(table):,} Semantic IDs, {len(items):,} items",
+            "run `plum tokenize` again",
+        )
+    sizes = tuple(level["size"] for level in artifacts.read_json(workdir / artifacts.QUALITY)["levels"])
+    codes = table.drop(columns="item_id")
+    whole = pd.DataFrame({name: _whole(column) for name, column in codes.items()}).to_numpy(dtype=bool)
+    if not whole.all():
+        n_items = int((~whole).any(axis=1).sum())
+        row, level = np.argwhere(~whole)[0]
+        code = codes.iloc[row : row + 1, level].tolist()[0]
+        raise PlumError(
+            f"{workdir / artifacts.SEMANTIC_IDS}: {n_items:,} items with codes that are no whole numbers",
+            f"item {items['item_id'].iloc[row]!r} has {code!r} at level {level}",
+            "make the Semantic IDs again with `plum tokenize --force`",
+        )
+    return SidTable(codes.to_numpy(dtype=np.int64), sizes)
+
+
+def _whole(column: pd.Series) -> np.ndarray:
+    """Which values (N,) are whole numbers; text is not, whatever it spells."""
+    if not (pd.api.types.is_integer_dtype(column) or pd.api.types.is_float_dtype(column)):
+        return np.zeros(len(column), dtype=bool)
+    numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)
+    return (numbers == np.floor(numbers)) & (np.abs(numbers) < 1 << 53)  # beyond, a float holds no single number
+
+
+def read_codebooks(workdir: Path) -> list[np.ndarray]:
+    """The codewords (C, D) of each level of a run's tokenizer; a disambiguation code has none."""
+    from safetensors.numpy import load_file
+
+    tensors = load_file(workdir / artifacts.RQVAE)
+    names = [name for name in tensors if name.startswith("codebooks.")]
+    return [tensors[name] for name in sorted(names, key=lambda name: int(name.split(".")[1]))]
+
+
+def check_beams(config: EvalConfig, n_levels: int) -> None:
+    """Refuse a beam width per level for another number of levels.
+
+    Args:
+        config: how retrievers are compared.
+        n_levels: levels of the Semantic IDs, the disambiguation code counted.
+
+    Raises:
+        PlumError: if they don't fit.
+    """
+    if not isinstance(config.beams, int) and len(config.beams) != n_levels:
+        raise PlumError(
+            f"eval.beams gives {len(config.beams)} beam widths",
+            f"the Semantic IDs have {n_levels} levels",
+            "give one number, or one per level",
+        )
+
+
+def read_index(workdir: Path, table: SidTable) -> Trie:
+    """Read the index of a run's Semantic IDs, and check that it leads to every item of ``table`` by its own SID.
+
+    Raises:
+        PlumError: if it is missing, damaged or of other Semantic IDs.
+    """
+    trie = Trie.load(workdir / artifacts.SID_INDEX, fingerprint(table.codes, table.sizes))
+    trie.verify(table.codes)
+    return trie
+
+
+def move(model: nn.Module, device: str) -> None:
+    """Move a model to ``auto``, ``cpu``, ``cuda`` or ``mps``."""
+    model.to(pick_device(device))
+
+
+def recipe(
+    config: TrainingConfig, steps_per_epoch: int, patience: int | None = None, validate_every: int = 1
+) -> Recipe:
+    """The training recipe of a stage's configuration."""
+    from plum.training.loop import Recipe
+
+    return Recipe(
+        epochs=config.epochs,
+        steps_per_epoch=steps_per_epoch,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        warmup_share=config.warmup_share,
+        schedule=config.schedule,
+        max_grad_norm=config.max_grad_norm,
+        checkpoint_steps=config.checkpoint_steps,
+        patience=patience,
+        validate_every=validate_every,
+    )
+
+
+def validation_metrics(
+    retriever: Retriever, histories: Sequence[np.ndarray], targets: Sequence[np.ndarray], filter_seen: bool
+) -> dict[str, float]:
+    """Recall@10 and NDCG@10, by which every trained retriever picks its best weights, under the headline's rule."""
+    found = retriever.recommend(histories, 10, histories if filter_seen else None)
+    per_user = per_user_metrics(found.items, targets, [10])
+    return {name: float(per_user[name].mean()) for name in ("recall@10", "ndcg@10")}
+
+
+def _selection(config: EvalConfig, decoder: bool) -> dict[str, bool | str]:
+    """What the choice of weights depends on beside a stage's own configuration, where it is not the default.
+
+    Args:
+        config: how retrievers are compared.
+        decoder: whether the stage's model is decoded.
+    """
+    chosen: dict[str, bool | str] = {} if config.filter_seen else {"filter_seen": False}
+    return chosen if config.scores_over == "codes" or not decoder else chosen | {"scores_over": config.scores_over}

@@ -1,0 +1,257 @@
+"""What stage tokenize reads and checks before it trains: features, sizes, co-occurring pairs, a warm start's files."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from plum.config.items import TokenizeConfig
+from plum.config.run import RunConfig
+from plum.errors import PlumError
+from plum.features.encoding import Encoded, refuse_useless
+from plum.run import artifacts
+from plum.run.stage import has_file
+from plum.sid.cooccurrence import Pairs, by_pmi, cooccurrence_pairs, sessions
+from plum.sid.frozen import Modality, Shape, load_frozen
+from plum.sid.methods import weights_for
+from plum.sid.stability import prefix_survival
+from plum.sid.standardise import fit_standardisation
+from plum.sid.table import default_sizes
+from plum.stages import inputs
+from plum.stages.tokenize import warm
+
+logger = logging.getLogger(__name__)
+
+
+def input_files(config: RunConfig) -> list[str]:
+    """The files of the run that the stage reads."""
+    summary = config.workdir / artifacts.FEATURES_SUMMARY
+    made = artifacts.read_json(summary)["modalities"] if summary.exists() else []
+    names = [f"features/{name}.npy" for name in made]
+    if has_file(config.workdir, artifacts.PRESENT):
+        names.append(artifacts.PRESENT)
+    if config.tokenize.pairs == "session":
+        names += [artifacts.INTERACTIONS, artifacts.DATA_SUMMARY]
+    return [artifacts.ITEMS, artifacts.SPLIT, artifacts.FEATURES_SUMMARY, *names]
+
+
+def other_runs_files(config: RunConfig) -> list[Path]:
+    """The files of other runs that training starts from, and that the result is compared with.
+
+    Raises:
+        PlumError: if they are this run's own, which the stage replaces.
+    """
+    start, earlier = config.tokenize.warm_start, _compared_with(config.tokenize)
+    for name, folder in (("warm_start", start), ("compare_with", earlier)):
+        if folder is not None and folder.resolve() == config.workdir.resolve():
+            raise PlumError(f"tokenize.{name} is this run itself", str(folder), "give the folder of another run")
+    files = [] if start is None else [start / artifacts.RQVAE, start / artifacts.TOKENIZER, *warm.vector_files(start)]
+    if earlier:
+        files += [earlier / artifacts.SEMANTIC_IDS, earlier / artifacts.TOKENIZER]
+    return list(dict.fromkeys(files))
+
+
+class Earlier(NamedTuple):
+    """Another run's Semantic IDs, without any disambiguation code.
+
+    Attributes:
+        run: its folder.
+        item_ids: of its catalogue, N_old.
+        codes: (N_old, L) int64.
+    """
+
+    run: Path
+    item_ids: list[str]
+    codes: np.ndarray
+
+
+def read_earlier(settings: TokenizeConfig, item_ids: pd.Series, n_levels: int) -> Earlier | None:
+    """What the result is compared with; None if there is nothing.
+
+    Raises:
+        PlumError: if its Semantic IDs have another number of levels, or no item is in both catalogues.
+    """
+    run = _compared_with(settings)
+    if run is None:
+        return None
+    sizes = load_frozen(run / artifacts.TOKENIZE).sizes
+    if len(sizes) != n_levels:
+        raise PlumError(
+            f"the Semantic IDs of {run} can't be compared with these",
+            f"{len(sizes)} levels there, {n_levels} here",
+            "leave tokenize.compare_with out, or give a run with as many levels",
+        )
+    columns = [f"code_{level}" for level in range(n_levels)]
+    old = artifacts.read_table(run / artifacts.SEMANTIC_IDS, ["item_id", *columns])
+    if not old["item_id"].isin(item_ids).any():
+        raise PlumError(
+            f"{run} has no item in common with this run",
+            f"{len(old):,} items there, {len(item_ids):,} here",
+            "leave tokenize.compare_with out, or give a run of the same shop",
+        )
+    return Earlier(run, old["item_id"].tolist(), old[columns].to_numpy(dtype=np.int64))
+
+
+def stability(earlier: Earlier | None, item_ids: pd.Series, codes: np.ndarray) -> dict[str, Any] | None:
+    """How much of the earlier Semantic IDs survives in ``codes`` (N, L); None without any."""
+    if earlier is None:
+        return None
+    found = prefix_survival(earlier.item_ids, earlier.codes, item_ids.tolist(), codes)
+    logger.info(
+        "tokenize: of %d items also in %s, %.1f%% keep their first code, %.1f%% once codes are renamed to fit",
+        found["items"],
+        earlier.run,
+        100 * found["same"][0],
+        100 * found["matched"][0],
+    )
+    return {"compared_with": str(earlier.run), **found}
+
+
+def _compared_with(settings: TokenizeConfig) -> Path | None:
+    return settings.compare_with or settings.warm_start
+
+
+class Features(NamedTuple):
+    """Standardised content of the catalogue.
+
+    Attributes:
+        modalities: M of them.
+        vectors: M arrays (N, D_m) float32; zeros for items that lack the modality.
+        present: (N, M) bool.
+    """
+
+    modalities: list[Modality]
+    vectors: list[np.ndarray]
+    present: np.ndarray
+
+    @property
+    def gaps(self) -> np.ndarray | None:
+        """``present``, or None if every item has every modality."""
+        return None if self.present.all() else self.present
+
+    @property
+    def n_bare(self) -> int:
+        """Items without any modality."""
+        return int((~self.present.any(axis=1)).sum())
+
+
+def read_features(workdir: Path, item_ids: pd.Series, warm_start: Path | None = None) -> Features:
+    """Read and standardise what stage features made.
+
+    On a warm start the vectors are standardised as those were that the weights were trained on, so far as they are of
+    the same space; it is warned of modalities that are not.
+
+    Args:
+        workdir: the run.
+        item_ids: N, of its catalogue.
+        warm_start: the folder of another run, from whose tokenizer the training starts.
+
+    Raises:
+        PlumError: if it does not fit the catalogue or tells no items apart.
+    """
+    names = list(artifacts.read_json(workdir / artifacts.FEATURES_SUMMARY)["modalities"])
+    present = _read_present(workdir, names, item_ids)
+    origin = None if warm_start is None else warm.Origin.read(warm_start, item_ids)
+    modalities, vectors = [], []
+    for name, there in zip(names, present.T, strict=True):
+        found = np.load(workdir / artifacts.FEATURES / f"{name}.npy", allow_pickle=False)
+        if found.ndim != 2 or len(found) != len(item_ids):
+            raise PlumError(
+                f"features/{name}.npy does not fit the catalogue",
+                f"shape {found.shape}, {len(item_ids):,} items",
+                "make the features again with `plum tokenize --force`",
+            )
+        refuse_useless(Encoded(found, there), name, item_ids.tolist())
+        gaps = None if there.all() else there
+        standardisation = None if origin is None else origin.standardisation(name, found, there)
+        standardisation = standardisation or fit_standardisation(found, name, gaps)
+        modalities.append(Modality(name, standardisation, gaps is None))
+        vectors.append(standardisation.apply(found, gaps))
+    if origin is not None:
+        origin.warn_of_other_spaces()
+    features = Features(modalities, vectors, present)
+    if features.n_bare:
+        logger.warning("tokenize: %d items have no content at all, so nothing tells them apart", features.n_bare)
+    return features
+
+
+def warm_weights(settings: TokenizeConfig, features: Features, sizes: list[int]) -> dict[str, Tensor] | None:
+    """The weights that training starts from; None if there is no warm start.
+
+    Raises:
+        PlumError: if they are of another tokenizer than is wanted here.
+    """
+    if settings.warm_start is None:
+        return None
+    widths = [(modality.name, modality.width) for modality in features.modalities]
+    return weights_for(settings.warm_start / artifacts.TOKENIZE, widths, sizes, shape_of(settings))
+
+
+def shape_of(settings: TokenizeConfig) -> Shape:
+    """The shape of the model that is wanted."""
+    return Shape(settings.latent_dim, settings.hidden_dim, settings.codebook_updates == "ema")
+
+
+def _read_present(workdir: Path, names: list[str], item_ids: pd.Series) -> np.ndarray:
+    """Which items have which modality, (N, M) bool; all have all where features tell nothing of it."""
+    if not has_file(workdir, artifacts.PRESENT):
+        return np.ones((len(item_ids), len(names)), dtype=bool)
+    table = artifacts.read_table(workdir / artifacts.PRESENT, ["item_id", *names])
+    if not table["item_id"].equals(item_ids):
+        raise PlumError(
+            f"{workdir / artifacts.PRESENT} is not of this catalogue",
+            f"{len(table):,} rows, {len(item_ids):,} items",
+            "make the features again with `plum tokenize --force`",
+        )
+    return table[names].to_numpy(dtype=bool, copy=True)  # torch wants to be able to write
+
+
+def choose_sizes(settings: TokenizeConfig, n_items: int) -> tuple[list[int], str]:
+    """Codes per level, and why.
+
+    Raises:
+        PlumError: if a level has more codes than there are items.
+    """
+    sizes = settings.codebook_sizes or default_sizes(n_items)
+    if max(sizes) > n_items:
+        raise PlumError(
+            f"{n_items:,} items are too few for {max(sizes):,} codes of a level",
+            f"codebook sizes {list(sizes)}",
+            f"set tokenize.codebook_sizes to levels of at most {n_items:,} codes, such as [4, 4]",
+        )
+    reason = "as tokenize.codebook_sizes says"
+    if not settings.codebook_sizes:
+        reason = (
+            f"for {n_items:,} items: the first level is the largest power of two within a sixth of the catalogue, "
+            "from 16 to 2,048, and each next one has half as many"
+        )
+    logger.info("tokenize: codebook sizes %s %s", "x".join(map(str, sizes)), reason)
+    return list(sizes), reason
+
+
+def training_pairs(config: RunConfig, data: inputs.Prepared) -> Pairs:
+    """Co-occurring pairs of the training part, if the method asks for them.
+
+    Raises:
+        PlumError: if sessions are wanted of a source without times.
+    """
+    settings = config.tokenize
+    if settings.method != "rqvae" or not settings.contrastive_weight:
+        return Pairs(np.zeros((0, 2), dtype=np.int64))
+    histories = data.histories.train
+    if settings.pairs == "session":
+        times = inputs.train_times(config.workdir)
+        if times is None:
+            raise PlumError(
+                "tokenize.pairs is session, but the data have no times",
+                "the source gives the order of each user's interactions alone",
+                "set tokenize.pairs to window",
+            )
+        histories = sessions(histories, times, settings.session_minutes)
+    found = cooccurrence_pairs(histories, settings.cooccurrence_window)
+    return by_pmi(found) if settings.pair_sampling == "pmi" else Pairs(found)

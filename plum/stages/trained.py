@@ -1,0 +1,95 @@
+"""The trained models of a run as retrievers, read from the folders of its stages."""
+
+from __future__ import annotations
+
+from safetensors.torch import load_file
+
+from plum.config.models import DenseConfig, with_settings
+from plum.config.run import RunConfig
+from plum.decoding.beam import Quota, Scoring
+from plum.lm import documents, vocab
+from plum.retrievers.dense import Dense, ItemTransformer
+from plum.retrievers.generative import Generative
+from plum.run import artifacts
+from plum.runtime import pick_device
+from plum.stages import inputs
+
+
+def plum_retriever(config: RunConfig, data: inputs.Prepared, quota: Quota | None = None) -> Generative:
+    """The fine-tuned language model as a retriever.
+
+    Raises:
+        PlumError: if there is a beam width per level for another number of levels.
+    """
+    table = inputs.read_sid_table(config.workdir, data.items)
+    inputs.check_beams(config.eval, table.n_levels)
+    model, tokenizer = vocab.load_model_folder(config.workdir / artifacts.FINETUNE_MODEL)
+    inputs.move(model, config.device)
+    return Generative(
+        model,
+        table,
+        vocab.codec_of(tokenizer, table.sizes),
+        documents.history_prefix(tokenizer),
+        config.finetune.max_history,
+        data.popularity,
+        config.eval.beams,
+        trie=inputs.read_index(config.workdir, table),
+        scoring=Scoring(config.eval.scores_over),
+        quota=quota,
+    )
+
+
+def dense_retriever(config: RunConfig, kind: str, n_items: int) -> Dense:
+    """A trained dense baseline as a retriever; see ``dense_model``. Its name is its kind."""
+    return Dense(dense_model(config, kind, n_items).to(pick_device(config.device)), kind)
+
+
+def dense_model(config: RunConfig, kind: str, n_items: int) -> ItemTransformer:
+    """A trained dense baseline, with the settings that its stage chose.
+
+    Args:
+        config: of the run.
+        kind: ``artifacts.DENSE`` or ``artifacts.LEM``.
+        n_items: N.
+
+    Raises:
+        ValueError: for a baseline that the configuration leaves out.
+    """
+    folder = config.workdir / kind
+    chosen = artifacts.read_json(folder / "metrics.json")["chosen"]
+    model = untrained_dense(with_settings(dense_settings(config, kind), chosen), n_items)
+    model.load_state_dict(load_file(folder / f"{kind}.safetensors"))
+    return model
+
+
+def dense_trials(config: RunConfig, n_items: int) -> list[ItemTransformer]:
+    """The dense baselines of all trials of the search, which the stage was to keep; see ``dense_model``."""
+    models = []
+    for number, trial in enumerate(artifacts.read_json(config.workdir / artifacts.DENSE_TRIALS)):
+        model = untrained_dense(with_settings(config.eval.dense, trial["settings"]), n_items)
+        weights = artifacts.TRIAL_WEIGHTS.format(number=number)
+        model.load_state_dict(load_file(config.workdir / artifacts.DENSE / weights))
+        models.append(model)
+    return models
+
+
+def dense_settings(config: RunConfig, kind: str) -> DenseConfig:
+    """The section of a dense baseline; see ``dense_model``."""
+    settings = {artifacts.DENSE: config.eval.dense, artifacts.LEM: config.eval.lem}[kind]
+    if settings is None:
+        raise ValueError(f"eval.{kind} is null: this configuration has no such baseline")
+    return settings
+
+
+def untrained_dense(settings: DenseConfig, n_items: int) -> ItemTransformer:
+    """The dense baseline of a configuration, before training."""
+    return ItemTransformer(
+        n_items,
+        settings.max_history,
+        settings.hidden_size,
+        settings.layers,
+        settings.heads,
+        settings.dropout,
+        settings.embedding_size,
+        settings.tied,
+    )

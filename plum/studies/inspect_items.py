@@ -1,0 +1,296 @@
+"""`plum inspect`: what an item's Semantic ID stands for, by the items that share its prefixes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from plum.config.items import BEHAVIOUR
+from plum.config.run import RunConfig
+from plum.errors import PlumError
+from plum.rules.values import fold, nearest
+from plum.run import artifacts
+from plum.run.stage import StageRun, has_file
+from plum.sid.neighbours import Shared, at_each_prefix, with_prefixes
+from plum.sid.table import SidTable
+from plum.stages import inputs
+from plum.vectors.unit import joined
+
+BLOCK = 8192
+"""Items whose content is compared at a time."""
+CANDIDATES = 8
+"""Titles that a message names."""
+
+_TOKENS = re.compile(r"(<\|sid_\d+_\d+\|>\s*)+")
+_TOKEN = re.compile(r"<\|sid_(\d+)_(\d+)\|>")
+_CODES = re.compile(r"[\[(]?\s*(\d+(?:\s*[-,\s]\s*\d+)*)\s*[\])]?")
+
+
+@dataclass(frozen=True)
+class Item:
+    """An item of the catalogue; ``popularity`` is its training interactions, ``codes`` its Semantic ID."""
+
+    item_id: str
+    title: str | None
+    popularity: int
+    codes: list[int]
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """A prefix of a Semantic ID.
+
+    Attributes:
+        codes: of the prefix.
+        total: how many items share it, the inspected one left out.
+        items: the most popular of them.
+    """
+
+    codes: list[int]
+    total: int
+    items: list[Item]
+
+
+@dataclass(frozen=True)
+class Alike(Item):
+    """An item of similar content.
+
+    Attributes:
+        cosine: of the two items' content.
+        shared: codes that their Semantic IDs begin with alike.
+    """
+
+    cosine: float
+    shared: int
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What there is to see.
+
+    Attributes:
+        item: the one asked for; None if a Semantic ID was.
+        topics, creator: of the item.
+        codes: the item's Semantic ID, or the codes asked for.
+        sizes: codes per level.
+        disambiguated: whether the last level tells items of equal codes apart, and stands for nothing else.
+        prefixes: an entry for each length of ``codes``.
+        alike: the items nearest to the item in content; None if the run has no content, or no item was asked for.
+        note: what else the words asked for could have meant.
+    """
+
+    item: Item | None
+    topics: list[str]
+    creator: str | None
+    codes: list[int]
+    sizes: list[int]
+    disambiguated: bool
+    prefixes: list[Prefix]
+    alike: list[Alike] | None
+    note: str | None
+
+
+def inspect(config: RunConfig, asked: str, n: int = 5) -> Inspected:
+    """Look at an item, or at a Semantic ID or the beginning of one.
+
+    Args:
+        config: of a run with Semantic IDs.
+        asked: an item id; a title; codes, as ``12-7-3``, ``12,7,3`` or ``<|sid_0_12|><|sid_1_7|>``; or words of a
+            title. It is the first of these that there is.
+        n: most items to name at each length.
+
+    Raises:
+        PlumError: if there is no such item or code, or words are of several titles; if the run has no Semantic IDs.
+        ValueError: if n is below 1.
+    """
+    if n < 1:
+        raise ValueError(f"n must be at least 1, found {n}")
+    needed = [artifacts.ITEMS, artifacts.SPLIT, artifacts.SEMANTIC_IDS, artifacts.QUALITY]
+    StageRun(config.workdir, "inspect", {}, config.seed, needed)  # refuses files that don't belong together
+    data = inputs.read_prepared(config.workdir)
+    table = inputs.read_sid_table(config.workdir, data.items)
+    quality = artifacts.read_json(config.workdir / artifacts.QUALITY)
+    catalogue = _Catalogue(data.items, table, data.popularity)
+    meant = _meaning(asked, catalogue)
+    if meant.row is None:
+        item, topics, creator, alike = None, [], None, None
+        found = with_prefixes(table.codes, meant.codes, catalogue.popularity, n)
+    else:
+        item = catalogue.items_of([meant.row])[0]
+        about = data.items.iloc[meant.row]
+        topics = [str(topic) for topic in about["topics"]] if isinstance(about["topics"], list | np.ndarray) else []
+        creator = about["creator"] if isinstance(about["creator"], str) else None
+        found = at_each_prefix(table.codes, meant.row, catalogue.popularity, n)
+        alike = _alike(config.workdir, catalogue, meant.row, n)
+    prefixes = [_prefix(shared, meant.codes, catalogue) for shared in found]
+    disambiguated = bool(quality.get("disambiguated", False))
+    return Inspected(item, topics, creator, meant.codes, list(table.sizes), disambiguated, prefixes, alike, meant.note)
+
+
+class _Meaning(NamedTuple):
+    """A row of the catalogue and its codes; or no row, and the codes asked for. See :class:`Inspected` for a note."""
+
+    row: int | None
+    codes: list[int]
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class _Catalogue:
+    """N items, their Semantic IDs, and their training interactions (N,)."""
+
+    frame: pd.DataFrame
+    table: SidTable
+    popularity: np.ndarray
+
+    def items_of(self, rows: Sequence[int]) -> list[Item]:
+        """Catalogue rows as items."""
+        chosen = self.frame.iloc[list(rows)]
+        return [
+            Item(item_id, title if isinstance(title, str) else None, int(self.popularity[row]), self.codes_of(row))
+            for row, item_id, title in zip(rows, chosen["item_id"].tolist(), chosen["title"].tolist(), strict=True)
+        ]
+
+    def codes_of(self, row: int) -> list[int]:
+        """The Semantic ID of a row."""
+        codes: list[int] = self.table.codes[row].tolist()
+        return codes
+
+
+def spelt(codes: Sequence[int]) -> str:
+    """Codes in the short form. Example: [12, 7, 3] -> 12-7-3."""
+    return "-".join(map(str, codes))
+
+
+def _meaning(asked: str, catalogue: _Catalogue) -> _Meaning:
+    """What the words mean: an item id, a whole title, codes, words of a title; the first of these that there is."""
+    asked = asked.strip()
+    codes = _parsed(asked)
+    legal = codes is not None and not _mistake(codes, catalogue.table.sizes)
+    rows = np.flatnonzero((catalogue.frame["item_id"] == asked).to_numpy(dtype=bool)).tolist()
+    kind = "id"
+    if not rows and not _TOKENS.fullmatch(asked):
+        titles = [fold(title) if isinstance(title, str) else "" for title in catalogue.frame["title"].tolist()]
+        kind, rows = "title", [row for row, title in enumerate(titles) if asked and title == fold(asked)]
+        if not rows and not legal:
+            kind, rows = "words", [row for row, title in enumerate(titles) if asked and fold(asked) in title]
+    if len(rows) == 1:
+        note = None
+        if legal and codes is not None:
+            tokens = "".join(f"<|sid_{level}_{code}|>" for level, code in enumerate(codes))
+            note = f"{asked!r} is read as an item's {kind}; as a Semantic ID it would be '{tokens}'"
+        return _Meaning(rows[0], catalogue.codes_of(rows[0]), note)
+    if rows:
+        raise _several(asked, rows, catalogue)
+    if codes is None:
+        raise _unknown(asked, catalogue)
+    if mistake := _mistake(codes, catalogue.table.sizes):
+        raise PlumError(
+            f"no Semantic ID begins with {asked!r}: {mistake}",
+            f"codebook sizes {list(catalogue.table.sizes)}; no item has this id, or this in its title",
+            "give codes from 0 to the size of their level less 1, or an item",
+        )
+    return _Meaning(None, codes)
+
+
+def _parsed(asked: str) -> list[int] | None:
+    """The codes that a text spells, or None if it spells none.
+
+    Raises:
+        PlumError: for tokens that stand not in the order of their levels.
+    """
+    if _TOKENS.fullmatch(asked):
+        pairs = [(int(level), int(code)) for level, code in _TOKEN.findall(asked)]
+        if [level for level, _ in pairs] != list(range(len(pairs))):
+            raise PlumError(
+                f"{asked!r} is no beginning of a Semantic ID",
+                f"tokens of levels {', '.join(str(level) for level, _ in pairs)}",
+                "give the tokens of levels 0, 1, and so on",
+            )
+        return [code for _, code in pairs]
+    match = _CODES.fullmatch(asked)
+    return [int(code) for code in re.findall(r"\d+", match[1])] if match else None
+
+
+def _mistake(codes: Sequence[int], sizes: Sequence[int]) -> str | None:
+    """Why codes are no beginning of a Semantic ID; None if they are one."""
+    if len(codes) > len(sizes):
+        return f"{len(codes)} codes for {len(sizes)} levels"
+    return next(
+        (f"level {level} has no code {code}" for level, code in enumerate(codes) if code >= sizes[level]),
+        None,
+    )
+
+
+def _several(asked: str, rows: Sequence[int], catalogue: _Catalogue) -> PlumError:
+    by_popularity = sorted(rows, key=lambda row: (-catalogue.popularity[row], row))[:CANDIDATES]
+    listed = [f"{item.item_id} {item.title!r}" for item in catalogue.items_of(by_popularity)]
+    more = f", and {len(rows) - len(listed):,} more" if len(rows) > len(listed) else ""
+    return PlumError(f"{len(rows):,} items have {asked!r} in their title", ", ".join(listed) + more, "give an item id")
+
+
+def _unknown(asked: str, catalogue: _Catalogue) -> PlumError:
+    frame = catalogue.frame
+    pairs = zip(frame["title"].tolist(), frame["item_id"].tolist(), strict=True)
+    titles = {title: item_id for title, item_id in pairs if isinstance(title, str)}
+    near = [f"id {item_id!r}" for item_id in nearest(asked, frame["item_id"].tolist())]
+    near += [f"{titles[title]} {title!r}" for title in nearest(asked, list(titles))]
+    if not near:
+        near = [f"the word {word!r}" for word in nearest(asked, {word for title in titles for word in title.split()})]
+    return PlumError(
+        f"no item has the id {asked!r}, or this in its title",
+        f"near: {', '.join(near)}" if near else f"ids look like {frame['item_id'].iloc[0]!r}",
+        "give an item id, words of a title, or codes such as "
+        + spelt(catalogue.codes_of(int(catalogue.popularity.argmax()))),
+    )
+
+
+def _prefix(shared: Shared, codes: Sequence[int], catalogue: _Catalogue) -> Prefix:
+    return Prefix(list(codes[: shared.length]), shared.total, catalogue.items_of(shared.rows.tolist()))
+
+
+def _alike(workdir: Path, catalogue: _Catalogue, row: int, n: int) -> list[Alike] | None:
+    """The n items of largest cosine, ties by catalogue row; none for an item without content."""
+    content = _content(workdir, len(catalogue.frame))
+    if content is None:
+        return None
+    cosines = _cosines(content, row)
+    cosines[row] = -np.inf
+    nearest_rows = np.argsort(-cosines, kind="stable")[:n]
+    rows: list[int] = nearest_rows[np.isfinite(cosines[nearest_rows])].tolist()
+    own = catalogue.table.codes[row]
+    shared = (catalogue.table.codes[rows] == own).cumprod(axis=1).sum(axis=1)
+    return [
+        Alike(**vars(item), cosine=float(cosines[place]), shared=int(length))
+        for item, place, length in zip(catalogue.items_of(rows), rows, shared, strict=True)
+    ]
+
+
+def _content(workdir: Path, n_items: int) -> list[np.ndarray] | None:
+    """Vectors (N, D_m) of the modalities of content, left on disk; None if the run has none of this catalogue."""
+    if not has_file(workdir, artifacts.FEATURES_SUMMARY):
+        return None
+    made = artifacts.read_json(workdir / artifacts.FEATURES_SUMMARY)["modalities"]
+    names = [name for name, entry in made.items() if entry["encoder"] not in BEHAVIOUR]
+    paths = [workdir / artifacts.FEATURES / f"{name}.npy" for name in names]
+    vectors = [np.load(path, mmap_mode="r", allow_pickle=False) for path in paths if path.is_file()]
+    fit = len(vectors) == len(names) > 0 and all(len(one) == n_items for one in vectors)
+    return vectors if fit else None
+
+
+def _cosines(content: Sequence[np.ndarray], row: int) -> np.ndarray:
+    """Cosine (N,) of the content of every item to one's, -inf where one of the two has none."""
+    query = joined([vectors[row : row + 1] for vectors in content])[0]
+    cosines = np.full(len(content[0]), -np.inf, dtype=np.float32)
+    for start in range(0, len(cosines), BLOCK):
+        block = joined([vectors[start : start + BLOCK] for vectors in content])
+        lengths = np.linalg.norm(block, axis=1) * np.linalg.norm(query)
+        there = lengths > 0
+        cosines[start : start + BLOCK][there] = (block @ query)[there] / lengths[there]
+    return cosines

@@ -1,0 +1,183 @@
+"""Choosing settings on the validation part: every combination is trained, the best one is kept.
+
+A search may be killed at any instant: a finished trial's result is kept beside the checkpoint of the one at work, so
+that the search goes on where it was and ends as an undisturbed one.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:  # the configuration uses this module, and must not wait for torch
+    from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+
+class Outcome(NamedTuple):
+    """What one training gave.
+
+    Attributes:
+        value: by which trials are compared; larger is better.
+        result: what is to be known of the training afterwards, as JSON has it.
+        weights: the trained weights, on any device.
+    """
+
+    value: float
+    result: dict[str, Any]
+    weights: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A finished training with the settings it was done with; see ``Outcome``."""
+
+    settings: dict[str, Any]
+    value: float
+    result: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Search:
+    """All trials in order, which is the best, its weights, and the files of all weights if these were to be kept."""
+
+    trials: list[Trial]
+    best: int
+    weights: dict[str, Tensor]
+    kept: list[Path]
+
+
+def search_best(
+    settings: Sequence[dict[str, Any]],
+    train_one: Callable[[dict[str, Any], Path], Outcome],
+    folder: Path,
+    keep_all: bool = False,
+    at_once: int = 1,
+) -> Search:
+    """Train with each of several settings; the largest value wins, ties go to the earlier.
+
+    Args:
+        settings: of the trials, at least one.
+        train_one: trains with settings and a folder for its checkpoint, from which it must be able to go on.
+        folder: where trials keep their checkpoints and results; not to be used for another search. A single trial has
+            its checkpoint in ``folder`` itself.
+        keep_all: leave the weights of all trials in ``folder``, not the best one's alone. A single trial's are only
+            returned.
+        at_once: trials trained side by side, each in a process of its own with its share of the threads; if more than
+            one, ``train_one`` must be picklable. Fewer threads round otherwise, and change nothing else.
+
+    Returns:
+        The trials and the best one's weights, on the CPU.
+
+    Raises:
+        ValueError: without settings, or if ``folder`` is of another search.
+        PlumError, RuntimeError: from processes side by side; see :func:`plum.training.processes.run_side_by_side`.
+    """
+    if not settings:
+        raise ValueError("a search needs at least one trial")
+    if len(settings) == 1:
+        outcome = train_one(settings[0], folder)
+        return Search([Trial(settings[0], outcome.value, outcome.result)], 0, _on_cpu(outcome.weights), [])
+    if at_once > 1:
+        _train_side_by_side(settings, train_one, folder, at_once)
+    trials: list[Trial] = []
+    for number, values in enumerate(settings):
+        if not _record(folder, number).exists():
+            _train_and_keep(folder, number, settings, train_one, [] if keep_all else trials)
+        trials.append(_read(folder, number, values))
+        _tidy(folder, number, range(number + 1) if keep_all else [_best(trials)])
+        logger.info("trial %d of %d: %.4f", number + 1, len(settings), trials[-1].value)
+    from safetensors.torch import load_file
+
+    best = _best(trials)
+    kept = [_weights(folder, number) for number in range(len(trials))] if keep_all else []
+    return Search(trials, best, load_file(_weights(folder, best)), kept)
+
+
+def told(settings: Mapping[str, Any]) -> str:
+    """Settings in words: ``dropout 0.3, layers 2``."""
+    return ", ".join(f"{name} {value}" for name, value in settings.items())
+
+
+def _train_side_by_side(
+    settings: Sequence[dict[str, Any]], train_one: Callable[[dict[str, Any], Path], Outcome], folder: Path, at_once: int
+) -> None:
+    """Train what is not done yet; all keep their weights, since which is the best shows at the end."""
+    import torch
+
+    from plum.training.processes import run_side_by_side
+
+    # Of the whole search, not of what is left of one that was killed: other numbers of threads round otherwise.
+    threads = max(1, torch.get_num_threads() // min(at_once, len(settings)))
+    missing = [number for number in range(len(settings)) if not _record(folder, number).exists()]
+    run_side_by_side(
+        [functools.partial(_train_and_keep, folder, number, settings, train_one, []) for number in missing],
+        at_once,
+        threads,
+    )
+
+
+def _train_and_keep(
+    folder: Path,
+    number: int,
+    settings: Sequence[dict[str, Any]],
+    train_one: Callable[[dict[str, Any], Path], Outcome],
+    before: Sequence[Trial],
+) -> None:
+    """Train one trial and record it; see :func:`_keep`."""
+    values = settings[number]
+    logger.info("trial %d of %d: %s", number + 1, len(settings), told(values))
+    _keep(folder, number, values, train_one(values, folder / f"trial-{number}"), before)
+
+
+def _record(folder: Path, number: int) -> Path:
+    return folder / f"trial-{number}.json"
+
+
+def _weights(folder: Path, number: int) -> Path:
+    return folder / f"trial-{number}.safetensors"
+
+
+def _best(trials: Sequence[Trial]) -> int:
+    return max(range(len(trials)), key=lambda number: trials[number].value)  # the first of equal ones
+
+
+def _on_cpu(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in weights.items()}
+
+
+def _keep(folder: Path, number: int, settings: dict[str, Any], outcome: Outcome, before: Sequence[Trial]) -> None:
+    """Record a finished trial, without its weights if one ``before`` beats it; the JSON file, last, makes it count."""
+    from safetensors.torch import save_file
+
+    if all(outcome.value > trial.value for trial in before):
+        partial = folder / f"trial-{number}.safetensors.partial"
+        save_file(_on_cpu(outcome.weights), str(partial))
+        partial.replace(_weights(folder, number))
+    partial = folder / f"trial-{number}.json.partial"
+    content = {"settings": settings, "value": outcome.value, "result": outcome.result}
+    partial.write_text(json.dumps(content), encoding="utf-8")
+    partial.replace(_record(folder, number))
+
+
+def _read(folder: Path, number: int, settings: dict[str, Any]) -> Trial:
+    """A finished trial from its file, in the midst of a search as after a kill, so that both give the same."""
+    trial = Trial(**json.loads(_record(folder, number).read_text(encoding="utf-8")))
+    if trial.settings != settings:
+        raise ValueError(f"{_record(folder, number)} is of another search: {trial.settings}, not {settings}")
+    return trial
+
+
+def _tidy(folder: Path, number: int, needed: Sequence[int]) -> None:
+    """Remove what a finished trial no longer needs: its checkpoint, and the weights of trials but the ``needed``."""
+    shutil.rmtree(folder / f"trial-{number}", ignore_errors=True)
+    for other in range(number + 1):
+        if other not in needed:
+            _weights(folder, other).unlink(missing_ok=True)

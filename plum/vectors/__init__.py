@@ -1,0 +1,1 @@
+"""Vectors of items, whatever made them: side by side, and the nearest ones."""

@@ -18,7 +18,7 @@ from plum.errors import PlumError
 from plum.features.registry import load_encoder
 from plum.retrievers.content import TextKNN
 from plum.run import artifacts
-from plum.stages import features, inputs, pipeline, prepare, tokenize
+from plum.stages import features, inputs, pipeline, prepare, tokenize, trained
 
 
 def with_file(run: Path, path: Path) -> RunConfig:

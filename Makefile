@@ -4,7 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo movielens test test-slow smoke lint format clean
+CONFIG ?= pipelines/synthetic.yaml
+
+.PHONY: help demo movielens tokenize cpt finetune eval test test-slow smoke lint format docs clean
+
+help:  ## this list
+	@sed -nE 's/^([a-z-]+( [a-z-]+)*):.*## (.*)/\1\t\3/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r target text; do printf '  make %-26s %s\n' "$$target" "$$text"; done
 
 demo: $(STAMP)  ## the whole pipeline on synthetic data
 	$(BIN)/plum run --config pipelines/synthetic.yaml
@@ -12,6 +17,9 @@ demo: $(STAMP)  ## the whole pipeline on synthetic data
 movielens: $(STAMP)  ## the whole pipeline on MovieLens latest-small, fetched or taken from PLUM_DATA_HOME
 	$(BIN)/plum data fetch ml-latest-small
 	$(BIN)/plum run --config pipelines/ml-latest-small.yaml
+
+tokenize cpt finetune eval: $(STAMP)  ## one stage of CONFIG=pipelines/X.yaml, after those that it lacks
+	$(BIN)/plum $@ --config $(CONFIG)
 
 # Two processes of one thread each; the tests of a module stay together, since they share what it sets up.
 test: $(STAMP)  ## fast tests, offline
@@ -25,15 +33,20 @@ smoke: $(STAMP)  ## the full pipeline on MovieLens 100K with a short budget, its
 	$(BIN)/plum run --config pipelines/smoke.yaml --force
 	$(BIN)/python -m tests.check_run runs/smoke
 
-lint: $(STAMP)
+lint: $(STAMP)  ## ruff, mypy, and the layers of the package
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(STAMP)
+format: $(STAMP)  ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(STAMP)  ## the documentation as a site, in build/site (Python 3.11 or later)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-virtualenv -c constraints.txt -e ".[docs]"
+	$(BIN)/python docs/scripts/settings.py --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:  ## remove the environment, caches and runs; data stay
 	rm -rf $(VENV) runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -16,22 +16,22 @@ FAILED = 1  # exit code if a run failed
 def ablate(
     config: Annotated[Path, typer.Option("--config", "-c", help="The ablation's YAML.")],
     only: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Run this variant, or this base, alone; repeatable.")
+        list[str] | None, typer.Option(metavar="NAME", help="Run only this variant or base. Repeatable.")
     ] = None,
-    seeds: Annotated[str | None, typer.Option(metavar="0,1,...", help="Run these seeds of the file alone.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time, which share the cores.")] = 1,
+    seeds: Annotated[str | None, typer.Option(metavar="0,1,...", help="Run only these seeds of the file.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time; they share the cores.")] = 1,
     workdir: Annotated[
-        Path | None, typer.Option("--workdir", "-w", help="Where all runs lie, by default the file's `workdir`.")
+        Path | None, typer.Option("--workdir", "-w", help="The folder of all runs. Default: the file's `workdir`.")
     ] = None,
     settings: Settings = None,
     device: Device = None,
     force: Force = False,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Run a pipeline in several variants with several seeds each, and compare the variants on the same users.
+    """Run variants of a pipeline with several seeds, and compare them on the same users.
 
-    Every run is a `plum run` in WORKDIR/BASE/VARIANT/seed-S. Finished ones are skipped, interrupted ones go on; where
-    a run fails the others go on, and the exit code is 1. Writes `ablation.json` and `ablation.md` into WORKDIR.
+    Each run is a `plum run` in WORKDIR/BASE/VARIANT/seed-S. Finished runs are skipped, interrupted runs continue. If a
+    run fails, the others continue and the exit code is 1. Writes `ablation.json` and `ablation.md` into WORKDIR.
 
     Example: `plum ablate --config pipelines/ablations/sid.yaml --jobs 2`
 

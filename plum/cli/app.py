@@ -8,27 +8,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from plum.cli.ablate import ablate
+from plum.cli.command import STAGES, START, USE, App
 from plum.cli.data import data_app
 from plum.cli.items import inspect, tokenize
-from plum.cli.options import (
-    stage_command,
-)
+from plum.cli.options import stage_command
 from plum.cli.results import compare, recommend, show_results
 from plum.errors import PlumError
 
 if TYPE_CHECKING:
     from plum.config.run import RunConfig
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
+app = App(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     help="Generative retrieval with Semantic IDs: interaction logs in, an LLM that recommends valid items out.\n\n"
     "Example: `plum run --config pipelines/synthetic.yaml`",
 )
 INTERRUPTED = 130  # exit code after Ctrl-C
-app.add_typer(data_app, name="data")
 
 
 def main() -> None:
@@ -44,7 +40,7 @@ def main() -> None:
     except (KeyboardInterrupt, SystemExit) as stop:  # typer turns the one into the other
         if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:
             raise
-        print("Stopped. The same command goes on from the last checkpoint.", file=sys.stderr)
+        print("Stopped. Run the same command again to continue from the last checkpoint.", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 
@@ -57,48 +53,9 @@ def _options(version: Annotated[bool, typer.Option("--version", help="Show the v
         raise typer.Exit
 
 
-app.command()(tokenize)
-
-
-@stage_command(app, "cpt")
-def cpt(config: RunConfig, force: bool) -> None:
-    """Continued pre-training on behaviour and item text: writes the run's `cpt/`.
-
-    Example: `plum cpt --config pipelines/ml-100k.yaml --set cpt.base=path/to/a/hugging-face-model`
-    """
-    from plum.stages import cpt as stage
-
-    print(stage.run(config, force))
-
-
-@stage_command(app, "finetune")
-def finetune(config: RunConfig, force: bool) -> None:
-    """Fine-tuning for generative retrieval: writes the run's `finetune/`.
-
-    With `finetune.teacher_weight` the dense baseline, its teacher, is trained first: `dense/`.
-
-    Example: `plum finetune --config pipelines/ml-100k.yaml --set finetune.epochs=10`
-    """
-    from plum.stages import pipeline
-
-    print(pipeline.run_finetune(config, force))
-
-
-@stage_command(app, "eval")
-def evaluate(config: RunConfig, force: bool) -> None:
-    """Train the dense baselines and compare all retrievers: writes the run's `dense/`, `lem/` and `eval/`.
-
-    Example: `plum eval --config pipelines/ml-100k.yaml`
-    """
-    from plum.stages import pipeline
-
-    pipeline.run_eval(config, force)
-    show_results(config)
-
-
-@stage_command(app, "run")
+@stage_command(app, "run", START)
 def run(config: RunConfig, force: bool) -> None:
-    """All stages, skipping those whose inputs and configuration have not changed.
+    """Run all stages; skip those whose inputs and configuration have not changed.
 
     Example: `plum run --config pipelines/ml-100k.yaml --workdir runs/first --seed 1`
     """
@@ -108,10 +65,53 @@ def run(config: RunConfig, force: bool) -> None:
     show_results(config)
 
 
-app.command()(inspect)
-app.command()(recommend)
-app.command()(compare)
-app.command()(ablate)
+@stage_command(app, "cpt", STAGES)
+def cpt(config: RunConfig, force: bool) -> None:
+    """Continue pre-training of the language model on user behaviour and item text.
+
+    Writes `cpt/` of the run. If the run has no Semantic IDs yet, makes them first.
+
+    Example: `plum cpt --config pipelines/ml-100k.yaml --set cpt.base=path/to/a/hugging-face-model`
+    """
+    from plum.stages import pipeline
+
+    print(pipeline.run_cpt(config, force))
+
+
+@stage_command(app, "finetune", STAGES)
+def finetune(config: RunConfig, force: bool) -> None:
+    """Fine-tune the language model to generate the next item's Semantic ID.
+
+    Writes `finetune/` of the run. Runs earlier stages that the run lacks. With `finetune.teacher_weight`, also trains
+    the dense baseline first, its teacher, into `dense/`.
+
+    Example: `plum finetune --config pipelines/ml-100k.yaml --set finetune.epochs=10`
+    """
+    from plum.stages import pipeline
+
+    print(pipeline.run_finetune(config, force))
+
+
+@stage_command(app, "eval", STAGES)
+def evaluate(config: RunConfig, force: bool) -> None:
+    """Train the dense baselines and compare all retrievers on the test users.
+
+    Writes `dense/`, `lem/` and `eval/` of the run, with `eval/report.html`. Runs earlier stages that the run lacks.
+
+    Example: `plum eval --config pipelines/ml-100k.yaml`
+    """
+    from plum.stages import pipeline
+
+    pipeline.run_eval(config, force)
+    show_results(config)
+
+
+app.add_typer(data_app, name="data", rich_help_panel=START)
+app.command(rich_help_panel=STAGES)(tokenize)
+app.command(rich_help_panel=USE)(recommend)
+app.command(rich_help_panel=USE)(inspect)
+app.command(rich_help_panel=USE)(compare)
+app.command(rich_help_panel=USE)(ablate)
 
 if __name__ == "__main__":
     main()

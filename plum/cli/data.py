@@ -1,4 +1,4 @@
-"""``plum data``: get, check, split and describe data."""
+"""``plum data``: fetch, prepare and describe data."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from plum.cli.command import App
 from plum.cli.options import (
     SYNTHETIC,
     ConfigFile,
@@ -22,16 +23,16 @@ from plum.cli.options import (
 if TYPE_CHECKING:
     from plum.config.run import RunConfig
 
-data_app = typer.Typer(no_args_is_help=True, help="Get, check and split data.\n\nExample: `plum data fetch ml-100k`")
+data_app = App(help="Fetch, describe, check and split data.\n\nExample: `plum data fetch ml-100k`")
 
 
 @data_app.command("fetch")
 def data_fetch(
     name: Annotated[str, typer.Argument(help="ml-100k, ml-latest-small, ml-latest, ml-1m, ml-10m, ml-20m, ...")],
 ) -> None:
-    """Download a data set from its official source, verified, into the data home.
+    """Download a data set from its official source into the data home, and verify it.
 
-    The data home is the environment variable PLUM_DATA_HOME, else `data/`.
+    The data home is the folder that the environment variable PLUM_DATA_HOME names, by default `data/`.
 
     Example: `plum data fetch ml-100k`
     """
@@ -43,17 +44,6 @@ def data_fetch(
     print(fetch(name, data_home()))
 
 
-@stage_command(data_app, "prepare")
-def data_prepare(config: RunConfig, force: bool) -> None:
-    """Read the source, check it, split it, and write the run's `data/`.
-
-    Example: `plum data prepare --config pipelines/ml-100k.yaml`
-    """
-    from plum.stages import prepare
-
-    print(prepare.run(config, force))
-
-
 @data_app.command("describe")
 def data_describe(
     config: ConfigFile = None,
@@ -61,7 +51,7 @@ def data_describe(
     settings: Settings = None,
     device: Device = None,
     seed: Seed = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Print counts, density, time range, ties, nulls and percentiles of a source, before anything is trained.
 
@@ -78,3 +68,14 @@ def data_describe(
     console().print(render(description))
     if loaded.data.source.kind == "synthetic":
         console().print(SYNTHETIC)
+
+
+@stage_command(data_app, "prepare")
+def data_prepare(config: RunConfig, force: bool) -> None:
+    """Read the source, check every row, split by user or time, and write `data/` of the run.
+
+    Example: `plum data prepare --config pipelines/ml-100k.yaml`
+    """
+    from plum.stages import pipeline
+
+    print(pipeline.run_prepare(config, force))

@@ -36,20 +36,25 @@ def tokenize(
     force: Force = False,
     assign: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Give new items Semantic IDs of the finished run, which stays as it is."),
+        typer.Option(
+            metavar="FILE",
+            help="Give the items of FILE Semantic IDs with the run's tokenizer.",
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="--assign: the folder to write, by default `assigned/` of the run.")
+        Path | None, typer.Option(help="With --assign: the folder to write. Default: `assigned/` of the run.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="--assign: print the report as one JSON object.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="With --assign: print the report as one JSON object.")] = False,
 ) -> None:
-    """Items -> vectors -> Semantic IDs: writes the run's `features/` and `tokenize/`.
+    """Turn items into vectors, and vectors into Semantic IDs.
 
-    A modality with encoder dense has the dense baseline trained first: `dense/`.
+    Writes `features/` and `tokenize/` of the run. Prepares the data first if the run has none. If a modality has
+    encoder `dense`, also trains the dense baseline first, into `dense/`.
 
-    With `--assign FILE` nothing is trained: the tokenizer that the run has gives the items of FILE their Semantic IDs.
-    FILE is Parquet, CSV, TSV or JSON Lines with `item_id`, any column of `data/items.parquet`, and `vectors_MODALITY`
-    for modalities of given vectors. Tables and index of old and new items, and a report, go into a folder of their own.
+    `--assign FILE` trains nothing: the run's tokenizer gives the items of FILE Semantic IDs, and the run stays as it
+    is. FILE is Parquet, CSV, TSV or JSON Lines with `item_id`, any columns of `data/items.parquet`, and
+    `vectors_MODALITY` for modalities with given vectors. The tables and index of old and new items, and a report, go
+    into a separate folder.
 
     Example: `plum tokenize --config pipelines/ml-100k.yaml --set tokenize.epochs=100`
 
@@ -57,7 +62,7 @@ def tokenize(
     """
     if assign is None:
         if out is not None or json:
-            raise PlumError("--out and --json are for --assign", None, "add --assign FILE, or leave them out")
+            raise PlumError("--out and --json need --assign", None, "add --assign FILE, or drop them")
         loaded = load_pipeline(config, workdir, settings, device, seed)
         from plum.stages import pipeline
 
@@ -82,13 +87,13 @@ def inspect(
     ],
     config: ConfigFile = None,
     workdir: Workdir = None,
-    n: Annotated[int, typer.Option("--n", min=1, help="How many items to show at each length.")] = 5,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    n: Annotated[int, typer.Option("--n", min=1, help="Items to show for each prefix length.")] = 5,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show which items share each prefix of an item's Semantic ID, or of a Semantic ID, the most popular first.
+    """Show the items that share each prefix of a Semantic ID, most popular first.
 
-    Codes may also be written `12,7,3` or `<|sid_0_12|><|sid_1_7|>`, and the first of them will do. What is an item's id
-    or title as well is read as that.
+    Give an item or a Semantic ID. Codes may also be written `12,7,3` or `<|sid_0_12|><|sid_1_7|>`; the first codes
+    alone are enough. If the text is also an item's id or title, the item is shown.
 
     Example: `plum inspect "Toy Story (1995)" --workdir runs/ml-100k`
 
@@ -113,15 +118,15 @@ def _report_view(report: dict[str, Any]) -> Table:
     content, final = collisions["of_content"], collisions["of_semantic_ids"]
     rows = {"new items": report["new_items"]}
     if report["without_place"]["items"]:
-        rows["left out, without a free disambiguation code"] = report["without_place"]["items"]
-    rows["in the catalogue already, left as they are"] = report["already_in_catalogue"]["items"]
+        rows["left out: no free disambiguation code"] = report["without_place"]["items"]
+    rows["already in the catalogue, unchanged"] = report["already_in_catalogue"]["items"]
     rows |= {f"without {name}": number for name, number in report["lacking"].items()}
     rows["without any content"] = report["without_content"]
-    rows["with codes that another item has"] = content["new_items"]
-    ways = {"suffix": "of these, told apart by one more code", "reassign": "of these, moved to a free Semantic ID"}
+    rows["with the same codes as another item"] = content["new_items"]
+    ways = {"suffix": "of these, separated by one more code", "reassign": "of these, moved to a free Semantic ID"}
     if way := ways.get(collisions["rule"]):
         rows[way] = collisions["told_apart"]
-    rows["old and new items that share a Semantic ID, and did not before"] = final["old_items"] + final["new_items"]
+    rows["old and new items that now share a Semantic ID"] = final["old_items"] + final["new_items"]
     table = Table(show_header=False, title=Text(f"New items of {report['file']}"), title_justify="left")
     table.add_column()
     table.add_column(justify="right")

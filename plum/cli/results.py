@@ -33,31 +33,32 @@ def recommend(
     seed: Seed = None,
     user: Annotated[str | None, typer.Option(help="A user id of the logs.")] = None,
     history: Annotated[
-        list[str] | None, typer.Option(help="An item id or title, oldest first; repeat the option.")
+        list[str] | None, typer.Option(help="An item id or title. Repeat the option, oldest item first.")
     ] = None,
     k: Annotated[int, typer.Option("--k", min=1, help="How many items.")] = 10,
     where: Annotated[
         list[str] | None,
-        typer.Option(metavar="RULE", help="Only items that satisfy this; repeat the option, all must hold."),
+        typer.Option(metavar="RULE", help="Recommend only items that satisfy RULE. Repeatable; all rules must hold."),
     ] = None,
-    allow: Annotated[Path | None, typer.Option(help="Only items of this file, one id a line.")] = None,
-    deny: Annotated[Path | None, typer.Option(help="No item of this file, one id a line.")] = None,
+    allow: Annotated[Path | None, typer.Option(help="Recommend only items of this file (one id per line).")] = None,
+    deny: Annotated[Path | None, typer.Option(help="Recommend no item of this file (one id per line).")] = None,
     fields: Annotated[
-        Path | None, typer.Option(help="Further columns for rules, by item_id: CSV, TSV, JSONL or Parquet.")
+        Path | None, typer.Option(help="A table (CSV, TSV, JSONL or Parquet) with item_id and more columns for rules.")
     ] = None,
-    keep_seen: Annotated[bool, typer.Option("--keep-seen", help="Items of the history may come back.")] = False,
+    keep_seen: Annotated[bool, typer.Option("--keep-seen", help="Also recommend items of the history.")] = False,
     search: Annotated[
         Literal["beam", "exact", "sample"],
-        typer.Option(help="exact misses nothing and may take long; sample draws the list at random, by --seed."),
+        typer.Option(help="exact: finds the true top K, may be slow. sample: draws the list at random with --seed."),
     ] = "beam",
     max_per_code: Annotated[
-        int | None, typer.Option(min=1, help="At most so many items that share their first code.")
+        int | None, typer.Option(min=1, help="At most this many items with the same first code.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """The top K items for a user, or for a history given by ids or titles; items of the history are left out.
+    """Recommend the top K items to a user, or for a history of item ids or titles.
 
-    Rules choose among the items by their columns and `popularity`; docs/rules.md tells all of the language.
+    Items of the history are not recommended again. Rules filter items by their columns and `popularity`; docs/rules.md
+    describes the rule language.
 
     Example: `plum recommend --workdir runs/ml-100k --history "Toy Story (1995)" --history "Fargo (1996)" --k 5`
 
@@ -85,29 +86,30 @@ def recommend(
 
 
 def compare(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run folders; NAME=FOLDER names one.")],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run folders. NAME=FOLDER gives one a name.")],
     reference: Annotated[
-        str, typer.Option(help="Compared with all others: a retriever, of the first run, or a row's name.")
+        str,
+        typer.Option(help="The row that all others are compared with: a retriever of the first run, or a row."),
     ] = "plum",
     metric: Annotated[
         list[str] | None,
-        typer.Option(help="recall@K, ndcg@K, mrr@K or hit@K; repeat the option. By default recall@10 and ndcg@10."),
+        typer.Option(help="recall@K, ndcg@K, mrr@K or hit@K. Repeatable. Default: recall@10 and ndcg@10."),
     ] = None,
     lists: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=FILE", help="Another system's lists, with columns user_id, rank, item_id; repeatable."
+            metavar="NAME=FILE", help="Another system's lists: a table with user_id, rank, item_id. Repeatable."
         ),
     ] = None,
-    resamples: Annotated[int, typer.Option(min=1, help="Of the bootstrap and of the permutation test.")] = 2000,
+    resamples: Annotated[int, typer.Option(min=1, help="Resamples of the bootstrap and permutation tests.")] = 2000,
     output: Annotated[
-        Path | None, typer.Option(help="A folder of its own to write comparison.json and comparison.md into.")
+        Path | None, typer.Option(help="Write comparison.json and comparison.md into this folder.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Retrievers of one or several runs side by side, on the same users, with paired tests.
+    """Compare retrievers of several runs on the same users, with paired tests.
 
-    Runs that differ in nothing but the seed are joined. p-values are corrected for the number of tests (Holm).
+    Runs that differ only in their seed are joined. p-values are Holm-corrected for the number of tests.
 
     Example: `plum compare runs/beauty-0 runs/beauty-1 --metric recall@10 --output comparisons/beauty`
 

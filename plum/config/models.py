@@ -20,6 +20,9 @@ from pydantic import (
 
 from plum.config.base import Count, Section, Share
 
+SCRATCH = "scratch"
+"""The base that is no model: a new one with random weights."""
+
 
 class TrainingConfig(Section):
     """What every trained model shares."""
@@ -73,7 +76,7 @@ class CptConfig(LanguageModelConfig):
     """Passes over the behaviour corpus."""
     batch_size: Count = 32
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
-    base: Annotated[str, AfterValidator(os.path.expanduser)] = "scratch"
+    base: Annotated[str, AfterValidator(os.path.expanduser)] = SCRATCH
     """``scratch``, or a local folder or hub id of a decoder-only model."""
     scratch: ScratchModelConfig = ScratchModelConfig()
     context_length: Annotated[int, Field(ge=16)] = 256

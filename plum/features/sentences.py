@@ -77,7 +77,7 @@ def sentence_vectors(texts: Sequence[str], model: str, device: str, batch_size: 
             str(error),
             "pip install 'plum-recommender[text]', or use encoder: tfidf",
         ) from None
-    name = str(_packaged_model(model.removeprefix("package:"))) if model.startswith("package:") else model
+    name = str(packaged_model(model.removeprefix("package:"))) if model.startswith("package:") else model
     try:
         encoder = SentenceTransformer(name, device=device)
     except (OSError, ValueError) as error:
@@ -91,8 +91,12 @@ def sentence_vectors(texts: Sequence[str], model: str, device: str, batch_size: 
     return np.asarray(vectors, dtype=np.float32)[: len(texts)]
 
 
-def _packaged_model(package: str) -> Path:
-    """The folder inside an installed package that holds a sentence-transformers model."""
+def packaged_model(package: str) -> Path:
+    """The folder inside an installed package that holds a sentence-transformers model.
+
+    Raises:
+        PlumError: if the package is not installed, or holds none.
+    """
     try:
         spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):  # package:, package:no.such

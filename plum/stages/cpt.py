@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from plum.config.models import CptConfig
+from plum.config.models import SCRATCH, CptConfig
 from plum.config.run import RunConfig
 from plum.decoding.tree import check_tree_attention
 from plum.lm import documents, vocab
@@ -30,7 +30,6 @@ from plum.training import loop
 from plum.training.cost import Size, training_cost
 
 logger = logging.getLogger(__name__)
-SCRATCH = "scratch"
 
 
 def run(config: RunConfig, force: bool = False) -> Path:

@@ -1,10 +1,27 @@
-"""All stages in order, each skipped if its configuration and inputs have not changed."""
+"""The order of the stages: each command runs its own, after those it needs whose folders are not there yet.
+
+A stage whose folder is there is not run again by the command of a later one, even if it is out of date: it is used with
+a warning, or refused if its files no longer belong together. ``run_all`` brings everything up to date.
+"""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from plum.config.run import RunConfig
+from plum.run import artifacts
+
+logger = logging.getLogger(__name__)
+
+
+def run_prepare(config: RunConfig, force: bool = False) -> Path:
+    """Source -> checked tables and a split: what ``plum data prepare`` does."""
+    from plum.stages import checks
+
+    checks.check_named(config, [artifacts.DATA])
+    return _prepare(config, force)
 
 
 def run_tokenize(config: RunConfig, force: bool = False) -> Path:
@@ -12,6 +29,53 @@ def run_tokenize(config: RunConfig, force: bool = False) -> Path:
 
     Where the Semantic IDs are made of the dense baseline's item vectors, that is trained before.
     """
+    _make_missing(config, artifacts.TOKENIZE)
+    return _tokenize(config, force)
+
+
+def run_cpt(config: RunConfig, force: bool = False) -> Path:
+    """Continued pre-training of the language model: what ``plum cpt`` does."""
+    _make_missing(config, artifacts.CPT)
+    return _cpt(config, force)
+
+
+def run_finetune(config: RunConfig, force: bool = False) -> Path:
+    """History -> the next item's Semantic ID, after its teacher if it has one: what ``plum finetune`` does."""
+    _make_missing(config, artifacts.FINETUNE)
+    return _finetune(config, force)
+
+
+def run_eval(config: RunConfig, force: bool = False) -> Path:
+    """Train the baselines that are wanted, then compare all retrievers: what ``plum eval`` does."""
+    _make_missing(config, artifacts.EVAL)
+    return _eval(config, force)
+
+
+def run_all(config: RunConfig, force: bool = False) -> Path:
+    """Run every stage, each skipped if its configuration and inputs have not changed: what ``plum run`` does.
+
+    Returns:
+        The folder of the last stage.
+    """
+    from plum.stages import checks, dense
+
+    checks.check_named(config, list(artifacts.COMMANDS))
+    _prepare(config, force)
+    if config.codes_of_dense or config.taught_by_dense:
+        dense.run(config, force)
+    _tokenize(config, force)
+    _cpt(config, force)
+    _finetune(config, force)
+    return _eval(config, force)
+
+
+def _prepare(config: RunConfig, force: bool = False) -> Path:
+    from plum.stages import prepare
+
+    return prepare.run(config, force)
+
+
+def _tokenize(config: RunConfig, force: bool = False) -> Path:
     from plum.stages import dense, features, tokenize
 
     if config.codes_of_dense:
@@ -20,9 +84,13 @@ def run_tokenize(config: RunConfig, force: bool = False) -> Path:
     return tokenize.run(config, force)
 
 
-def run_finetune(config: RunConfig, force: bool = False) -> Path:
-    """History -> the next item's Semantic ID, after its teacher if it has one: what ``plum finetune`` does."""
-    from plum.run import artifacts
+def _cpt(config: RunConfig, force: bool = False) -> Path:
+    from plum.stages import cpt
+
+    return cpt.run(config, force)
+
+
+def _finetune(config: RunConfig, force: bool = False) -> Path:
     from plum.stages import dense, finetune
 
     if config.taught_by_dense:
@@ -30,9 +98,7 @@ def run_finetune(config: RunConfig, force: bool = False) -> Path:
     return finetune.run(config, force)
 
 
-def run_eval(config: RunConfig, force: bool = False) -> Path:
-    """Train the baselines that are wanted, then compare all retrievers: what ``plum eval`` does."""
-    from plum.run import artifacts
+def _eval(config: RunConfig, force: bool = False) -> Path:
     from plum.stages import dense, eval
 
     if artifacts.DENSE in config.eval.baselines:
@@ -42,14 +108,32 @@ def run_eval(config: RunConfig, force: bool = False) -> Path:
     return eval.run(config, force)
 
 
-def run_all(config: RunConfig, force: bool = False) -> Path:
-    """Run every stage; returns the folder of the last one."""
-    from plum.stages import cpt, dense, finetune, prepare
+_NEEDED: dict[str, Callable[[RunConfig], Path]] = {
+    artifacts.DATA: _prepare,
+    artifacts.TOKENIZE: _tokenize,
+    artifacts.CPT: _cpt,
+    artifacts.FINETUNE: _finetune,
+}
+"""What the stages after them need, in order; features come with tokenize, baselines with eval."""
+_FOLDERS = {artifacts.TOKENIZE: (artifacts.FEATURES, artifacts.TOKENIZE)}
 
-    prepare.run(config, force)
-    if config.codes_of_dense or config.taught_by_dense:
-        dense.run(config, force)
-    run_tokenize(config, force)
-    cpt.run(config, force)
-    finetune.run(config, force)
-    return run_eval(config, force)
+
+def _make_missing(config: RunConfig, command: str) -> None:
+    """Run the stages before ``command``'s own whose folders are not there, once all that they name is checked.
+
+    Raises:
+        PlumError: if the configuration names something that is not there.
+    """
+    from plum.stages import checks
+
+    before = list(_NEEDED)[: list(_NEEDED).index(command)] if command in _NEEDED else list(_NEEDED)
+    lacking = [stage for stage in before if not _is_there(config, stage)]
+    folders = [folder for stage in [*lacking, command] for folder in _FOLDERS.get(stage, (stage,))]
+    checks.check_named(config, folders)
+    for stage in lacking:
+        logger.info("%s needs %s/, which is not there yet: making it first", command, stage)
+        _NEEDED[stage](config)
+
+
+def _is_there(config: RunConfig, stage: str) -> bool:
+    return all((config.workdir / folder / artifacts.MANIFEST).exists() for folder in _FOLDERS.get(stage, (stage,)))

@@ -22,7 +22,12 @@ logger = logging.getLogger(__name__)
 FILES = ("ablation.json", "ablation.md")
 LOG = "run.log"
 """In a run's folder: all that it said."""
-PROGRAM = (sys.executable, "-m", "plum.cli.child")
+PROGRAM = (
+    sys.executable,
+    "-c",
+    "import sys; sys.path = [path for path in sys.path if path]; from plum.cli.child import run; run()",
+)
+"""``plum.cli.child`` without the current folder, which ``-c`` and ``-m`` put first on the import path as ``""``."""
 POLL_S = 0.1
 
 

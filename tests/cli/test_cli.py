@@ -115,39 +115,12 @@ def test_what_is_not_there_is_told(
     refused(cli(*arguments), told)
 
 
-@pytest.mark.parametrize(
-    ("command", "first"),
-    [
-        (["tokenize"], "plum data prepare"),
-        (["cpt"], "plum data prepare"),
-        (["finetune"], "plum data prepare"),
-        (["eval"], "plum data prepare"),
-        (["recommend", "--user", "u1"], "plum data prepare"),
-    ],
-)
-def test_a_missing_stage_is_named_with_its_command(cli: Cli, tmp_path: Path, command: list[str], first: str) -> None:
-    config = tiny_run.write(tmp_path / "tiny.yaml", tiny_run.pipeline(tmp_path / "run"))
-    refused(cli(*command, "--config", config), "which is not there", f"run `{first}`")
-
-
-@pytest.mark.parametrize(
-    ("missing", "command", "first"),
-    [
-        ("tokenize", ["finetune"], "plum tokenize"),
-        ("cpt", ["finetune"], "plum cpt"),
-        ("finetune", ["recommend", "--user", "u1"], "plum finetune"),
-        ("features", ["tokenize"], None),
-    ],
-)
-def test_the_stage_that_is_missing_is_the_one_named(
-    cli: Cli, run_copy: Path, missing: str, command: list[str], first: str | None
-) -> None:
-    shutil.rmtree(run_copy / missing)
-    result = cli(*command, "--workdir", run_copy)
-    if first is None:  # the command makes it itself
-        assert result[0] == 0
-    else:
-        refused(result, f"{missing}/, which is not there", f"run `{first}`")
+def test_recommend_names_the_missing_stage_with_its_command(cli: Cli, run_copy: Path, tmp_path: Path) -> None:
+    config = tiny_run.write(tmp_path / "tiny.yaml", tiny_run.pipeline(tmp_path / "empty"))
+    refused(cli("recommend", "--user", "u1", "--config", config), "which is not there", "run `plum data prepare`")
+    shutil.rmtree(run_copy / "finetune")
+    missing = cli("recommend", "--user", "u1", "--workdir", run_copy)
+    refused(missing, "finetune/, which is not there", "run `plum finetune`")
 
 
 def test_finetune_refuses_a_model_of_other_semantic_ids(cli: Cli, run_copy: Path) -> None:
@@ -384,5 +357,5 @@ def test_ctrl_c_says_how_to_go_on(run_copy: Path) -> None:
     started.send_signal(signal.SIGINT)
     _, err = started.communicate(timeout=30)
     assert started.returncode == 130
-    assert "goes on from the last checkpoint" in err
+    assert "continue from the last checkpoint" in err
     assert "Traceback" not in err

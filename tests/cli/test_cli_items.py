@@ -55,8 +55,8 @@ def test_help_shows_a_working_example(cli: Cli, command: str) -> None:
 
 def test_help_lists_the_commands(cli: Cli) -> None:
     _, out, _ = cli("--help")
-    assert re.search(r"tokenize +Items -> vectors", out)
-    assert re.search(r"inspect +Show which items", out)
+    assert re.search(r"tokenize +Turn items into vectors", out)
+    assert re.search(r"inspect +Show the items", out)
 
 
 def test_new_items_get_semantic_ids_in_a_process_of_their_own(cli: Cli, sharing: Path, tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_new_items_get_semantic_ids_in_a_process_of_their_own(cli: Cli, sharing:
     cells = [line.split("│") for line in done.stdout.splitlines() if "│" in line]
     lines = {name.strip(): number.strip() for _, name, number, _ in cells}
     assert lines["new items"] == "4"
-    assert lines["in the catalogue already, left as they are"] == "1"
+    assert lines["already in the catalogue, unchanged"] == "1"
     assert lines["without any content"] == "1"
     assert done.stdout.splitlines()[-1] == f"Written: {sharing / 'assigned'}"
     assert "left as they are, for the catalogue has them" in done.stderr
@@ -96,8 +96,8 @@ def test_mistakes_of_assign_are_told(cli: Cli, sharing: Path, tmp_path: Path, mo
     refused(cli(*ask, "--assign", "new.csv"), "new.csv: no column 'item_id'", "its columns: 'id', 'title'")
     refused(cli(*ask, "--assign", "old.csv"), "holds no new item")
     refused(cli(*ask, "--assign", "nwe.csv"), "nwe.csv does not exist", "did you mean new.csv?")
-    refused(cli(*ask, "--out", "out"), "--out and --json are for --assign")
-    refused(cli(*ask, "--json"), "--out and --json are for --assign")
+    refused(cli(*ask, "--out", "out"), "--out and --json need --assign")
+    refused(cli(*ask, "--json"), "--out and --json need --assign")
     refused(cli("tokenize", "--assign", "new.csv"), "no pipeline given")
     refused(cli("tokenize", "--workdir", "nowhere", "--assign", "new.csv"), "no run in nowhere")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new.csv", "old.csv"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,38 @@ def test_a_second_run_does_nothing_and_says_so(run_copy: Path, caplog: pytest.Lo
         pipeline.run_all(tiny_run.config_of(run_copy))
     assert tiny_run.times(run_copy) == before
     assert [record.message for record in caplog.records] == [f"{stage}: up to date" for stage in tiny_run.STAGES]
+
+
+def test_the_four_commands_from_an_empty_folder_give_what_plum_run_gives(
+    finished_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = tiny_run.config_of(finished_run).model_copy(update={"workdir": tmp_path / "run"})
+    made = {"data", "features", "tokenize"}
+    with caplog.at_level(logging.INFO):
+        for command, folder in (
+            (pipeline.run_tokenize, None),
+            (pipeline.run_cpt, "cpt"),
+            (pipeline.run_finetune, "finetune"),
+        ):
+            command(config)
+            made |= {folder} if folder else set()
+            assert {path.name for path in (tmp_path / "run").iterdir() if path.name[0] != "."} == made
+        pipeline.run_eval(config)
+    assert [line for line in caplog.messages if "not there yet" in line] == [
+        "tokenize needs data/, which is not there yet: making it first"
+    ]
+    for name in ("tokenize/semantic_ids.parquet", "finetune/model/model.safetensors", "eval/metrics.json"):
+        assert (tmp_path / "run" / name).read_bytes() == (finished_run / name).read_bytes()
+
+
+def test_a_command_makes_all_that_it_lacks_and_leaves_what_is_there(run_copy: Path) -> None:
+    whole = (run_copy / "finetune/model/model.safetensors").read_bytes()
+    for stage in ("data", "features", "cpt", "finetune"):
+        shutil.rmtree(run_copy / stage)
+    before = tiny_run.times(run_copy)
+    pipeline.run_finetune(tiny_run.config_of(run_copy))
+    assert tiny_run.rerun(before, tiny_run.times(run_copy)) == {"data", "features", "cpt", "finetune"}
+    assert (run_copy / "finetune/model/model.safetensors").read_bytes() == whole
 
 
 def test_another_finetuning_leaves_the_stages_before_it_alone(run_copy: Path) -> None:

@@ -1,0 +1,69 @@
+"""What all of plum's commands share: no option twice, no value shown for a flag, commands in the order of use."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from plum.errors import PlumError
+
+START, STAGES, USE = "Start here", "The stages, in order", "Use and compare runs"
+"""Panels of ``plum --help``."""
+ORDER = ("init", "data", "run", "tokenize", "cpt", "finetune", "eval", "recommend", "inspect", "compare", "ablate")
+
+
+class Command(TyperCommand):
+    """A command that refuses an option given twice, where typer would silently use the last value."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """All parameters; a flag has no value to show in the help."""
+        return _without_flag_values(super().get_params(ctx))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the command line.
+
+        Raises:
+            PlumError: if an option that takes one value is given more than once.
+        """
+        if not ctx.resilient_parsing:  # which is how completion parses an unfinished line
+            _, _, given = self.make_parser(ctx).parse_args(args=list(args))
+            for param, times in Counter(given).items():
+                option: Any = param
+                if times > 1 and option.param_type_name == "option" and not (option.multiple or option.is_flag):
+                    raise PlumError(f"{param.opts[0]} is given {times} times", None, "give it once")
+        return super().parse_args(ctx, args)
+
+
+class Group(TyperGroup):
+    """A group of commands in the order of use."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """All parameters; a flag has no value to show in the help."""
+        return _without_flag_values(super().get_params(ctx))
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names in the order of use; those that have no place in it follow as they were added."""
+        names = super().list_commands(ctx)
+        return sorted(names, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+
+
+class App(typer.Typer):
+    """A typer application whose commands are :class:`Command`."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(cls=Group, no_args_is_help=True, **options)
+
+    def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
+        """Register a command; see ``typer.Typer.command``."""
+        return super().command(name, cls=Command, **options)
+
+
+def _without_flag_values(params: list[Any]) -> list[Any]:
+    for param in params:
+        if getattr(param, "is_flag", False) and param.metavar is None:
+            param.metavar = ""
+    return params

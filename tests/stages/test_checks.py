@@ -1,0 +1,78 @@
+"""What a configuration names is checked before the first stage works, all of it at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_run
+
+from plum.config.file import validate
+from plum.errors import PlumError
+from plum.stages import pipeline
+from plum.stages.checks import check_named
+
+STAGES = ("data", "features", "tokenize", "cpt", "finetune", "eval")
+
+
+def config_with(workdir: Path, **changed: Any):
+    return validate({**tiny_run.pipeline(workdir), **changed}, "the test")
+
+
+def test_all_that_is_missing_is_named_at_once_and_nothing_starts(tmp_path: Path) -> None:
+    config = config_with(
+        tmp_path / "run",
+        data={"source": {"kind": "logs", "interactions": str(tmp_path / "no.csv"), "items": str(tmp_path)}},
+        features={
+            "modalities": {
+                "image": {"encoder": "file", "path": str(tmp_path / "no.npy")},
+                "words": {"encoder": "sentence-transformers", "model": "package:no_such_package"},
+            }
+        },
+        tokenize={"warm_start": str(tmp_path / "other")},
+        cpt={"base": "no/such/folder"},
+    )
+    with pytest.raises(PlumError, match="6 things") as error:
+        pipeline.run_all(config)
+    for key in (
+        "data.source.interactions",
+        "data.source.items",
+        "features.modalities.image.path",
+        "features.modalities.words.model",
+        "tokenize.warm_start",
+        "cpt.base: no/such/folder (no such folder)",
+    ):
+        assert key in str(error.value)
+    assert not any((tmp_path / "run" / stage).exists() for stage in STAGES)
+
+
+def test_a_folder_that_is_no_model_is_refused_with_what_it_lacks(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(PlumError, match="it lacks: weights, tokenizer"):
+        check_named(config_with(tmp_path / "run", cpt={"base": str(tmp_path)}), ["cpt"])
+
+
+def test_a_hub_id_that_can_not_be_reached_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(PlumError, match="neither a folder here nor a model on the Hugging Face Hub"):
+        check_named(config_with(tmp_path / "run", cpt={"base": "nobody/nothing"}), ["cpt"])
+
+
+def test_only_the_stages_to_come_are_checked(run_copy: Path) -> None:
+    config = tiny_run.config_of(run_copy, "cpt.base=no/such/folder")
+    check_named(config, ["data", "features", "tokenize"])
+    with pytest.raises(PlumError, match=r"cpt\.base"):
+        pipeline.run_cpt(config)
+
+
+def test_a_finished_stage_may_outlive_what_it_was_made_from(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("user_id,item_id,timestamp\n" + "".join(f"u{n % 4},i{n % 5},{n}\n" for n in range(40)))
+    source = {"kind": "logs", "interactions": str(log)}
+    config = config_with(tmp_path / "run", data={"source": source, "max_bad_share": 0.5})
+    pipeline.run_prepare(config)
+    log.unlink()
+    check_named(config, ["data"])
+    with pytest.raises(PlumError, match=r"data\.source\.interactions"):
+        check_named(config_with(tmp_path / "other", data={"source": source, "max_bad_share": 0.5}), ["data"])

@@ -111,7 +111,7 @@ def _meaning(section: type[BaseModel], name: str) -> str | None:
 
 
 def _sections(annotation: Any) -> Iterator[tuple[str, type[BaseModel]]]:
-    """The sections that a field's type holds, and what each adds to the path: ``.NAME`` for a mapping, ``[]`` a list."""
+    """The sections that a field's type holds, with what each adds to the path: ``.NAME`` or ``[]``."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         kind = annotation.model_fields.get("kind")
         yield (f" ({get_args(kind.annotation)[0]})" if kind else ""), annotation

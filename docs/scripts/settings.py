@@ -165,13 +165,14 @@ def _bounds(metadata: tuple[Any, ...]) -> Iterator[str]:
 
 
 def _default(info: FieldInfo) -> str:
-    """The default in YAML, as one would write it."""
+    """The default in YAML, as one would write it; a section's own table has its defaults."""
     if info.is_required():
         return REQUIRED
     default = info.get_default(call_default_factory=True)
-    if any(True for _ in _sections(info.annotation)):
-        return "" if isinstance(default, BaseModel) else f"`{_yaml(_plain(default))}`"
-    return f"`{_yaml(_plain(default))}`"
+    if isinstance(default, BaseModel):
+        return ""
+    text = _yaml(_plain(default))
+    return f"<code>{text.replace('|', '&#124;')}</code>" if "|" in text else f"`{text}`"
 
 
 def _plain(value: Any) -> Any:

@@ -38,11 +38,11 @@ class Trie:
     Attributes:
         sizes: codes per level, L of them.
         child_start: L arrays (nodes of depth d, + 1): the children of node n of depth d are the nodes
-            child_start[d][n] up to child_start[d][n + 1] of depth d + 1.
+            ``child_start[d][n]`` up to ``child_start[d][n + 1]`` of depth d + 1.
         child_code: L arrays (nodes of depth d + 1,): the code of each node, ascending among the children of one node;
             int16, or int32 where a level has more than 32,768 codes.
         item_start: L arrays (nodes of depth d + 1, + 1): the items below node n of depth d + 1 are
-            items[item_start[d][n]:item_start[d][n + 1]].
+            ``items[item_start[d][n]:item_start[d][n + 1]]``.
         items: (N,) catalogue rows, in the order of their SIDs, within a SID in the order of ``rank``.
 
     child_start, item_start and items are int32, or int64 for a catalogue of more than 2^31 - 1 items.

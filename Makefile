@@ -33,11 +33,12 @@ smoke: $(STAMP)  ## the full pipeline on MovieLens 100K with a short budget, its
 	$(BIN)/plum run --config pipelines/smoke.yaml --force
 	$(BIN)/python -m tests.check_run runs/smoke
 
-lint: $(STAMP)  ## ruff, mypy, and the layers of the package
+lint: $(STAMP)  ## ruff, mypy, the layers of the package, docs/settings.md
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python docs/scripts/settings.py --check
 
 format: $(STAMP)  ## format the code
 	$(BIN)/ruff format .
@@ -45,7 +46,6 @@ format: $(STAMP)  ## format the code
 
 docs: $(STAMP)  ## the documentation as a site, in build/site (Python 3.11 or later)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-virtualenv -c constraints.txt -e ".[docs]"
-	$(BIN)/python docs/scripts/settings.py --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:  ## remove the environment, caches and runs; data stay

@@ -1,0 +1,1 @@
+"""Metrics and tests of ranked lists; it knows items, no model."""

@@ -1,0 +1,1 @@
+"""Item content -> vectors, one module per encoder."""

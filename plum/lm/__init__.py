@@ -1,0 +1,1 @@
+"""The language model: vocabulary, documents, training examples and losses."""

@@ -1,0 +1,1 @@
+"""The language of rules that choose among items."""

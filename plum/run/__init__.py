@@ -1,0 +1,1 @@
+"""The files of a run: names, manifests, locks, and writing them whole or not at all."""

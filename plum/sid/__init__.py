@@ -1,0 +1,1 @@
+"""Item vectors -> Semantic IDs: quantisers, collisions and quality."""

@@ -1,0 +1,1 @@
+"""Several runs, or a look into one: compare, ablate, inspect."""

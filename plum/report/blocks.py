@@ -97,10 +97,16 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Columns:
-    """Groups of blocks side by side where the width allows it, else below each other."""
+    """Groups of blocks side by side where the window has the width for it, else below each other.
+
+    Attributes:
+        groups: what stands together.
+        wide: whether a group needs more than half of a common window.
+    """
 
     kind: ClassVar[str] = "columns"
     groups: Sequence[Sequence[Any]]
+    wide: bool = False
 
 
 @dataclass(frozen=True)

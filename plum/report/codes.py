@@ -32,21 +32,22 @@ def semantic_ids(quality: Mapping[str, Any], spread: Mapping[str, Any]) -> Secti
 
     Args:
         quality: the content of ``tokenize/quality.json``.
-        spread: ``level_0``: items of each code; ``top``: the fullest codes with titles; ``later``: items of each code of
-            each later level; ``tree``: of :func:`plum.sid.quality.tree`.
+        spread: ``level_0``: items of each code; ``top``: the fullest codes with titles; ``later``: items of each code
+            of each later level; ``tree``: of :func:`plum.sid.quality.tree`.
     """
     levels = _levels(quality)
     facts = _facts(quality)
     blocks: list[Any] = []
-    left = [block for block in (Facts(facts) if facts else None, _level_table(levels)) if block]
-    groups = [group for group in (left, pictures([_usage(levels)])) if group]
+    table = _level_table(levels)
+    groups = [group for group in ([table] if table else [], pictures([_usage(levels)])) if group]
+    blocks += [Facts(facts)] if facts else []
     blocks += [Columns(groups)] if groups else []
     agreement = _agreement(quality)
     if agreement:
         note = (
-            "Of each item's 10 nearest items by content, the share that has the same prefix, and the Jaccard index with "
-            "all items that have it; and how often a user's last training item shares a prefix with the validation "
-            "item that comes next. By chance: the same buckets filled at random, with items as popular."
+            "Of each item's 10 nearest items by content, the share that has the same prefix, and the Jaccard index "
+            "with all items that have it; and how often a user's last training item shares a prefix with the "
+            "validation item that comes next. By chance: the same buckets filled at random, with items as popular."
         )
         blocks += [Heading("What prefixes agree with"), Text(note), agreement]
     if stability := _stability(quality.get("stability") or {}):
@@ -56,11 +57,11 @@ def semantic_ids(quality: Mapping[str, Any], spread: Mapping[str, Any]) -> Secti
         )
         blocks += [Heading("What an earlier tokenizer gave"), Text(note), stability]
     drawn = pictures([_first_level(spread), *_later_levels(spread), _two_levels(spread)])
-    table = _fullest(spread)
-    if drawn or table:
+    fullest = _fullest(spread)
+    if drawn or fullest:
         blocks += [Heading("How items spread over codes"), *drawn]
-    if table:
-        blocks += [Text("The fullest codes of the first level, with their most popular items."), table]
+    if fullest:
+        blocks += [Text("The fullest codes of the first level, with their most popular items."), fullest]
     sizes = " × ".join(f"{int(level['size']):,}" for level in levels)
     unique = as_number(quality.get("uniqueness"))
     told = [f"{sizes} codes" if sizes else "", "" if unique is None else f"{unique:.0%} of the items have their own"]

@@ -15,15 +15,21 @@ WORTH_SAYING = 0.01
 _PROTOCOL = {
     ("split", "leave-one-out"): "Leave-one-out split: each user's last item is the test target, the one before it the "
     "validation target, and all earlier ones are training data.",
-    ("split", "temporal"): "Temporal split: training, validation and test follow each other in time, with the same cuts "
-    "for all users. Nothing that is later than training reaches any part of the pipeline, tokenizer and features "
+    (
+        "split",
+        "temporal",
+    ): "Temporal split: training, validation and test follow each other in time, with the same "
+    "cuts for all users. Nothing that is later than training reaches any part of the pipeline, tokenizer and features "
     "included.",
     ("seen", "filtered"): "No retriever recommends items of the user's history.",
     ("seen", "kept"): "Every retriever may recommend items of the user's history.",
     ("ties in time", "shuffle"): "Interactions of a user with the same timestamp are put in random order, by the seed "
     "of the split. Where the last ones share a timestamp, this order decides which item is the test target.",
-    ("ties in time", "keep"): "Interactions of a user with the same timestamp stay in the order of the input. Where the "
-    "last ones share a timestamp, this order decides which item is the test target.",
+    (
+        "ties in time",
+        "keep",
+    ): "Interactions of a user with the same timestamp stay in the order of the input. Where "
+    "the last ones share a timestamp, this order decides which item is the test target.",
     ("ties in time", "no times"): "The source gives the order of a user's interactions but no timestamps. Where it put "
     "interactions of the same time in some order, that order decides which item is the test target.",
 }
@@ -118,7 +124,7 @@ def warnings(payload: Mapping[str, Any]) -> list[tuple[str, str]]:
         _unreachable(data, protocol, payload.get("n_users")),
         _without_history(data, payload.get("n_users")),
         _cold(data),
-        _tied(data, payload.get("n_users")),
+        _tied(data, protocol, payload.get("n_users")),
         _dependent(str(payload.get("built_on") or "")),
         _empty(payload.get("lists") or {}, payload.get("n_users")),
     ]
@@ -178,9 +184,10 @@ def _cold(data: Mapping[str, Any]) -> Warned:
     )
 
 
-def _tied(data: Mapping[str, Any], n_users: Any) -> Warned:
+def _tied(data: Mapping[str, Any], protocol: Mapping[str, Any], n_users: Any) -> Warned:
+    """Users with several last items, of whom one is the target; a temporal split takes all that is later."""
     share = _share(data.get("tied_targets"), n_users)
-    if share is None:
+    if protocol.get("split") != "leave-one-out" or share is None:
         return None
     return (
         f"Tie-breaking decides the test target of {_percent(share)} of the users.",
@@ -213,4 +220,3 @@ def _share(part: Any, whole: Any) -> float | None:
 
 def _percent(share: float) -> str:
     return f"{share:.0%}" if share >= 0.095 else f"{share:.1%}"
-

@@ -57,7 +57,9 @@ def _lengths(found: Mapping[str, Any]) -> Picture | None:
         return None
     longest = as_number(found.get("read"))
     read = None if longest is None else int(longest)
-    told = f"Length of the test users' histories: median {plain(found.get('median'))}, longest {plain(edges[-1] - 1)}."
+    median = as_number(found.get("median"))
+    told = "Length of the test users' histories: "
+    told += (f"median {median:,.10g}, " if median is not None else "") + f"longest {plain(edges[-1] - 1)}."
     return Picture(figures.history_lengths(edges, counts, read, told), told)
 
 

@@ -185,6 +185,6 @@ def render_panels(draws: Sequence[Callable[[Axes], None]], identifier: str, labe
 
 
 def _for_page(tag: str, identifier: str) -> str:
-    """One tag with its ids and references prefixed, since ids are unique within a page, and its colours as variables."""
+    """One tag with prefixed ids and references, since ids are unique within a page, and with colours as variables."""
     tag = re.sub(r'(\bid="|url\(#|href="#)', lambda match: f"{match.group()}{identifier}-", tag)
     return re.sub(r"#[0-9a-f]{6}(?=[;\"])", lambda match: _VARIABLES.get(match.group(), match.group()), tag)

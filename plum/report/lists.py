@@ -31,7 +31,9 @@ def exposure(found: Mapping[str, Any], order: Sequence[str]) -> Section:
         f"{name} " + ", ".join(f"{kind} {share:.0%}" for kind, share in zip(classes, values, strict=True))
         for name, values in rows.items()
     )
-    svg = figures.exposure_bars(rows, list(classes), n_references, f"Recommendations by popularity of the item. {told}.")
+    svg = figures.exposure_bars(
+        rows, list(classes), n_references, f"Recommendations by popularity of the item. {told}."
+    )
     caption = "Share of the first 10 places of all lists that falls on each class of items."
     note = (
         "The head is the fewest items that have half of the training interactions, the torso the next ones up to 80%, "
@@ -90,7 +92,7 @@ def prefixes(
         "than recall of items, and never the headline."
     )
     table = by_retriever("Recall of Semantic ID prefixes", cells, columns)
-    blocks = [Text(note), Columns([[table], *[[block] for block in pictures([picture])]])]
+    blocks = [Text(note), Columns([[table], pictures([picture])] if picture else [[table]])]
     return Section("prefixes", "Recall of Semantic ID prefixes", "how many codes of the target the lists hit", blocks)
 
 

@@ -120,7 +120,7 @@ def efficiency(
         "trained by gradients."
     )
     table = by_retriever("Cost of the training", cells, columns)
-    blocks = [Text(note), Columns([[table], *[[block] for block in pictures([picture])]])]
+    blocks = [Text(note), Columns([[table], pictures([picture])] if picture else [[table]], wide=True)]
     gist = "parameters, examples, tokens and FLOPs beside accuracy"
     return Section("efficiency", "Cost of the training", gist, blocks)
 
@@ -128,40 +128,49 @@ def efficiency(
 def tuning(searches: Mapping[str, Any], order: Sequence[str]) -> Section:
     """Per retriever the settings that were tried on validation data, every trial, and the choice."""
     names = [name for name in dict.fromkeys([*order, *searches]) if searches.get(name)]
-    blocks = [block for name in names for block in _search(str(name), searches[name])]
+    groups = [_search(str(name), searches[name]) for name in names]
     note = (
         "Searched settings were chosen by their figure on validation data; the test targets had no part in it. All "
         "trials are shown, the best first."
     )
     count = sum(len(searches[name].get("trials") or []) for name in names)
     gist = f"{count:,} trials on validation data" if count > 1 else ""
-    return Section("tuning", "Tuning", gist, [Text(note), *blocks] if blocks else [])
+    return Section("tuning", "Tuning", gist, [Text(note), Columns(groups)] if groups else [])
 
 
 def _search(name: str, search: Mapping[str, Any]) -> list[Any]:
+    """How the settings of a retriever were chosen: what was searched, what was not, and the trials."""
     trials, chosen = search.get("trials") or [], search.get("chosen") or {}
+    blocks: list[Any] = [Heading(name)]
+    if searched := words(search.get("searched") or {}):
+        blocks.append(Facts([(f"searched {field}", values) for field, values in searched]))
+    if search.get("note"):
+        blocks.append(Text(_sentence(str(search["note"]))))
+    if not any(trial.get("settings") for trial in trials):
+        found = {key: value for trial in trials for key, value in trial.items() if key.startswith("valid_")}
+        return [*blocks, *([Facts([(_measure(key), value_text(found[key])) for key in found])] if found else [])]
+    return [*blocks, _trials(name, trials, chosen)]
+
+
+def _trials(name: str, trials: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> Table:
     fields = list(dict.fromkeys(field for trial in trials for field in trial.get("settings") or {}))
     measures = list(dict.fromkeys(key for trial in trials for key in trial if key.startswith("valid_")))
     rows = []
     for number, trial in sorted(enumerate(trials, 1), key=lambda entry: _standing(entry[1], measures)):
         settings = trial.get("settings") or {}
-        # Settings may be a part of all that is chosen; without any, nothing was searched and there was no choice.
+        # Settings may be a part of all that is chosen.
         marked = bool(settings) and all(key in chosen and chosen[key] == value for key, value in settings.items())
         cells = [Cell(plain(settings.get(field)), best=marked) for field in fields]
         cells += [Cell(value_text(trial.get(measure)), best=marked) for measure in measures]
         rows.append(Row(f"{number} ✓ chosen" if marked else str(number), cells, marked))
-    columns = [field.replace("_", " ") for field in fields]
-    columns += [f"validation {label_of(measure.removeprefix('valid_'))}" for measure in measures]
+    columns = [*(field.replace("_", " ") for field in fields), *map(_measure, measures)]
     look = "dense narrow" + (" tall" if len(rows) > 12 else "")
-    blocks: list[Any] = [Heading(name)]
-    if search.get("note"):
-        blocks.append(Text(_sentence(str(search["note"])), quiet=False))
-    if searched := words(search.get("searched") or {}):
-        blocks.append(Facts([(f"searched {field}", values) for field, values in searched]))
-    if chosen:
-        told = ", ".join(f"{field} {value}" for field, value in words(chosen))
-        blocks.append(Text(f"Chosen of {len(trials)}: {told}" if trials else f"Chosen: {told}", quiet=False))
-    return [*blocks, *([Table(f"Trials of {name}", "trial", columns, rows, look=look)] if rows else [])]
+    return Table(f"Trials of {name}", "trial", columns, rows, look=look)
+
+
+def _measure(key: str) -> str:
+    """``"validation Recall@10"`` of ``"valid_recall@10"``."""
+    return f"validation {label_of(key.removeprefix('valid_'))}"
 
 
 def _sentence(note: str) -> str:

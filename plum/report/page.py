@@ -128,9 +128,9 @@ def _first_screen(given: Mapping[str, Any]) -> dict[str, Any]:
     verdict, evidence = headline(retrievers, intervals, _tested(given), given.get("n_users"), REFERENCE)
     users = given.get("n_users")
     table = results.main_table(retrievers, intervals, given)
-    told = [f"Means over {plain(users)} test users" if users else "Means over users"]
-    told += ["95% bootstrap intervals in grey" if intervals else "", "the best of each column in bold"]
-    note = ", ".join(filter(None, told)) + "."
+    note = f"Means over {plain(users)} test users" if users else "Means over users"
+    note += " with 95% bootstrap intervals" if intervals else ""
+    note += "; the best of each column is bold."
     if BOUND in retrievers and len(retrievers) > 1:
         note += f" {BOUND} is an upper bound, known because the data are synthetic; it is not a rival."
     data = [conditions.summary_of_data(given.get("data", {}))]
@@ -172,8 +172,8 @@ def _result_sections(given: Mapping[str, Any]) -> list[Section]:
         models.retrievers(given.get("retriever_about", {}), order),
         results.accuracy(retrievers, intervals, styles),
         results.other_view(retrievers, given),
-        results.comparisons(_tested(given), primary_metric(retrievers)),
-        results.slices(given.get("slices", []), order, styles),
+        results.comparisons(_tested(given), order, primary_metric(retrievers)),
+        results.slices(given.get("slices", []), order, styles, given.get("n_users")),
         lists.exposure(given.get("exposure", {}), order),
         lists.beyond(retrievers, intervals),
         lists.prefixes(given.get("prefix_recall", {}), retrievers, styles),
@@ -207,7 +207,10 @@ def _reproduction(given: Mapping[str, Any]) -> list[Section]:
     return [
         Section("repeat", "How to repeat this run", "commands, inputs, versions", blocks),
         Section(
-            "config", "Configuration", "all settings, defaults included", [Code("Configuration", config)] if config else []
+            "config",
+            "Configuration",
+            "all settings, defaults included",
+            [Code("Configuration", config)] if config else [],
         ),
     ]
 

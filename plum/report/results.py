@@ -35,9 +35,7 @@ _PICTURED = ("popularity of the target", "length of the history")
 _LAST = ("other", "unknown")
 
 
-def main_table(
-    retrievers: Mapping[str, Any], intervals: Mapping[str, Any], payload: Mapping[str, Any]
-) -> Table | None:
+def main_table(retrievers: Mapping[str, Any], intervals: Mapping[str, Any], payload: Mapping[str, Any]) -> Table | None:
     """The table of the first screen: Recall@10, NDCG@10 and Recall@10 under the other rule for seen items."""
     metric = primary_metric(retrievers)
     if metric is None:
@@ -141,10 +139,15 @@ def _change(headline: Mapping[str, Any] | None, values: Mapping[str, Any], metri
     return "" if before is None or now is None else signed(now - before)
 
 
-def comparisons(entries: Sequence[Mapping[str, Any]], metric: str | None) -> Section:
-    """Paired differences as a table and, for the headline's metric, as a picture."""
+def comparisons(entries: Sequence[Mapping[str, Any]], order: Sequence[str], metric: str | None) -> Section:
+    """Paired differences as a table and, for the headline's metric, as a picture; the best rival of a metric first."""
     if not entries:
         return Section("comparisons", "")
+    metrics = list(dict.fromkeys(entry.get("metric") for entry in entries))
+    ranks = {name: rank for rank, name in enumerate(order)}
+    entries = sorted(
+        entries, key=lambda entry: (metrics.index(entry.get("metric")), ranks.get(entry.get("b", ""), len(ranks)))
+    )
     adjusted = any(as_number(entry.get("p_holm")) is not None for entry in entries)
     columns = ["pair", "difference", "95% interval", "p", *(["p (Holm)"] if adjusted else []), "reading"]
     rows = []
@@ -165,7 +168,8 @@ def comparisons(entries: Sequence[Mapping[str, Any]], metric: str | None) -> Sec
     else:
         note += "The p-values are not corrected for the number of comparisons."
     table = Table("Paired comparisons", "metric", columns, rows, left=("pair", "reading"), look="dense")
-    blocks = [Text(note), Columns([[table], *[[block] for block in pictures([_difference_picture(entries, metric)])]])]
+    drawn = pictures([_difference_picture(entries, metric)])
+    blocks = [Text(note), Columns([[table], drawn] if drawn else [[table]], wide=True)]
     return Section("comparisons", "Paired comparisons", _tally(entries, metric), blocks)
 
 
@@ -200,13 +204,16 @@ def _difference_picture(entries: Sequence[Mapping[str, Any]], metric: str | None
     return Picture(svg, caption)
 
 
-def slices(groups: Sequence[Mapping[str, Any]], order: Sequence[str], styles: Mapping[str, Style]) -> Section:
+def slices(
+    groups: Sequence[Mapping[str, Any]], order: Sequence[str], styles: Mapping[str, Style], n_users: int | None
+) -> Section:
     """Per way of slicing a table, rows the slices and columns the retrievers; ordered ones get a picture too.
 
     Args:
         groups: of :func:`plum.evaluation.slices.score_slices`.
         order: the retrievers as the columns show them; others follow.
         styles: retriever -> how it is drawn.
+        n_users: test users; a group whose only slice has all of them is left out.
     """
     blocks: list[Any] = []
     drawn, named = [], []
@@ -220,6 +227,8 @@ def slices(groups: Sequence[Mapping[str, Any]], order: Sequence[str], styles: Ma
         if metric is None:
             continue
         label = f"{label_of(metric)} by {title}"
+        if len(parts) == 1 and parts[0].get("users") == n_users:
+            continue  # it is all users: the headline again
         named.append(title)
         blocks += [Heading(label), _slice_table(parts, metric, label, order)]
         drawn.append(_slice_picture(parts, metric, label, styles, number) if title in _PICTURED else None)

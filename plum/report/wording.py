@@ -47,6 +47,7 @@ _ABOUT = {
     "tied": "users whose test target depends on tie-breaking",
 }
 
+
 class Markdown(str):
     """Text that is Markdown already and must not be escaped again."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
@@ -60,7 +62,7 @@ def history_lengths(edges: Sequence[int], counts: Sequence[int], longest_read: i
     Returns:
         An ``<svg>`` element.
     """
-    names = [_class_name(low, high - 1) for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    names = [_class_name(low, high - 1) for low, high in pairwise(edges)]
 
     def draw(axes: Axes) -> None:
         axes.bar(range(len(counts)), counts, width=0.82, color=SOFT, edgecolor=PLUM, linewidth=0.8)
@@ -105,14 +107,20 @@ def timeline(
             below = above
         for name, cut in cuts.items():
             axes.axvline(cut / _DAY, color=INK, linewidth=1, linestyle="--")
-            place = {"xycoords": axes.get_xaxis_transform(), "textcoords": "offset points", "ha": "right", "va": "top"}
+            place: dict[str, Any] = {
+                "xycoords": axes.get_xaxis_transform(),
+                "textcoords": "offset points",
+                "ha": "right",
+                "va": "top",
+            }
             axes.annotate(name, (cut / _DAY, 1), (-3, -3), rotation=90, fontsize=8.5, color=MUTED, **place)
         locator = AutoDateLocator(maxticks=6)
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlim(times[0], times[-1])
-        axes.set_ylim(bottom=0)
+        # Room above the bars for what the cuts are called.
+        axes.set_ylim(0, max(below) * (1.4 if cuts else 1.05))
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         axes.grid(visible=False, axis="x")

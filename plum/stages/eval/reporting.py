@@ -42,6 +42,7 @@ def payload(config: RunConfig, folder: Path, spent: Mapping[str, float]) -> dict
     metrics = artifacts.read_json(folder / "metrics.json")
     summary = artifacts.read_json(workdir / artifacts.DATA_SUMMARY)
     data = inputs.read_prepared(workdir)
+    times = _times(workdir, summary)
     stages = [stage for stage in artifacts.COMMANDS if stage != artifacts.EVAL]
     manifests = {
         stage: read_manifest(workdir / stage)
@@ -57,8 +58,8 @@ def payload(config: RunConfig, folder: Path, spent: Mapping[str, float]) -> dict
         "retriever_about": {name: _about(name, config.workdir) for name in metrics["retrievers"]}
         | {name: _left_out(reason) for name, reason in metrics["left_out"].items()},
         "built_on": _teacher(workdir),
-        **_pictured(config, data, summary, folder, metrics["protocol"]["split"] == "temporal"),
-        "data": _data(summary, metrics["n_users"], _times(workdir, summary)),
+        **_pictured(config, data, times, folder, metrics["protocol"]["split"] == "temporal"),
+        "data": _data(summary, metrics["n_users"], times),
         "quality": artifacts.read_json(workdir / artifacts.QUALITY),
         "codes": _codes(workdir, data),
         "curves": {stage: entries for stage, entries in logs.items() if entries},
@@ -93,11 +94,10 @@ def item_titles(items: pd.DataFrame) -> np.ndarray:
 
 
 def _pictured(
-    config: RunConfig, data: inputs.Prepared, summary: Mapping[str, Any], folder: Path, temporal: bool
+    config: RunConfig, data: inputs.Prepared, times: np.ndarray | None, folder: Path, temporal: bool
 ) -> dict[str, Any]:
     """What the pictures of the data and of the lists show."""
     _, histories, targets = data.histories.questions("test")
-    times = _times(config.workdir, summary)
     parts = artifacts.read_table(config.workdir / artifacts.SPLIT, ["part"])["part"].to_numpy(dtype=str)
     lists = picture_data.recommended(folder / "recommendations.parquet", data.items["item_id"])
     return {

@@ -75,8 +75,8 @@ def explain_protocol(protocol: Mapping[str, Any]) -> dict[str, list[Any]]:
     """
     known = [_PROTOCOL.get((key, value)) for key, value in protocol.items() if isinstance(value, str)]
     facts = [
-        (_PROTOCOL_NAMES.get(key, str(key)), _PROTOCOL_VALUES.get((key, str(value)), plain(value)))
-        for key, value in protocol.items()
+        (_PROTOCOL_NAMES.get(key, name), _PROTOCOL_VALUES.get((key, text), text))
+        for key, (name, text) in zip(protocol, words(protocol), strict=True)
     ]
     return {"sentences": [sentence for sentence in known if sentence], "facts": facts}
 

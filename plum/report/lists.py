@@ -31,9 +31,8 @@ def exposure(found: Mapping[str, Any], order: Sequence[str]) -> Section:
         f"{name} " + ", ".join(f"{kind} {share:.0%}" for kind, share in zip(classes, values, strict=True))
         for name, values in rows.items()
     )
-    svg = figures.exposure_bars(
-        rows, list(classes), n_references, f"Recommendations by popularity of the item. {told}."
-    )
+    label = f"Recommendations by popularity of the item. {told}."
+    svg = figures.exposure_bars(rows, list(classes), n_references, label)
     caption = "Share of the first 10 places of all lists that falls on each class of items."
     note = (
         "The head is the fewest items that have half of the training interactions, the torso the next ones up to 80%, "

@@ -11,7 +11,7 @@ from plum.report.drawing import Style
 from plum.report.figures import results as figures
 from plum.report.figures.training import training_curves
 from plum.report.results import point_of
-from plum.report.tables import REFERENCE, by_retriever
+from plum.report.tables import by_retriever
 from plum.report.wording import (
     DASH,
     as_number,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from plum.report.drawing import Style, styles_of
 from plum.report.tables import REFERENCE, best_first, metric_cells, metric_names
 from plum.report.wording import (
     BOUND,
+    FUSED,
     Markdown,
     as_number,
     escape_markdown,
@@ -52,7 +53,7 @@ def render_report(payload: Mapping[str, Any]) -> tuple[str, str]:
               tied_targets, users_without_test, users_without_history, seen_targets_only, unusable_rows: count}, or any
               other {name: value}; ``popularity``: {ranks: [rank from 1], counts: [training interactions], top_tenth:
               share, unseen: items}; ``history_lengths``: {edges, counts: [users], median, read: interactions that plum
-              reads}; ``timeline``: {edges: [seconds since 1970], counts: {part: [interactions]}, cuts: {part: seconds}}.
+              reads}; ``timeline``: {edges: [seconds since 1970], counts: {part: [interactions]}, cuts: {part: second}}.
             - ``quality``: the content of ``tokenize/quality.json``; ``codes``: {level_0: [items of each code], top:
               [{code, items, titles, topics}], later: [[items of each code] of each later level], tree: what
               ``plum.sid.quality.tree`` gives}.
@@ -133,6 +134,9 @@ def _first_screen(given: Mapping[str, Any]) -> dict[str, Any]:
     note += "; the best of each column is bold."
     if BOUND in retrievers and len(retrievers) > 1:
         note += f" {BOUND} is an upper bound, known because the data are synthetic; it is not a rival."
+    weight = ((given.get("tuning", {}).get(FUSED) or {}).get("chosen") or {}).get("weight")
+    if FUSED in retrievers and weight in (0, 1):
+        note += f" Tuning gave {FUSED} the lists of {REFERENCE if weight else 'dense'} alone."
     data = [conditions.summary_of_data(given.get("data", {}))]
     data += conditions.summary_of_protocol(given.get("protocol", {}), dataset.cut_days(given.get("timeline", {})))
     return {
@@ -204,14 +208,10 @@ def _reproduction(given: Mapping[str, Any]) -> list[Section]:
     blocks += [Heading("Inputs, with the first 12 digits of each file's SHA-256"), Facts(inputs)] if inputs else []
     blocks += [Heading("Versions"), Facts(versions)] if versions else []
     config = str(given.get("config", "")).rstrip().split("\n") if given.get("config") else []
+    shown = [Code("Configuration", config)] if config else []
     return [
         Section("repeat", "How to repeat this run", "commands, inputs, versions", blocks),
-        Section(
-            "config",
-            "Configuration",
-            "all settings, defaults included",
-            [Code("Configuration", config)] if config else [],
-        ),
+        Section("config", "Configuration", "all settings, defaults included", shown),
     ]
 
 

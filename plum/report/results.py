@@ -162,8 +162,8 @@ def comparisons(entries: Sequence[Mapping[str, Any]], order: Sequence[str], metr
     )
     if adjusted:
         note += (
-            "p (Holm) is corrected by Holm's method for all comparisons shown. A retriever is ahead only where p (Holm) "
-            "is below 0.05 and the interval excludes zero."
+            "p (Holm) is corrected by Holm's method for all comparisons shown. A retriever is ahead only where p "
+            "(Holm) is below 0.05 and the interval excludes zero."
         )
     else:
         note += "The p-values are not corrected for the number of comparisons."
@@ -227,7 +227,7 @@ def slices(
         if metric is None:
             continue
         label = f"{label_of(metric)} by {title}"
-        if len(parts) == 1 and parts[0].get("users") == n_users:
+        if len(parts) == 1 and n_users is not None and parts[0].get("users") == n_users:
             continue  # it is all users: the headline again
         named.append(title)
         blocks += [Heading(label), _slice_table(parts, metric, label, order)]

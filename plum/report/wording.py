@@ -35,7 +35,7 @@ _ABOUT = {
     "hit": "Share of users with a hit in the first k places.",
     "effective_vocabulary": "smallest number of items that cover 95% of all recommendations",
     "coverage": "share of the catalogue that at least one user gets",
-    "gini": "inequality of the items' shares of the recommendations: 0 if all have the same, near 1 if one has them all",
+    "gini": "inequality of the items' shares of the recommendations: 0 if all are equal, near 1 if one has them all",
     "novelty": "mean rarity of the recommended items in bits: one bit more is half the share of training interactions",
     "diversity": "mean over users of 1 − cosine similarity of content, over all pairs of items in a list",
     "hit_rating": "mean rating that users gave to the targets that were hit; rated hits is the number of these ratings",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
@@ -107,13 +106,18 @@ def timeline(
             below = above
         for name, cut in cuts.items():
             axes.axvline(cut / _DAY, color=INK, linewidth=1, linestyle="--")
-            place: dict[str, Any] = {
-                "xycoords": axes.get_xaxis_transform(),
-                "textcoords": "offset points",
-                "ha": "right",
-                "va": "top",
-            }
-            axes.annotate(name, (cut / _DAY, 1), (-3, -3), rotation=90, fontsize=8.5, color=MUTED, **place)
+            axes.annotate(
+                name,
+                (cut / _DAY, 1),
+                (-3, -3),
+                xycoords=axes.get_xaxis_transform(),
+                textcoords="offset points",
+                ha="right",
+                va="top",
+                rotation=90,
+                fontsize=8.5,
+                color=MUTED,
+            )
         locator = AutoDateLocator(maxticks=6)
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))

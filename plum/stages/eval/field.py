@@ -25,7 +25,7 @@ from plum.stages import inputs, trained
 
 ABOUT = {
     "popularity": "The items with most training interactions.",
-    "recencypop": "The items with most recent training interactions: the weight of one halves with every half-life of age.",
+    "recencypop": "The items with most training interactions, weighted by age: a weight halves with every half-life.",
     "textknn": "The items whose content is most similar to that of the history; it needs no training interactions.",
     "itemknn": "The items that share most users with those of the history (shrunk cosine similarity of co-occurrence).",
     "lem": "Large embedding model: a small transformer over item-ID embeddings that hold nearly all parameters.",

@@ -172,8 +172,8 @@ def _about(name: str, workdir: Path) -> str:
     if inputs.is_made_of(workdir, artifacts.FEATURES, artifacts.DENSE):
         told += " Its Semantic IDs are made from dense's item vectors, too."
     if inputs.is_made_of(workdir, artifacts.FINETUNE, artifacts.DENSE):
-        teachers = "all trials of dense's search together" if by_trials else "dense"
-        told += f" Fine-tuning distils {teachers}, whose predictions are {made['teacher_weight']:g} of every label."
+        teachers = "all trials of dense's search" if by_trials else "dense"
+        told += f" Fine-tuning distils {teachers}, with a weight of {made['teacher_weight']:g} in every label."
     if inputs.is_built_on_dense(workdir):
         counted = "the training of all these trials" if by_trials else "dense's training"
         told += f" The two are not independent systems: plum's examples, tokens and FLOPs include {counted}."

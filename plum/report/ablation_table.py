@@ -28,11 +28,11 @@ FEW = 30
 """Pairs that must agree in a prefix, in one variant at least, for its agreement to be shown: of fewer it is chance."""
 
 Row = list[tuple[str, str]]
-"""Cells of a variant: what matters, and what stands beside it in a smaller voice."""
+"""Cells of a variant: the figure, and a smaller text beside it."""
 
 
 def ablation_view(result: Mapping[str, Any]) -> Group:
-    """The tables of all bases with what to know about them below.
+    """The tables of all bases with notes below.
 
     Args:
         result: of :func:`plum.studies.ablated.results`.
@@ -81,7 +81,7 @@ def _cells(base: Mapping[str, Any], metric: str) -> tuple[list[str], list[Row]]:
     """Head and rows of a base's table; a column that no variant has a figure for is left out."""
     variants = base["variants"]
     shown = [length for length in PREFIXES if any(_agreeing(variant, length) >= FEW for variant in variants)]
-    head = ["variant", "unique SIDs", *(f"held-out pairs, {n} code{'s' if n > 1 else ''}" for n in shown)]
+    head = ["variant", "unique SIDs", *(f"next items that share {n} code{'s' if n > 1 else ''}" for n in shown)]
     head += [
         f"validation {label_of(metric)}",
         label_of(metric),
@@ -111,7 +111,7 @@ def _agreement(variant: Mapping[str, Any], length: int) -> tuple[str, str] | Non
 
 
 def _agreeing(variant: Mapping[str, Any], length: int) -> float:
-    """How many held-out pairs agree in a prefix; 0 without a figure."""
+    """How many pairs of next items agree in a prefix; 0 without a figure."""
     measured = variant["cooccurrence"]
     there = measured and len(measured["share"]) >= length
     return measured["pairs"] * measured["share"][length - 1] if there else 0.0
@@ -141,7 +141,7 @@ def _caption(base: Mapping[str, Any]) -> str:
 
 
 def _notes(base: Mapping[str, Any]) -> list[str]:
-    """What a reader of the table should know: what failed, what the figures are."""
+    """Notes on the table: what failed, what the figures are."""
     variants = base["variants"]
     notes = [
         f"{variant['name']}, seed {failed['seed']} failed: {failed['reason']}; see {failed['log']}"
@@ -152,15 +152,15 @@ def _notes(base: Mapping[str, Any]) -> list[str]:
     if any(_agreeing(variant, PREFIXES[0]) >= FEW for variant in variants):
         n_pairs = max(variant["cooccurrence"]["pairs"] for variant in variants if variant["cooccurrence"])
         notes.append(
-            f"Held-out pairs ({plain(round(n_pairs))}): each user's validation item with the last training items; the "
-            "share whose first codes are the same, and beside it that of items as popular combined at random."
+            f"Next items: {plain(round(n_pairs))} pairs of a user's last training items and validation item. The share "
+            "of pairs with the same first codes, and the share among equally popular items paired at random."
         )
     if any(variant["validation"] is not None for variant in variants):
-        notes.append("Validation: of the epoch that was chosen by it, so it is a little too high, in all variants.")
+        notes.append("Validation figures are those of the epoch that they chose, so all are slightly too high.")
     if most > 1:
         notes.append("Means over seeds and users; intervals over both.")
     if any(len(variant["seeds"]) == 1 for variant in variants):
-        notes.append("One seed: the interval is over users alone, and says nothing of other seeds.")
+        notes.append("With one seed, the interval is over users alone and says nothing about other seeds.")
     return notes
 
 
@@ -182,13 +182,13 @@ def _tests(variant: Mapping[str, Any], metric: str) -> Row:
 
 
 def _settings(base: Mapping[str, Any]) -> list[str]:
-    """What all runs of a base are given, and each variant beside it."""
+    """The settings of all runs of a base, and those of each variant."""
     variants = base["variants"]
     common = [setting for setting in variants[0]["settings"] if all(setting in v["settings"] for v in variants)]
     lines = [f"- all: {_code(common)}"] if common else []
     for variant in variants:
         own = [setting for setting in variant["settings"] if setting not in common]
-        lines.append(f"- {escape_markdown(variant['name'])}: {_code(own) or 'nothing else'}")
+        lines.append(f"- {escape_markdown(variant['name'])}: {_code(own) or 'no settings of its own'}")
     return ["Settings:", "", *lines]
 
 

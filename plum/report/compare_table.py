@@ -10,11 +10,11 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from plum.report.conditions import explain_protocol
 from plum.report.wording import (
     BOUND,
     DASH,
     escape_markdown,
-    explain_protocol,
     interval_text,
     label_of,
     p_text,
@@ -42,7 +42,7 @@ def comparison_table(result: Mapping[str, Any]) -> Table:
     table.add_column("system", overflow="fold")
     for metric in metrics:
         table.add_column(Text(label_of(metric)), justify="right", overflow="fold")
-    table.add_column(Text(f"{reference} minus it, {label_of(metrics[0])}"), justify="right", overflow="fold")
+    table.add_column(Text(f"{reference} − system, {label_of(metrics[0])}"), justify="right", overflow="fold")
     for name in ("p", "p (Holm)", "seeds"):
         table.add_column(name, justify="right", overflow="fold")
     best = {metric: _best(result["systems"], metric) for metric in metrics}
@@ -58,14 +58,14 @@ def comparison_table(result: Mapping[str, Any]) -> Table:
 
 
 def comparison_view(result: Mapping[str, Any]) -> Group:
-    """The table of :func:`comparison_table` with what to know about it below."""
+    """The table of :func:`comparison_table` with notes below."""
     told = [f"- {note}" for note in result["notes"]]
     told += [f"- {name}: {line}" for name, lists in result["lists"].items() for line in lists["explained"]]
     return Group(comparison_table(result), *map(Text, told))
 
 
 def comparison_markdown(result: Mapping[str, Any]) -> str:
-    """The comparison with all that belongs to it: every test, the spread over seeds, what was odd, the protocol.
+    """The comparison with every test, the spread over seeds, notes, problems of the lists, and the protocol.
 
     Args:
         result: of :func:`plum.studies.compare.compare_runs`.
@@ -92,10 +92,10 @@ def comparison_markdown(result: Mapping[str, Any]) -> str:
         *_table(["system", *map(label_of, metrics), "seeds"], rows),
         *_tests(result["comparisons"], reference, result["resamples"]),
         *_spread(result["systems"], metrics),
-        *_section("What to know", [str(note) for note in result["notes"]]),
+        *_section("Notes", [str(note) for note in result["notes"]]),
     ]
     for name, told in result["lists"].items():
-        lines += _section(f"Lists of {name}", told["explained"] or ["Nothing odd was found in them."])
+        lines += _section(f"Lists of {name}", told["explained"] or ["No problem was found in them."])
     protocol = explain_protocol(result["protocol"])
     facts = [f"{name}: {value}" for name, value in protocol["facts"]]
     lines += _section("Protocol", [*protocol["sentences"], *facts])
@@ -122,7 +122,7 @@ def _tests(entries: Sequence[Mapping[str, Any]], reference: str, n_resamples: in
     head = [
         "metric",
         "system",
-        f"{escape_markdown(reference)} minus it",
+        f"{escape_markdown(reference)} − system",
         "95% interval",
         "p",
         "p (Holm)",

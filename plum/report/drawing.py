@@ -1,6 +1,7 @@
 """How every picture of a report looks: colours, markers, and the way from a matplotlib figure to inline SVG.
 
-Text stays text, no ids clash, and the same numbers give the same bytes.
+Text stays text, no ids clash, and the same numbers give the same bytes. Colours are written as variables of the page's
+style sheet, which gives them one value on a light page and another on a dark one.
 """
 
 from __future__ import annotations
@@ -16,12 +17,35 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-INK, MUTED, GRID, PLUM, BEHIND = "#1f1b24", "#5f5a66", "#e3e0e6", "#7a1f5c", "#9c2f2f"
-# Apart from each other, from PLUM and from INK for readers who see no red, no green or no blue; at least 3:1 on white.
-COLOURS = ("#0a65ba", "#ff4e00", "#16642d", "#3a2fa8", "#c55a72", "#749e22", "#3a9cbc")
-# Distinct without any colour too. Of other lengths than COLOURS: a ninth line differs from the second in two ways.
+# The series s0 to s6 differ from each other, from plum and from ink for readers who see no red, no green or no blue,
+# and have a contrast of at least 3:1 with the page.
+LIGHT = {
+    **{"page": "#ffffff", "ink": "#1f1b24", "muted": "#5f5a66", "grid": "#e3e0e6"},
+    **{"plum": "#7a1f5c", "behind": "#9c2f2f", "empty": "#e8e4ec", "soft": "#c98fb8"},
+    **{"s0": "#0a65ba", "s1": "#ff4e00", "s2": "#16642d", "s3": "#3a2fa8", "s4": "#c55a72", "s5": "#749e22"},
+    "s6": "#3a9cbc",
+    **{"shade0": "#ecd3e4", "shade1": "#d8a9ca", "shade2": "#bd78aa", "shade3": "#994583", "shade4": "#5c1244"},
+}
+"""Variable of the style sheet -> its colour on a light page; no two are the same."""
+DARK = {
+    **{"page": "#18151b", "ink": "#ece8f0", "muted": "#aaa4b3", "grid": "#37323d"},
+    **{"plum": "#e394cb", "behind": "#f08a80", "empty": "#332d39", "soft": "#8d4f7d"},
+    **{"s0": "#3d66f7", "s1": "#ea811b", "s2": "#59ec9b", "s3": "#d62db8", "s4": "#ff4857", "s5": "#ffd821"},
+    "s6": "#37a6ff",
+    **{"shade0": "#45243b", "shade1": "#6d3a5e", "shade2": "#a05a8a", "shade3": "#cf8cba", "shade4": "#f7d3ea"},
+}
+"""The same variables on a dark page. Shades run from near the page's colour to far from it on both."""
+INK, MUTED, GRID, PLUM, BEHIND, EMPTY, SOFT = (
+    LIGHT[name] for name in ("ink", "muted", "grid", "plum", "behind", "empty", "soft")
+)
+COLOURS = tuple(LIGHT[f"s{number}"] for number in range(7))
+SHADES = tuple(LIGHT[f"shade{number}"] for number in range(5))
+"""Classes with an order: they read without any colour too."""
+# Distinct without any colour too. Their number differs from that of COLOURS: a ninth line differs from the second one
+# in two ways.
 MARKERS = ("s", "^", "D", "v", "P", "X", "p", "<")
 LINES = ("-", "--", "-.")
+_VARIABLES = {colour: f"var(--{name})" for name, colour in LIGHT.items()}
 _WIDTH = 4.8  # inches; 9.5 pt comes out as 13 pixels on a screen and as 10 on a phone
 
 _STYLE: dict[str, Any] = {
@@ -59,12 +83,12 @@ class Style(NamedTuple):
 
 
 def styles_of(names: Sequence[str], highlight: str, bound: str = "") -> dict[str, Style]:
-    """One style per name, the same in every picture that is given the result.
+    """One style per name, the same in every picture that uses the result.
 
     Args:
         names: all that any picture shows, in order.
         highlight: gets the project's colour, a dot and a place in front.
-        bound: gets ink, a star and dots for a line: no rival but a limit.
+        bound: gets ink, a star and a dotted line: it is a limit, not a rival.
 
     Returns:
         name -> style; up to 9 names, these two among them, differ in colour and in marker.
@@ -111,22 +135,43 @@ def legend_height(entries: int) -> float:
     return 0.2 * -(-entries // 4)
 
 
+def legend_above(axes: Axes, columns: int, title: str | None = None) -> None:
+    """Put a legend of one line over the axes, flush left."""
+    axes.legend(
+        title=title,
+        alignment="left",
+        loc="lower left",
+        bbox_to_anchor=(0, 1.0),
+        ncols=columns,
+        handlelength=1.2,
+        columnspacing=1.2,
+        handletextpad=0.5,
+        borderpad=0.0,
+    )
+
+
 def render(draw: Callable[[Axes], None], identifier: str, label: str, height: float) -> Markup:
+    """Draw one pair of axes; see :func:`render_panels`."""
+    return render_panels([draw], identifier, label, height)
+
+
+def render_panels(draws: Sequence[Callable[[Axes], None]], identifier: str, label: str, height: float) -> Markup:
     """Draw on a figure of its own (no pyplot, no global figure) and return it as an element for inline use.
 
     Args:
-        draw: fills the axes.
+        draws: each fills axes of its own; they stand below each other and share the x axis.
         identifier: unlike that of any other picture of the page.
         label: what the picture says, for readers who cannot see it.
         height: inches.
 
     Returns:
-        An ``<svg>`` element.
+        An ``<svg>`` element whose colours are variables named as in ``LIGHT``.
     """
     with matplotlib.rc_context(cast(Any, _STYLE)):
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         FigureCanvasSVG(figure)
-        draw(figure.add_subplot())
+        for draw, axes in zip(draws, figure.subplots(len(draws), sharex=True, squeeze=False)[:, 0], strict=True):
+            draw(axes)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
@@ -135,10 +180,11 @@ def render(draw: Callable[[Axes], None], identifier: str, label: str, height: fl
     svg = re.sub(r"<metadata>.*?</metadata>\s*|<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL)
     head, body = svg.split(">", 1)
     head = re.sub(r'\s(width|height|version)="[^"]*"', "", head) + f' role="img" aria-label="{escape(label)}"'
-    body = re.sub(r"<\w[^>]*>", lambda tag: _own_ids(tag.group(), identifier), body)
+    body = re.sub(r"<\w[^>]*>", lambda tag: _for_page(tag.group(), identifier), body)
     return Markup(f"{head}>{body.strip()}")
 
 
-def _own_ids(tag: str, identifier: str) -> str:
-    """One tag with its ids and references prefixed: ids are unique within a page, not within a picture."""
-    return re.sub(r'(\bid="|url\(#|href="#)', lambda match: f"{match.group()}{identifier}-", tag)
+def _for_page(tag: str, identifier: str) -> str:
+    """One tag with prefixed ids and references, since ids are unique within a page, and with colours as variables."""
+    tag = re.sub(r'(\bid="|url\(#|href="#)', lambda match: f"{match.group()}{identifier}-", tag)
+    return re.sub(r"#[0-9a-f]{6}(?=[;\"])", lambda match: _VARIABLES.get(match.group(), match.group()), tag)

@@ -11,23 +11,21 @@ import jinja2
 from rich.table import Table
 from rich.text import Text
 
-from plum.report import models, results
-from plum.report.drawing import styles_of
-from plum.report.tables import REFERENCE, cell, metric_cells, metric_names, row, table
+from plum.report import codes, conditions, dataset, drawing, lists, models, results
+from plum.report.blocks import Code, Facts, Heading, Section
+from plum.report.drawing import Style, styles_of
+from plum.report.tables import REFERENCE, best_first, metric_cells, metric_names
 from plum.report.wording import (
     BOUND,
-    DASH,
+    FUSED,
     Markdown,
     as_number,
-    duration,
     escape_markdown,
-    explain_protocol,
     headline,
     is_accuracy,
     label_of,
     plain,
     primary_metric,
-    title_text,
     words,
 )
 
@@ -37,21 +35,28 @@ def render_report(payload: Mapping[str, Any]) -> tuple[str, str]:
 
     Args:
         payload:
-            - ``title``: str; ``synthetic``: bool, shows a banner; ``n_users``: int.
+            - ``title``: str; ``synthetic``: bool; ``n_users``: int, the test users.
             - ``protocol``: dict; ``split`` ("leave-one-out" or "temporal"), ``seen`` ("filtered" or "kept") and ``ties
-              in time`` ("shuffle" or "keep") are put into sentences, all entries are listed.
+              in time`` ("shuffle", "keep" or "no times") are put into sentences, all entries are listed.
             - ``retrievers``: {name: {metric: value}}, ``intervals``: {name: {metric: [low, high]}}, ``comparisons``:
-              entries of :func:`plum.evaluation.compare.compare`; ``retriever_about``: {name: sentence}.
+              entries of :func:`plum.evaluation.compare.compare`; ``retriever_about``: {name: sentence}; ``built_on``:
+              what plum learnt from, if from a retriever of the table.
             - ``seen_kept`` or ``seen_filtered``: {name: {metric: value}} under the other rule for seen items.
             - ``slices``: groups of :func:`plum.evaluation.slices.score_slices`; ``prefix_recall``: {retriever:
               [share of targets whose first code, first two codes, ... some item among the first 10 places has]};
-              ``lists``: {retriever: {what was odd about its lists: count}}.
+              ``lists``: {retriever: {what was odd about its lists: count}}; ``exposure``: {classes: [name of a class of
+              items, popular to rare], references: {name: [share per class]}, retrievers: {name: [share per class]}}.
             - ``efficiency``: {retriever: {parameters, examples, tokens, flops, epochs}}; ``tuning``: {retriever:
               {searched: {field: [value]}, trials: [{settings, "valid_recall@10"}], chosen: {field: value}, note}};
               ``dense_search``: [{index, parameters, build_s, ms_per_query, mib, "recall_of_exact@10"}].
-            - ``data``: {name: count}; ``quality``: the content of ``tokenize/quality.json``; ``levels2``: {level_0:
-              [items of each code], top: [{code, items, titles, topics}], later: [[items of each code] of each later
-              level], tree: what ``plum.sid.quality.tree`` gives}.
+            - ``data``: {users, items, interactions, train, valid, test, first (a day), last, cold_test, tied,
+              tied_targets, users_without_test, users_without_history, seen_targets_only, unusable_rows: count}, or any
+              other {name: value}; ``popularity``: {ranks: [rank from 1], counts: [training interactions], top_tenth:
+              share, unseen: items}; ``history_lengths``: {edges, counts: [users], median, read: interactions that plum
+              reads}; ``timeline``: {edges: [seconds since 1970], counts: {part: [interactions]}, cuts: {part: second}}.
+            - ``quality``: the content of ``tokenize/quality.json``; ``codes``: {level_0: [items of each code], top:
+              [{code, items, titles, topics}], later: [[items of each code] of each later level], tree: what
+              ``plum.sid.quality.tree`` gives}.
             - ``curves``: {stage: [{step, loss, "recall@10", ...}]}.
             - ``examples``: [{user_id, history: [title], target: title, recommendations: {retriever: [{title, hit}]}}].
             - ``reproduce``: commands; ``config``: YAML; ``inputs``: {file: SHA-256}; ``versions``: {library: version};
@@ -61,9 +66,11 @@ def render_report(payload: Mapping[str, Any]) -> tuple[str, str]:
         html: one self-contained page without scripts or outside addresses.
         markdown: the same without the pictures.
     """
-    view = _view(payload)
-    html = _environment(autoescape=True).get_template("report.html.jinja").render(view)
-    return html, _environment(autoescape=False).get_template("report.md.jinja").render(view)
+    given = {key: value for key, value in payload.items() if value}
+    view = {"title": str(given.get("title") or "Evaluation report"), **_first_screen(given), "groups": _groups(given)}
+    colours = {"light": drawing.LIGHT, "dark": drawing.DARK}
+    html = _environment(autoescape=True).get_template("page.html.jinja").render(view, **colours)
+    return html, _environment(autoescape=False).get_template("page.md.jinja").render(view)
 
 
 @functools.lru_cache
@@ -108,67 +115,107 @@ def console_table(payload: Mapping[str, Any]) -> Table:
     for metric in chosen:
         shown.add_column(Text(label_of(metric)), justify="right")
     for name, cells in metric_cells(retrievers, intervals, chosen).items():
-        texts = [Text(entry["value"], "bold" if entry["best"] else "") for entry in cells]
+        texts = [Text(entry.value, "bold" if entry.best else "") for entry in cells]
         for entry, text in zip(cells, texts, strict=True):
-            if entry["small"]:
-                text.append(f" [{entry['small']}]", "dim")
+            if entry.small:
+                text.append(f" [{entry.small}]", "dim")
         shown.add_row(Text(name), *texts)
     return shown
 
 
-def _view(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """All that the templates show, in words: they only lay out."""
-    given = {key: value for key, value in payload.items() if value}
+def _first_screen(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What every reader should see: the verdict, one table, the data and the split, and what to keep in mind."""
+    retrievers, intervals = best_first(given.get("retrievers", {})), given.get("intervals", {})
+    verdict, evidence = headline(retrievers, intervals, _tested(given), given.get("n_users"), REFERENCE)
     users = given.get("n_users")
-    return {
-        "title": str(given.get("title") or "Evaluation report"),
-        "synthetic": bool(given.get("synthetic")),
-        "users": f"{plain(users)} users" if users else "",
-        **_results(given),
-        **_models(given),
-        "examples": [_example(example) for example in given.get("examples", [])],
-        "protocol": explain_protocol(given.get("protocol", {})),
-        "data": words(given.get("data", {})),
-        "timings": _timings(given.get("timings", {})),
-        "repeat": _repeat(given),
-    }
-
-
-def _results(given: Mapping[str, Any]) -> dict[str, Any]:
-    """How good the recommendations are."""
-    retrievers, intervals = given.get("retrievers", {}), given.get("intervals", {})
-    tested = [entry for entry in given.get("comparisons", []) if as_number(entry.get("difference")) is not None]
-    verdict, evidence = headline(retrievers, intervals, tested, given.get("n_users"), REFERENCE)
-    styles = _styles(given)
+    table = results.main_table(retrievers, intervals, given)
+    note = f"Means over {plain(users)} test users" if users else "Means over users"
+    note += " with 95% bootstrap intervals" if intervals else ""
+    note += "; the best of each column is bold."
+    if BOUND in retrievers and len(retrievers) > 1:
+        note += f" {BOUND} is an upper bound, known because the data are synthetic; it is not a rival."
+    weight = ((given.get("tuning", {}).get(FUSED) or {}).get("chosen") or {}).get("weight")
+    if FUSED in retrievers and weight in (0, 1):
+        note += f" Tuning gave {FUSED} the lists of {REFERENCE if weight else 'dense'} alone."
+    data = [conditions.summary_of_data(given.get("data", {}))]
+    data += conditions.summary_of_protocol(given.get("protocol", {}), dataset.cut_days(given.get("timeline", {})))
     return {
         "verdict": verdict,
         "evidence": evidence,
-        "about": [(str(name), str(text)) for name, text in given.get("retriever_about", {}).items() if text],
-        "families": results.families(retrievers, intervals),
-        "recall_figure": results.recall_figure(retrievers, intervals, styles),
-        "other_view": results.other_view(retrievers, given),
-        "comparisons": results.comparisons(tested, primary_metric(retrievers)),
-        "slices": results.slices(given.get("slices", []), styles),
-        "beyond": results.beyond(retrievers, intervals),
-        "prefixes": results.prefixes(given.get("prefix_recall", {}), retrievers, styles),
-        "delivered": results.delivered(given.get("lists", {})),
+        "main": table,
+        "note": note if table else "",
+        "data": [sentence for sentence in data if sentence],
+        "warnings": conditions.warnings(given),
     }
 
 
-def _models(given: Mapping[str, Any]) -> dict[str, Any]:
+def _tested(given: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [entry for entry in given.get("comparisons", []) if as_number(entry.get("difference")) is not None]
+
+
+def _groups(given: Mapping[str, Any]) -> list[tuple[str, list[Section]]]:
+    """The folded sections under the headings that they stand below; empty ones are left out."""
+    groups = {
+        "Results in detail": _result_sections(given),
+        "Data and protocol": [
+            dataset.dataset(*(given.get(key, {}) for key in ("data", "popularity", "history_lengths", "timeline"))),
+            dataset.protocol(given.get("protocol", {})),
+        ],
+        "Models": _model_sections(given),
+        "Reproduction": _reproduction(given),
+    }
+    shown = {title: [section for section in sections if section.blocks] for title, sections in groups.items()}
+    return [(title, sections) for title, sections in shown.items() if sections]
+
+
+def _result_sections(given: Mapping[str, Any]) -> list[Section]:
+    """How good the recommendations are, and what they are like."""
+    retrievers, intervals = best_first(given.get("retrievers", {})), given.get("intervals", {})
+    styles, order = _styles(given), list(retrievers)
+    return [
+        models.retrievers(given.get("retriever_about", {}), order),
+        results.accuracy(retrievers, intervals, styles),
+        results.other_view(retrievers, given),
+        results.comparisons(_tested(given), order, primary_metric(retrievers)),
+        results.slices(given.get("slices", []), order, styles, given.get("n_users")),
+        lists.exposure(given.get("exposure", {}), order),
+        lists.beyond(retrievers, intervals),
+        lists.prefixes(given.get("prefix_recall", {}), retrievers, styles),
+        lists.delivered(given.get("lists", {})),
+        lists.examples(given.get("examples", []), order),
+    ]
+
+
+def _model_sections(given: Mapping[str, Any]) -> list[Section]:
     """How the retrievers were made."""
-    retrievers, intervals = given.get("retrievers", {}), given.get("intervals", {})
-    costs = given.get("efficiency", {})
-    return {
-        "efficiency": models.efficiency(costs, retrievers, intervals, _styles(given)),
-        "tuning": models.tuning(given.get("tuning", {})),
-        "dense_search": models.dense_search(given.get("dense_search", [])),
-        "quality": models.quality(given.get("quality", {}), given.get("levels2", {})),
-        "training": models.training(given.get("curves", {})),
-    }
+    retrievers, intervals = best_first(given.get("retrievers", {})), given.get("intervals", {})
+    return [
+        codes.semantic_ids(given.get("quality", {}), given.get("codes", {})),
+        models.training(given.get("curves", {})),
+        models.tuning(given.get("tuning", {}), list(retrievers)),
+        models.efficiency(given.get("efficiency", {}), retrievers, intervals, _styles(given)),
+        models.dense_search(given.get("dense_search", [])),
+        models.timings(given.get("timings", {})),
+    ]
 
 
-def _styles(given: Mapping[str, Any]) -> dict[str, Any]:
+def _reproduction(given: Mapping[str, Any]) -> list[Section]:
+    """Commands, inputs, versions and the configuration."""
+    commands = [str(line) for line in given.get("reproduce", [])]
+    inputs = [(str(name), str(digest)[:12]) for name, digest in given.get("inputs", {}).items()]
+    versions = words(given.get("versions", {}))
+    blocks: list[Any] = [Code("Commands", commands)] if commands else []
+    blocks += [Heading("Inputs, with the first 12 digits of each file's SHA-256"), Facts(inputs)] if inputs else []
+    blocks += [Heading("Versions"), Facts(versions)] if versions else []
+    config = str(given.get("config", "")).rstrip().split("\n") if given.get("config") else []
+    shown = [Code("Configuration", config)] if config else []
+    return [
+        Section("repeat", "How to repeat this run", "commands, inputs, versions", blocks),
+        Section("config", "Configuration", "all settings, defaults included", shown),
+    ]
+
+
+def _styles(given: Mapping[str, Any]) -> dict[str, Style]:
     """How each retriever is drawn, in every picture of the page alike."""
     names = dict.fromkeys(given.get("retrievers", {}))
     for key in ("prefix_recall", "efficiency"):
@@ -176,40 +223,3 @@ def _styles(given: Mapping[str, Any]) -> dict[str, Any]:
     parts = (part for group in given.get("slices", []) for part in group.get("slices") or [])
     names |= dict.fromkeys(name for part in parts for name in part.get("retrievers") or {})
     return styles_of([str(name) for name in names], REFERENCE, BOUND)
-
-
-def _example(example: Mapping[str, Any]) -> dict[str, Any]:
-    """One user's history, target and lists; the list the report is about first, where a phone shows but one."""
-    lists = (example.get("recommendations") or {}).items()
-    return {
-        "user": str(example.get("user_id", "")),
-        "history": [title_text(title) for title in example.get("history") or []],
-        "target": title_text(example.get("target")),
-        "lists": [
-            {
-                "name": str(name),
-                "items": [{"title": title_text(item.get("title")), "hit": bool(item.get("hit"))} for item in items],
-            }
-            for name, items in sorted(lists, key=lambda entry: entry[0] != REFERENCE)
-        ],
-    }
-
-
-def _timings(timings: Mapping[str, Any]) -> dict[str, Any] | None:
-    rows = []
-    for stage, values in timings.items():
-        peak = as_number((values or {}).get("peak_mib"))
-        if values:
-            memory = DASH if peak is None else f"{peak:,.0f} MiB"
-            rows.append(row(str(stage), [cell(duration(values.get("seconds"))), cell(memory)]))
-    return table("Time and memory by stage", "stage", ["time", "peak memory"], rows, look="narrow") if rows else None
-
-
-def _repeat(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Commands, configuration, inputs and versions; all empty if nothing is known."""
-    return {
-        "commands": [str(line) for line in given.get("reproduce", [])],
-        "config": str(given.get("config", "")).rstrip().split("\n") if given.get("config") else [],
-        "inputs": [(str(name), str(digest)[:12]) for name, digest in given.get("inputs", {}).items()],
-        "versions": words(given.get("versions", {})),
-    }

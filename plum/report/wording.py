@@ -1,4 +1,4 @@
-"""How a report says things: numbers, metrics, verdicts and protocols in words. Text in, text out."""
+"""How a report says things: numbers, metrics and verdicts in words. Text in, text out."""
 
 from __future__ import annotations
 
@@ -29,39 +29,22 @@ _NAMES = {
 }
 # What is known about metrics, in the order in which a report shows them.
 _ABOUT = {
-    "recall": "Share of a user's targets found in the first k places.",
-    "ndcg": "As recall, but a place further down counts less (1 / log2(1 + place)).",
-    "mrr": "1 / place of the first target found, 0 if none is in the first k places.",
-    "hit": "Share of users with a target in the first k places.",
-    "effective_vocabulary": "fewest items that cover 95% of what is recommended",
-    "coverage": "share of the catalogue that is recommended to anyone",
-    "gini": "how unevenly recommendations fall on the catalogue's items: 0 if on all alike, towards 1 if on one item",
-    "novelty": "mean rarity of what is recommended, in bits: each bit halves an item's share of training interactions",
-    "diversity": "mean over users of 1 − cosine between the contents of a list's items, over all pairs",
-    "hit_rating": "mean rating that users gave to the targets found; rated hits says how many ratings that rests on",
-    "rated_hits": "targets found that the user has rated",
-    "cold_users": "users with a cold target, one of few training interactions (eval.cold_below, by default 5)",
-    "cold_recall": "recall of such targets for these users",
-    "invalid_sid_rate": "share of Semantic IDs that no item has, when the model is decoded without the constraint",
-    "prefix_recall": "share of targets with whose first codes some item is recommended; laxer than recall of items",
-    "tied": "users for whom a tie in time decides which item is the test target",
-}
-_PROTOCOL = {
-    ("split", "leave-one-out"): "The last item of each user is the test target, the one before it the validation "
-    "target; all before is for training. Each list ranks the full catalogue.",
-    ("split", "temporal"): "One point in time divides training from test for all users: nothing that came later was "
-    "seen by any part, tokenizer and features included.",
-    ("seen", "filtered"): "Items that a user has already taken are never recommended, by any retriever.",
-    ("seen", "kept"): "Items that a user has already taken may be recommended, by every retriever.",
-    (
-        "ties in time",
-        "shuffle",
-    ): "Interactions of a user that share a timestamp are put in an order drawn from the "
-    "split's own seed; where the last ones do, the draw decides which item is the test target.",
-    ("ties in time", "keep"): "Interactions of a user that share a timestamp stay in the order of the input; where the "
-    "last ones do, that order decides which item is the test target.",
-    ("ties in time", "no times"): "The source gives the order of a user's interactions and no times. It is taken as it "
-    "is, so that whatever order the source gave to interactions of one time decides which item is the test target.",
+    "recall": "Share of a user's targets among the first k places.",
+    "ndcg": "Like recall, but a hit counts less the further down it stands (1 / log2(1 + place)).",
+    "mrr": "1 / place of the first hit, or 0 without a hit in the first k places.",
+    "hit": "Share of users with a hit in the first k places.",
+    "effective_vocabulary": "smallest number of items that cover 95% of all recommendations",
+    "coverage": "share of the catalogue that at least one user gets",
+    "gini": "inequality of the items' shares of the recommendations: 0 if all are equal, near 1 if one has them all",
+    "novelty": "mean rarity of the recommended items in bits: one bit more is half the share of training interactions",
+    "diversity": "mean over users of 1 − cosine similarity of content, over all pairs of items in a list",
+    "hit_rating": "mean rating that users gave to the targets that were hit; rated hits is the number of these ratings",
+    "rated_hits": "hits that the user has rated",
+    "cold_users": "users with a cold target: an item with few training interactions (eval.cold_below, by default 5)",
+    "cold_recall": "recall of cold targets for these users",
+    "invalid_sid_rate": "share of generated Semantic IDs that no item has, when decoding is not constrained",
+    "prefix_recall": "share of targets whose first codes some recommended item has; laxer than recall of items",
+    "tied": "users whose test target depends on tie-breaking",
 }
 
 
@@ -242,10 +225,13 @@ def primary_metric(retrievers: Mapping[str, Mapping[str, Any]]) -> str | None:
 
 
 def best_of(retrievers: Mapping[str, Mapping[str, Any]], metric: str) -> set[str]:
-    """The retrievers with the highest value of a metric; several if tied, none if there is nothing to be best among."""
+    """The retrievers with the highest value of a metric; several if tied.
+
+    None are best among fewer than two, where all have the same value, or where nobody has more than 0.
+    """
     values = {name: as_number(entry.get(metric)) for name, entry in retrievers.items() if name != BOUND}
     known = [value for value in values.values() if value is not None]
-    if len(known) < 2:
+    if len(known) < 2 or max(known) <= 0 or min(known) == max(known):
         return set()
     return {name for name, value in values.items() if value == max(known)}
 
@@ -317,19 +303,6 @@ def headline(
     p_value = "" if p_value == DASH else f", {named[0]} {p_value if p_value.startswith('<') else '= ' + p_value}"
     difference = f"{signed(entry['difference'])} (95% interval {interval_text(entry['ci95'], signs=True)}{p_value})"
     return verdict, f"{evidence}: a difference of {difference}.{fused}"
-
-
-def explain_protocol(protocol: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """A protocol as sentences for the entries with a known meaning, and (name, value) pairs for all.
-
-    Args:
-        protocol: entries of ``metrics.json``.
-
-    Returns:
-        ``sentences`` and ``facts``; both empty for an empty protocol.
-    """
-    known = [_PROTOCOL.get((key, value)) for key, value in protocol.items() if isinstance(value, str)]
-    return {"sentences": [sentence for sentence in known if sentence], "facts": words(protocol)}
 
 
 def _with_interval(value: float, ends: Sequence[Any] | None) -> str:

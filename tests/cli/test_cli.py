@@ -226,7 +226,7 @@ def test_compare_shows_a_run_and_lists_from_elsewhere(cli: Cli, finished_run: Pa
     code, out, _ = cli(*arguments, "--reference", "dense", "--output", tmp_path / "out")
     assert code == 0
     assert "NDCG@5" in out
-    assert "dense minus it" in out
+    assert "dense − system" in out
     assert (tmp_path / "out" / "comparison.md").is_file()
     code, out, _ = cli(*arguments, "--json", "--resamples", "50")
     found = {system["name"]: system["metrics"]["ndcg@5"] for system in json.loads(out)["systems"]}

@@ -134,17 +134,50 @@ def full_payload():
             | ({"users with fewer than k items": 1234} if name in ("itemknn", "textknn") else {})
             for name in RETRIEVERS
         },
+        "built_on": "dense",
         "data": {
             "users": _USERS,
             "items": 12_101,
-            "training interactions": 153_776,
-            "interactions tied in time": 61_204,
+            "interactions": 198_502,
+            "train": 153_776,
+            "valid": _USERS,
+            "test": _USERS,
+            "first": "2002-06-12",
+            "last": "2014-07-23",
+            "cold_test": 300,
+            "tied": 61_204,
+            "tied_targets": 4_472,
+            "users_without_test": 12,
+            "users_without_history": 0,
+            "seen_targets_only": 5_591,
+            "unusable_rows": 3,
+        },
+        "popularity": {"ranks": [1, 10, 100, 12_101], "counts": [403, 210, 61, 0], "top_tenth": 0.48, "unseen": 52},
+        "history_lengths": {"edges": [4, 6, 11, 205], "counts": [11_000, 8_000, 3_363], "median": 5.5, "read": 50},
+        "timeline": {
+            "edges": [1.0e9, 1.1e9, 1.2e9, 1.4e9],
+            "counts": {"train": [50_000, 80_000, 23_776], "valid": [3_000, 9_000, 10_363], "test": [0, 0, _USERS]},
+            "cuts": {"valid": 1.15e9, "test": 1.3e9},
+        },
+        "exposure": {
+            "classes": ["head", "torso", "tail", "cold"],
+            "references": {"catalogue": [0.05, 0.15, 0.5, 0.3], "test targets": [0.4, 0.3, 0.2, 0.1]},
+            "retrievers": {name: [0.5, 0.3, 0.15, 0.05] for name in RETRIEVERS},
         },
         "quality": {
             "uniqueness": 0.983,
             "collision_rate": 0.017,
             "max_items_per_sid": 7,
-            "reconstruction": {"text": 0.31, "topics": 0.22},
+            "buckets": {"share": {"1": 0.983, "2": 0.01, "3-5": 0.007, ">10": 0.0}, "p95": 1, "p99": 2, "max": 7},
+            "reconstruction": 0.265,
+            "reconstruction_by_modality": {"text": 0.31, "topics": 0.22},
+            "stability": {
+                "compared_with": "runs/earlier",
+                "items": 11_900,
+                "same": [0.9, 0.7],
+                "matched": [0.92, 0.75],
+                "adjusted_rand": [0.8, 0.6],
+            },
             "neighbour_overlap": {
                 "k": 10,
                 "items": 2_000,
@@ -169,7 +202,7 @@ def full_payload():
                 )
             ],
         },
-        "levels2": {
+        "codes": {
             "level_0": [int(12_101 * 0.0125 * 0.988**code) for code in range(256)],
             "top": [
                 {

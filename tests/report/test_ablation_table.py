@@ -68,7 +68,13 @@ def test_a_row_has_the_figures_of_its_variant() -> None:
     values = result(variant("v2"), variant("v1", difference=difference(-0.0104)))
     table = rows(values)
     assert table["variant"] == [
-        *("unique SIDs", "held-out pairs, 1 code", "held-out pairs, 2 codes", "validation Recall@10", "Recall@10"),
+        *(
+            "unique SIDs",
+            "next items that share 1 code",
+            "next items that share 2 codes",
+            "validation Recall@10",
+            "Recall@10",
+        ),
         *("minus v2", "seeds", "time of a run", "p", "p (Holm)", "SD of seeds"),
     ]
     measured = ["97.3%", "12.34% (1.10%)", "4.56% (0.20%)", "0.1000", "0.0912 (0.081–0.102)"]
@@ -85,8 +91,8 @@ def test_a_column_without_a_figure_is_left_out(share: dict[str, Any] | None) -> 
     few = {"pairs": 290, "share": [0.1], "random": [0.0]}  # 29 that agree
     values = result(variant("v2", cooccurrence=share), variant("v1", cooccurrence=None if share else few))
     head = rows(values)["variant"]
-    assert [name for name in head if name.startswith("held-out")] == (["held-out pairs, 1 code"] if share else [])
-    assert ("Held-out pairs (300)" in shown(values)) == bool(share)
+    assert [name for name in head if name.startswith("next")] == (["next items that share 1 code"] if share else [])
+    assert ("Next items: 300 pairs" in shown(values)) == bool(share)
     assert rows(values)["v1"][1] == ("–" if share else "0.1000")
 
 
@@ -127,7 +133,7 @@ def test_made_up_data_are_called_so() -> None:
 
 def test_seeds_say_what_intervals_are_over() -> None:
     single = variant("v2", seeds=[0])
-    assert "says nothing of other seeds" in shown(result(single))
+    assert "says nothing about other seeds" in shown(result(single))
     assert "Means over seeds" not in shown(result(single))
     assert "Means over seeds" in shown(result(variant("v2")))
 

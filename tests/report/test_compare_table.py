@@ -68,7 +68,7 @@ def test_the_table_shows_each_system_with_its_test(result):
         "0",
     ]
     assert (len(cells[1]), cells[1][-1]) == (4, "3 (0, 1, 2)")  # no test of the reference against itself
-    assert "plum minus it, Recall@10" in text
+    assert "plum − system, Recall@10" in text
     assert "5,678 users" in text
     bold = [part for part in ("0.0859", "0.0648", "0.0600", "0.0500", "0.9000") if f"\x1b[1m{part}" in styled]
     assert bold == ["0.0859", "0.0600"]  # the best rival of a column, not the bound
@@ -87,7 +87,7 @@ def test_markdown_holds_every_test_and_no_broken_table(result):
     assert "| NDCG@10 | \\[red\\]dense\\| | +0.0100 | 0.0000 to +0.0200 | 0.250 | 0.250 | – |" in text
     assert "| plum | Recall@10 | 0.0123 | 0: 0.0648, 1: 0.0648, 2: 0.0648 |" in text
     assert "- Lists that \\*end\\* early: 3." in text
-    assert "- candidates: 1,234" in text
+    assert "- items ranked for every user: 1,234" in text
     tables = [line for line in text.splitlines() if line.startswith("|")]
     assert {line.replace("\\|", "").count("|") for line in tables} == {5, 8}
     assert "Synthetic" not in text
@@ -97,7 +97,7 @@ def test_what_there_is_nothing_of_is_left_out(result):
     result |= {"comparisons": [], "lists": {}, "notes": [], "systems": [system("plum", 0.1, 0.1)], "synthetic": True}
     text = comparison_markdown(result)
     assert "**Synthetic data.**" in text
-    for part in ("## Paired", "## Seeds", "## What to know", "## Lists"):
+    for part in ("## Paired", "## Seeds", "## Notes", "## Lists"):
         assert part not in text
     assert "**0.1" not in text  # nothing to be best among
     assert "synthetic data" in printed(comparison_table(result))[0]
@@ -105,4 +105,4 @@ def test_what_there_is_nothing_of_is_left_out(result):
 
 def test_lists_without_anything_odd_say_so(result):
     result["lists"] = {"theirs": {"counts": {}, "explained": []}}
-    assert "## Lists of theirs\n\n- Nothing odd was found in them." in comparison_markdown(result)
+    assert "## Lists of theirs\n\n- No problem was found in them." in comparison_markdown(result)

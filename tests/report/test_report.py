@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from report_page import EVIL, Page
 from rich.console import Console
 
-from plum.report import wording
+from plum.report import conditions, wording
 from plum.report.page import console_table, render_report
 
 
@@ -104,7 +104,6 @@ def test_ids_are_unique_and_references_lead_somewhere(either):
     assert len(ids) == len(set(ids))
     targets = [v[1:] for _, a in page.tags for key, v in a.items() if key.endswith("href")]
     targets += re.findall(r"url\(#([^)]+)\)", either[0])
-    targets += [v for _, a in page.tags for key, v in a.items() if key == "aria-labelledby"]
     assert targets
     assert set(targets) <= set(ids)
 
@@ -119,7 +118,7 @@ def test_headings_descend_one_level_at_a_time_from_a_single_first(either):
 
 def test_pictures_say_what_they_show(page):
     labels = [attributes.get("aria-label", "") for tag, attributes in page.tags if tag == "svg"]
-    assert len(labels) == 6  # recall, differences, codebook, cpt loss, fine-tuning loss, fine-tuning recall
+    assert len(labels) == 5  # recall, differences, codebook, pre-training, fine-tuning
     assert any("plum 0.050 at 1, 0.200 at 10" in label for label in labels)
     assert any("level 1: 50.0% of 64 codes, perplexity 20.0" in label for label in labels)
     assert all(a.get("role") == "img" for tag, a in page.tags if tag == "svg")
@@ -232,15 +231,9 @@ def test_the_fusion_is_no_rival_of_its_part():
     assert "hybrid" not in headline_of(payload)  # ahead of plum alone, behind dense
 
 
-def test_synthetic_data_are_announced_only_where_they_are(rendered):
-    assert all("Synthetic data." in text for text in rendered)
-    payload = example_payload() | {"synthetic": False}
-    assert not any("Synthetic data." in text for text in render_report(payload))
-
-
 def test_protocol_is_put_into_words(page):
-    assert "The last item of each user is the test target" in page.text
-    assert "Items that a user has already taken are never recommended" in page.text
+    assert "each user's last item is the test target" in page.text
+    assert "No retriever recommends items of the user's history" in page.text
     assert "beam width" in page.text
 
 
@@ -272,8 +265,16 @@ def test_holes_inside_parts_do_no_harm():
 
 
 def test_long_logs_are_thinned_but_keep_their_ends(rendered):
-    assert "loss from 5 to 0.005, over 999 steps" in rendered[0]
+    assert "training loss from 5 to 0.005, over 999 steps" in rendered[0]
     assert len(rendered[0]) < 200_000
+
+
+def test_nothing_is_best_where_nobody_has_anything_or_all_have_the_same():
+    values = {"a": {"recall@10": 0.0}, "b": {"recall@10": 0.0}, "optimum": {"recall@10": 0.5}}
+    assert wording.best_of(values, "recall@10") == set()
+    same = {"a": {"recall@10": 0.5}, "b": {"recall@10": 0.5}}
+    assert wording.best_of(same, "recall@10") == set()
+    assert wording.best_of({**same, "c": {"recall@10": 0.4}}, "recall@10") == {"a", "b"}
 
 
 def test_console_table_shows_retrievers_with_intervals():
@@ -322,9 +323,9 @@ def test_console_table_of_nothing():
         (lambda: wording.flops_text(3.4e12), "3.4 TFLOP"),
         (lambda: wording.flops_text(2.5e17), "250 PFLOP"),
         (lambda: wording.flops_text(0), "0"),
-        (lambda: len(wording.explain_protocol({"ties in time": "keep"})["sentences"]), 1),
-        (lambda: len(wording.explain_protocol({"ties in time": "shuffle", "seed": 0})["sentences"]), 1),
-        (lambda: "split's own seed" in wording.explain_protocol({"ties in time": "shuffle"})["sentences"][0], True),
+        (lambda: len(conditions.explain_protocol({"ties in time": "keep"})["sentences"]), 1),
+        (lambda: len(conditions.explain_protocol({"ties in time": "shuffle", "seed": 0})["sentences"]), 1),
+        (lambda: "seed of the split" in conditions.explain_protocol({"ties in time": "shuffle"})["sentences"][0], True),
         (lambda: wording.escape_markdown("3. a\n- b|c"), "3\\. a - b\\|c"),
         (lambda: wording.escape_markdown("- b"), "\\- b"),
     ],
@@ -341,9 +342,9 @@ def test_any_title_is_shown_as_itself(title):
     page = Page(html)
     assert page.open == []
     assert {tag for tag, _ in page.tags} <= {
-        *("html", "head", "meta", "title", "style", "body", "main", "header", "h1", "h2", "h3", "h4", "p", "nav", "ul"),
-        *("li", "a", "section", "article", "span", "strong", "div", "ol"),
+        *("html", "head", "meta", "title", "style", "body", "main", "header", "h1", "h2", "h3", "h4", "h5", "p", "div"),
+        *("details", "summary", "article", "span", "strong", "ol", "li"),
     }
-    body = markdown[markdown.index("## Examples") :]
+    body = markdown[markdown.index("### Examples") :]
     assert "<" not in body
     assert body.count("\n- ") == 2  # target and list: no title opens a line of its own

@@ -87,4 +87,4 @@ def test_plum_alone_has_a_report(run_copy: Path) -> None:
     assert metrics["comparisons"] == []
     report = (run_copy / "eval/report.html").read_text()
     assert f"{metrics['retrievers']['plum']['recall@10']:.4f}" in report
-    assert "not asked for (eval.retrievers)" in report
+    assert "Not in this run: eval.retrievers leaves it out." in report

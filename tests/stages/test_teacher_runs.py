@@ -51,9 +51,9 @@ def test_it_learns_something_else_says_from_whom_and_what_that_cost(run_copy: Pa
     for stage, built in made_of.items():
         assert read_manifest(run_copy / stage).inputs.get("dense/dense.safetensors") == (of_dense if built else None)
     metrics, report = evaluated(run_copy)
-    assert ("Of its labels in fine-tuning a share of 0.5 is what dense expects." in report) == taught
-    assert ("Its Semantic IDs are made of dense's item vectors, too." in report) == codes
-    assert "So the two are no independent systems" in report
+    assert ("Fine-tuning distils dense, with a weight of 0.5 in every label." in report) == taught
+    assert ("Its Semantic IDs are made from dense's item vectors, too." in report) == codes
+    assert "The two are not independent systems" in report
     assert ("teacher_weight 0.5" in metrics["tuning"]["plum"]["note"]) == taught
 
     cost = metrics["efficiency"]
@@ -82,8 +82,8 @@ def test_all_trials_of_a_search_teach_together(run_copy: Path, caplog: pytest.Lo
         name = f"trials/{number}.safetensors"
         assert made.inputs[f"dense/{name}"] == trials[name]
     metrics, report = evaluated(run_copy)
-    assert "a share of 0.5 is what all trials of dense's search expect together" in report
-    assert "the training of all these trials counts among plum's examples, tokens and FLOPs" in report
+    assert "Fine-tuning distils all trials of dense's search, with a weight of 0.5 in every label." in report
+    assert "plum's examples, tokens and FLOPs include the training of all these trials" in report
     note = metrics["tuning"]["plum"]["note"]
     assert "teacher trials" in note
     of_teacher = artifacts.read_json(run_copy / "finetune/metrics.json")["teacher_valid_recall@10"]
@@ -135,7 +135,7 @@ def test_a_run_built_on_dense_may_be_scored_without_it(run_copy: Path) -> None:
     stored = [artifacts.read_json(run_copy / stage / "metrics.json")["cost"] for stage in ("cpt", "finetune", "dense")]
     assert list(metrics["efficiency"]) == ["plum"]
     assert metrics["efficiency"]["plum"]["flops"] == sum(one["flops"] for one in stored)
-    assert "a share of 0.5 is what dense expects" in report
+    assert "Fine-tuning distils dense, with a weight of 0.5 in every label" in report
     note = metrics["tuning"]["plum"]["note"]
     assert "teacher_weight 0.5" in note
     data = inputs.read_prepared(run_copy)
@@ -160,7 +160,7 @@ def test_the_report_is_of_what_was_made_whatever_the_settings_are_now(
     pipeline.run_eval(tiny_run.config_of(run_copy, "title=other"))
     again, report = evaluated(run_copy)
     assert "# other" in report
-    assert "a share of 0.5 is what dense expects" in report
+    assert "Fine-tuning distils dense, with a weight of 0.5 in every label" in report
     assert "made of dense's item vectors" in report
     assert again["efficiency"] == metrics["efficiency"]
     for stage in ("features", "finetune"):

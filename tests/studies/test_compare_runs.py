@@ -388,7 +388,7 @@ def test_what_is_written_is_what_was_found(tmp_path):
     assert "their\\|s" in text
     for entry in result["comparisons"]:
         assert f"{abs(entry['difference']):.4f}" in text
-    for part in ("## Paired differences", "## Seeds", "## What to know", "## Protocol", "## Runs"):
+    for part in ("## Paired differences", "## Seeds", "## Notes", "## Protocol", "## Runs"):
         assert part in text
     assert "- Lists that end before place 10 miss in the rest: 8 (first: user 'u0')." in text
 

@@ -25,9 +25,9 @@ from plum.stages import inputs, trained
 
 ABOUT = {
     "popularity": "The items with most training interactions.",
-    "recencypop": "The items with most training interactions of late: each counts half as much per half-life of age.",
-    "textknn": "Items whose content is most like that of the history; it needs no training interactions.",
-    "itemknn": "Items taken by the same users as those of the history (shrunk cosine of co-occurrence).",
+    "recencypop": "The items with most training interactions, weighted by age: a weight halves with every half-life.",
+    "textknn": "The items whose content is most similar to that of the history; it needs no training interactions.",
+    "itemknn": "The items that share most users with those of the history (shrunk cosine similarity of co-occurrence).",
     "lem": "Large embedding model: a small transformer over item-ID embeddings that hold nearly all parameters.",
     "dense": "SASRec-type transformer over item embeddings, trained with softmax cross-entropy over the catalogue.",
     "plum": "Language model that generates Semantic IDs, decoded by beam search over those of the catalogue.",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from plum.config.run import RunConfig
 from plum.errors import PlumError
@@ -16,6 +19,7 @@ from plum.run import artifacts
 from plum.run.stage import read_manifest
 from plum.sid.quality import tree
 from plum.stages import inputs
+from plum.stages.eval import picture_data
 from plum.stages.eval.field import ABOUT
 
 LARGEST = 8
@@ -25,24 +29,20 @@ SPENT = ("examples", "tokens", "flops")
 """What several trainings cost together."""
 
 
-def payload(
-    config: RunConfig,
-    metrics: Mapping[str, Any],
-    shown: Sequence[Mapping[str, Any]],
-    search: Sequence[Mapping[str, Any]],
-    spent: Mapping[str, float],
-) -> dict[str, Any]:
+def payload(config: RunConfig, folder: Path, spent: Mapping[str, float]) -> dict[str, Any]:
     """The argument of ``plum.report.page.render_report``.
 
     Args:
         config: of the run.
-        metrics: the content of ``eval/metrics.json``.
-        shown: the content of ``eval/examples.json``.
-        search: the content of ``eval/dense_search.json``.
+        folder: where ``metrics.json``, ``recommendations.parquet``, ``examples.json`` and ``dense_search.json`` of eval
+            lie.
         spent: by eval itself so far; see ``StageRun.spent``.
     """
     workdir = config.workdir
+    metrics = artifacts.read_json(folder / "metrics.json")
     summary = artifacts.read_json(workdir / artifacts.DATA_SUMMARY)
+    data = inputs.read_prepared(workdir)
+    times = _times(workdir, summary)
     stages = [stage for stage in artifacts.COMMANDS if stage != artifacts.EVAL]
     manifests = {
         stage: read_manifest(workdir / stage)
@@ -56,13 +56,15 @@ def payload(
         "title": config.title,
         "synthetic": summary["synthetic"],
         "retriever_about": {name: _about(name, config.workdir) for name in metrics["retrievers"]}
-        | {name: f"Left out: {reason}." for name, reason in metrics["left_out"].items()},
-        "data": _data(summary, metrics["n_users"]),
+        | {name: _left_out(reason) for name, reason in metrics["left_out"].items()},
+        "built_on": _teacher(workdir),
+        **_pictured(config, data, times, folder, metrics["protocol"]["split"] == "temporal"),
+        "data": _data(summary, metrics["n_users"], times),
         "quality": artifacts.read_json(workdir / artifacts.QUALITY),
-        "levels2": _first_level(config),
+        "codes": _codes(workdir, data),
         "curves": {stage: entries for stage, entries in logs.items() if entries},
-        "examples": list(shown),
-        "dense_search": list(search),
+        "examples": artifacts.read_json(folder / "examples.json"),
+        "dense_search": artifacts.read_json(folder / "dense_search.json"),
         "reproduce": [f"plum run --config {written}"],
         "config": written.read_text(encoding="utf-8") if written.exists() else "",
         "inputs": {
@@ -77,6 +79,40 @@ def payload(
         }
         | {"eval, until this page": {"seconds": spent["duration_s"], "peak_mib": spent["peak_memory_mib"]}},
     }
+
+
+def item_titles(items: pd.DataFrame) -> np.ndarray:
+    """What readers call the items (N,): the title, with the id beside it where several items have it, or the id alone.
+
+    Args:
+        items: items.parquet.
+    """
+    ids, titles = items["item_id"].astype(str), items["title"]
+    repeated = titles.duplicated(keep=False) & titles.notna()
+    named = titles.where(~repeated, titles.astype(str) + " (" + ids + ")")
+    return named.where(titles.notna(), ids).to_numpy(dtype=object)
+
+
+def _pictured(
+    config: RunConfig, data: inputs.Prepared, times: np.ndarray | None, folder: Path, temporal: bool
+) -> dict[str, Any]:
+    """What the pictures of the data and of the lists show."""
+    _, histories, targets = data.histories.questions("test")
+    parts = artifacts.read_table(config.workdir / artifacts.SPLIT, ["part"])["part"].to_numpy(dtype=str)
+    lists = picture_data.recommended(folder / "recommendations.parquet", data.items["item_id"])
+    return {
+        "popularity": picture_data.popularity(data.popularity),
+        "history_lengths": picture_data.history_lengths(histories, _of_finetune(config.workdir).get("max_history")),
+        "timeline": {} if times is None else picture_data.timeline(times, parts, temporal),
+        "exposure": picture_data.exposure(lists, targets, data.popularity, config.eval.cold_below),
+    }
+
+
+def _times(workdir: Path, summary: Mapping[str, Any]) -> np.ndarray | None:
+    """Seconds since 1970 of all interactions (E,), in the order of the log; None if the source has no times."""
+    if summary["timestamps_are_positions"]:
+        return None
+    return artifacts.read_table(workdir / artifacts.INTERACTIONS, ["timestamp"])["timestamp"].to_numpy()
 
 
 def costs(config: RunConfig) -> dict[str, dict[str, int]]:
@@ -134,50 +170,63 @@ def _about(name: str, workdir: Path) -> str:
     told, made = ABOUT[name], _of_finetune(workdir)
     by_trials = made.get("teacher") == "trials"
     if inputs.is_made_of(workdir, artifacts.FEATURES, artifacts.DENSE):
-        told += " Its Semantic IDs are made of dense's item vectors, too."
+        told += " Its Semantic IDs are made from dense's item vectors, too."
     if inputs.is_made_of(workdir, artifacts.FINETUNE, artifacts.DENSE):
-        expected = "all trials of dense's search expect together" if by_trials else "dense expects"
-        told += f" Of its labels in fine-tuning a share of {made['teacher_weight']:g} is what {expected}."
+        teachers = "all trials of dense's search" if by_trials else "dense"
+        told += f" Fine-tuning distils {teachers}, with a weight of {made['teacher_weight']:g} in every label."
     if inputs.is_built_on_dense(workdir):
         counted = "the training of all these trials" if by_trials else "dense's training"
-        told += f" So the two are no independent systems, and {counted} counts among plum's examples, tokens and FLOPs."
+        told += f" The two are not independent systems: plum's examples, tokens and FLOPs include {counted}."
     return told
 
 
-def _data(summary: Mapping[str, Any], n_asked: int) -> dict[str, Any]:
+def _teacher(workdir: Path) -> str:
+    """What plum learnt from, if from dense; empty where it learnt from the data alone."""
+    if not inputs.is_built_on_dense(workdir):
+        return ""
+    return "all trials of dense's search" if _of_finetune(workdir).get("teacher") == "trials" else artifacts.DENSE
+
+
+def _left_out(reason: str) -> str:
+    """Why a retriever is not in this run, as a sentence."""
+    setting = re.fullmatch(r"not asked for \((.*)\)", reason)
+    return f"Not in this run: {setting[1]} leaves it out." if setting else f"Not in this run: {reason}."
+
+
+def _data(summary: Mapping[str, Any], n_asked: int, times: np.ndarray | None) -> dict[str, Any]:
+    """Counts of the data; what needs times is unknown without them."""
     split, ties = summary["split"], summary["ties"]
+    days = [] if times is None else [datetime.fromtimestamp(int(t), UTC).date() for t in (times.min(), times.max())]
     return {
         "users": split["users"],
         "items": summary["items"],
-        "training interactions": split["train"],
-        "validation interactions": split["valid"],
-        "test interactions": split["test"],
-        "test interactions with an item that training lacks": split["test_cold"],
-        "interactions tied in time": "unknown: no times" if summary["timestamps_are_positions"] else ties["tied"],
-        "users whose test item a tie decides": (
-            "unknown: no times" if summary["timestamps_are_positions"] else ties["users_test_tied"]
-        ),
-        "users without a test interaction": split["users_without_test"],
-        "users with one and no history before it, who can't be asked": (
-            split["users"] - split["users_without_test"] - n_asked
-        ),
-        "test users with targets from their history alone": summary["test_users_with_seen_targets_only"],
-        "rows that could not be used": sum(problem["count"] for problem in summary["unusable_rows"]),
+        "interactions": split["interactions"],
+        "train": split["train"],
+        "valid": split["valid"],
+        "test": split["test"],
+        **{name: day.isoformat() for name, day in zip(("first", "last"), days, strict=False)},
+        "cold_test": split["test_cold"],
+        "tied": "unknown: no times" if times is None else ties["tied"],
+        "tied_targets": "unknown: no times" if times is None else ties["users_test_tied"],
+        "users_without_test": split["users_without_test"],
+        "users_without_history": split["users"] - split["users_without_test"] - n_asked,
+        "seen_targets_only": summary["test_users_with_seen_targets_only"],
+        "unusable_rows": sum(problem["count"] for problem in summary["unusable_rows"]),
     }
 
 
-def _first_level(config: RunConfig) -> dict[str, Any]:
-    """How items spread over the first level's codes, and what the largest of these hold: their most popular items."""
-    data = inputs.read_prepared(config.workdir)
-    table = inputs.read_sid_table(config.workdir, data.items)
+def _codes(workdir: Path, data: inputs.Prepared) -> dict[str, Any]:
+    """How items spread over the codes, and what the fullest codes of the first level hold: their most popular items."""
+    table = inputs.read_sid_table(workdir, data.items)
     first = table.codes[:, 0]
     counts = np.bincount(first, minlength=table.sizes[0])
-    titles = data.items["title"].fillna(data.items["item_id"]).to_numpy(dtype=object)
+    titles = item_titles(data.items)
     topics = data.items["topics"].to_numpy(dtype=object)
+    popular = data.popularity
     top = []
     for code in np.argsort(-counts, kind="stable")[:LARGEST]:
         members = np.flatnonzero(first == code)
-        members = members[np.argsort(-data.popularity[members], kind="stable")]
+        members = members[np.argsort(-popular[members], kind="stable")]
         top.append(
             {
                 "code": int(code),

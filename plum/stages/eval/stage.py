@@ -79,11 +79,10 @@ def run(config: RunConfig, force: bool = False) -> Path:
             metrics["retrievers"][Generative.name][f"invalid_sid_rate@{scoring.HEADLINE}"] = rate
         artifacts.write_json(folder / "metrics.json", metrics)
         artifacts.write_table(folder / "recommendations.parquet", _long_table(lists, asked, data))
-        shown = examples(lists, asked, data, config.eval.examples)
-        artifacts.write_json(folder / "examples.json", shown)
+        artifacts.write_json(folder / "examples.json", examples(lists, asked, data, config.eval.examples))
         search = _dense_search(config, field, asked, sample)
         artifacts.write_json(folder / "dense_search.json", search)  # times: not in metrics.json, which repeats exactly
-        html, markdown = render_report(reporting.payload(config, metrics, shown, search, stage.spent()))
+        html, markdown = render_report(reporting.payload(config, folder, stage.spent()))
         (folder / "report.html").write_text(html, encoding="utf-8")
         (folder / "report.md").write_text(markdown, encoding="utf-8")
     return stage.folder
@@ -155,7 +154,7 @@ def examples(
     lists: Mapping[str, Recommendations], asked: scoring.Asked, data: inputs.Prepared, n: int, shown: int = 5
 ) -> list[dict[str, Any]]:
     """``n`` users spread evenly over the test users, so that nobody picked them; history, target, lists as titles."""
-    titles = data.items["title"].fillna(data.items["item_id"]).to_numpy()
+    titles = reporting.item_titles(data.items)
     places = np.linspace(0, len(asked.users) - 1, min(n, len(asked.users))).round().astype(int)
     return [
         {

@@ -1,4 +1,4 @@
-"""The pictures of a report as inline SVG. Numbers in, an ``<svg>`` element out; :mod:`drawing` has their looks."""
+"""Pictures of how good retrievers are. Numbers in, an ``<svg>`` element out; :mod:`drawing` has their looks."""
 
 from __future__ import annotations
 
@@ -6,19 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.patches import PathPatch
-from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from plum.report.drawing import BEHIND, INK, MUTED, PLUM, Style, legend_below, legend_height, render, styles_of
+from plum.report import drawing
+from plum.report.drawing import BEHIND, INK, MUTED, PLUM, SHADES, Style, legend_above, legend_below, legend_height
 from plum.report.wording import flops_text
 
 _HEIGHT = 3.1  # inches
-_MOST_POINTS = 400
-_SHADES = ("#ecd3e4", "#d8a9ca", "#bd78aa", "#994583", "#5c1244")  # light to dark: read without any colour too
 
 Point = tuple[float, float, float]
 """A value with both ends of its interval."""
@@ -53,7 +49,7 @@ def recall_curves(
         axes.set_ylabel("Recall@k")
         legend_below(axes, len(curves))
 
-    return render(draw, "recall", label, _HEIGHT + legend_height(len(curves)))
+    return drawing.render(draw, "recall", label, _HEIGHT + legend_height(len(curves)))
 
 
 def difference_bars(entries: Sequence[tuple[str, Point, bool]], axis: str, label: str) -> Markup:
@@ -80,7 +76,7 @@ def difference_bars(entries: Sequence[tuple[str, Point, bool]], axis: str, label
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlabel(axis)
 
-    return render(draw, "difference", label, max(1.6, 0.9 + 0.32 * len(entries)))
+    return drawing.render(draw, "difference", label, max(1.6, 0.9 + 0.32 * len(entries)))
 
 
 def slice_dots(
@@ -116,7 +112,7 @@ def slice_dots(
         axes.set_ylabel(axis)
         legend_below(axes, len(names))
 
-    return render(draw, f"slices{number}", label, _HEIGHT + legend_height(len(names)))
+    return drawing.render(draw, f"slices{number}", label, _HEIGHT + legend_height(len(names)))
 
 
 def prefix_lines(
@@ -145,7 +141,7 @@ def prefix_lines(
         axes.set_ylabel(axis)
         legend_below(axes, len(lines))
 
-    return render(draw, "prefix", label, 2.6 + legend_height(len(lines)))
+    return drawing.render(draw, "prefix", label, 2.6 + legend_height(len(lines)))
 
 
 def cost_scatter(
@@ -178,150 +174,44 @@ def cost_scatter(
         axes.set_ylabel(axis)
         legend_below(axes, len(points))
 
-    return render(draw, "cost", label, 2.6 + legend_height(len(points)))
+    return drawing.render(draw, "cost", label, 2.6 + legend_height(len(points)))
 
 
-def training_curve(
-    lines: Mapping[str, Sequence[tuple[float, float]]], axis: str, label: str, identifier: str
+def exposure_bars(
+    rows: Mapping[str, Sequence[float]], classes: Sequence[str], reference_rows: int, label: str
 ) -> Markup:
-    """Loss or metrics over the steps of a stage, one line per quantity; long logs are thinned evenly.
+    """Which share of the recommendations falls on each class of items, one bar of full length per row.
 
     Args:
-        lines: quantity -> (step, value) in order.
-        axis: what is on the y axis.
-        label: what the picture says, for readers who cannot see it.
-        identifier: unlike that of any other picture of the page.
-
-    Returns:
-        An ``<svg>`` element.
-    """
-
-    def draw(axes: Axes) -> None:
-        for name, style in styles_of(list(lines), next(iter(lines), "")).items():
-            points = _thinned(lines[name])
-            axes.plot(
-                [step for step, _ in points],
-                [value for _, value in points],
-                label=name,
-                color=style.colour,
-                linestyle=style.line,
-                linewidth=1.6,
-                marker=style.marker if len(points) <= 20 else None,
-                markersize=4,
-            )
-        axes.set_xlabel("step")
-        axes.set_ylabel(axis)
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
-        if len(lines) > 4:
-            legend_below(axes, len(lines))
-        elif len(lines) > 1:
-            axes.legend(handlelength=2.2)
-
-    return render(draw, identifier, label, 2.5 + (legend_height(len(lines)) if len(lines) > 4 else 0))
-
-
-def codebook_usage(levels: Sequence[tuple[int, float, float]], label: str) -> Markup:
-    """Each level's codes that some item has, and how evenly items spread over them.
-
-    Args:
-        levels: (size, usage as a share, perplexity) from the first level on.
+        rows: name -> shares of the classes, which sum to 1; top to bottom.
+        classes: from the most popular items to the least popular ones.
+        reference_rows: how many rows at the top are no retriever; a line parts them from the others.
         label: what the picture says, for readers who cannot see it.
 
     Returns:
         An ``<svg>`` element.
     """
+    # Popular items are dark; with fewer classes than shades, neighbours are further apart.
+    shades = [SHADES[round(place * (len(SHADES) - 1) / max(1, len(classes) - 1))] for place in range(len(classes))]
 
     def draw(axes: Axes) -> None:
-        for row, (size, usage, perplexity) in enumerate(levels):
-            axes.barh(row, 1.0, height=0.62, color="#e8e4ec", label="codes of the level" if row == 0 else None)
-            axes.barh(row, usage, height=0.62, color="#c98fb8", label="in use" if row == 0 else None)
-            even = "perplexity / size" if row == 0 else None
-            axes.barh(row, perplexity / size if size else 0.0, height=0.24, color=PLUM, label=even)
-        axes.set_yticks(range(len(levels)), [f"level {row} ({level[0]:,})" for row, level in enumerate(levels)])
-        axes.set_ylim(len(levels) - 0.4, -0.6)
+        left = [0.0] * len(rows)
+        for place, (name, shade) in enumerate(zip(classes, reversed(shades), strict=True)):
+            widths = [shares[place] for shares in rows.values()]
+            axes.barh(range(len(rows)), widths, left=left, height=0.7, color=shade, linewidth=0, label=name)
+            left = [start + width for start, width in zip(left, widths, strict=True)]
+        if 0 < reference_rows < len(rows):
+            axes.axhline(reference_rows - 0.5, color=MUTED, linewidth=0.7)
+        axes.set_yticks(range(len(rows)), list(rows))
+        axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_xlim(0, 1)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0], ["0", "25%", "50%", "75%", "100%"])
-        axes.grid(visible=False)
         axes.tick_params(axis="y", length=0)
-        axes.set_xlabel("share of the level's codes")
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, handlelength=1.2, columnspacing=1.2)
-
-    return render(draw, "codebook", label, max(1.7, 1.1 + 0.36 * len(levels)))
-
-
-def code_spread(counts: Sequence[int], label: str, level: int = 0) -> Markup:
-    """How many items each code of a level has, codes from the fullest to the emptiest.
-
-    Args:
-        counts: items per code, in any order, empty codes as 0.
-        label: what the picture says, for readers who cannot see it.
-        level: whose codes they are.
-
-    Returns:
-        An ``<svg>`` element.
-    """
-
-    def draw(axes: Axes) -> None:
-        heights, even = sorted(counts, reverse=True), sum(counts) / len(counts)
-        axes.stairs(heights, range(len(heights) + 1), fill=True, color="#c98fb8", label="items of a code")
-        axes.stairs(heights, range(len(heights) + 1), color=PLUM, linewidth=0.8)
-        axes.axhline(even, color=INK, linewidth=1, linestyle="--", label=f"if spread evenly: {even:,.1f}")
-        axes.set_xlim(0, len(heights))
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axes.grid(visible=False, axis="x")
-        axes.set_xlabel(f"codes of level {level}, fullest first")
-        axes.set_ylabel("items")
-        axes.legend(loc="upper right")
-
-    return render(draw, f"spread{level}", label, 2.4)
-
-
-def first_two_levels(counts: Sequence[Sequence[int]], label: str) -> Markup:
-    """A heat map of how the items of each first code divide among second codes; white where none are left.
-
-    Shades stand for at most five classes of counts, each about as many times larger than the one before.
-
-    Args:
-        counts: of :func:`plum.sid.quality.tree`, a row per first code; some item somewhere.
-        label: what the picture says, for readers who cannot see it.
-
-    Returns:
-        An ``<svg>`` element.
-    """
-    table = np.asarray(counts)
-    rows, columns = table.shape
-    edges = np.unique(np.ceil(np.geomspace(1, table.max() + 1, len(_SHADES) + 1))).astype(int).tolist()
-    shades = _SHADES[1 - len(edges) :]  # the darkest
-
-    def draw(axes: Axes) -> None:
-        for low, high, shade in zip(edges[:-1], edges[1:], shades, strict=True):
-            name = f"{low:,}" if high == low + 1 else f"{low:,}–{high - 1:,}"
-            # One path for all squares of a shade: thousands of elements would make the page slow.
-            squares = _squares((table >= low) & (table < high))
-            axes.add_patch(PathPatch(squares, facecolor=shade, linewidth=0, label=name))
-        axes.set_xlim(0, columns)
-        axes.set_ylim(rows, 0)
         axes.grid(visible=False)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(True)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axes.set_xlabel("its codes of level 1, fullest first")
-        axes.set_ylabel("codes of level 0, fullest first")
-        axes.legend(
-            title="items",
-            alignment="left",
-            loc="lower left",
-            bbox_to_anchor=(0, 1.0),
-            ncols=len(_SHADES),
-            handlelength=1.0,
-            columnspacing=1.0,
-            handletextpad=0.5,
-            borderpad=0.0,
-        )
+        axes.set_xlabel("share of the places")
+        legend_above(axes, len(classes))
 
-    return render(draw, "levels", label, 4.2)
+    return drawing.render(draw, "exposure", label, 1.0 + 0.27 * len(rows))
 
 
 def _with_bars(
@@ -346,21 +236,3 @@ def _weight(style: Style) -> dict[str, Any]:
     """Line, size and depth: what is in front is drawn heavier."""
     heavy: dict[str, Any] = {"linewidth": 2.0, "markersize": 4.5, "zorder": 4} if style.front else {}
     return {"linewidth": 1.3, "markersize": 4.0, "zorder": 3, "linestyle": style.line, **heavy}
-
-
-def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """At most ``_MOST_POINTS`` points evenly over the sequence, the first and the last among them."""
-    if len(points) <= _MOST_POINTS:
-        return list(points)
-    last = len(points) - 1
-    return [points[round(i * last / (_MOST_POINTS - 1))] for i in range(_MOST_POINTS)]
-
-
-def _squares(mask: np.ndarray) -> Path:
-    """The outline of the unit squares (rows, columns) that hold True, those side by side in one piece."""
-    edges = np.diff(np.pad(mask.astype(np.int8), ((0, 0), (1, 1))), axis=1)
-    (row, left), (_, right) = np.nonzero(edges == 1), np.nonzero(edges == -1)
-    corners = [(left, row), (right, row), (right, row + 1), (left, row + 1), (left, row)]
-    points = np.stack([np.stack(corner, axis=1) for corner in corners], axis=1).reshape(-1, 2)
-    codes = np.tile([Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY], len(row))
-    return Path(points.astype(float), codes)

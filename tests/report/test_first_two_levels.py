@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plum.report.figures import first_two_levels
+from plum.report.figures.codes import first_two_levels
 
 
 def texts(svg):
@@ -37,7 +37,7 @@ def area(path):
 def shares(svg):
     """Of the axes' area that each shade covers, the lightest first."""
     whole = re.search(r'id="levels-patch_2">\s*<path d="([^"]*)"', svg).group(1)
-    drawn = re.findall(r'<path d="([^"]*)" clip-path[^>]*style="fill: #\w+"', svg)
+    drawn = re.findall(r'<path d="([^"]*)" clip-path[^>]*style="fill: var', svg)
     return [area(path) / area(whole) for path in drawn]
 
 
@@ -56,7 +56,7 @@ def test_classes_cover_all_counts_without_a_gap(most, expected):
     svg = first_two_levels([[most, 1]], "label")
     found = classes(svg)
     assert expected is None or found == expected
-    assert "#5c1244" in svg  # the fullest are dark, however few classes there are
+    assert "var(--shade4)" in svg  # the fullest are dark, however few classes there are
     assert found[0][0] == 1
     assert found[-1][1] == most
     assert all(high + 1 == low for (_, high), (low, _) in itertools.pairwise(found))

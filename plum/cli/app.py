@@ -9,6 +9,7 @@ import typer
 
 from plum.cli.ablate import ablate
 from plum.cli.data import data_app
+from plum.cli.init import init
 from plum.cli.items import inspect, tokenize
 from plum.cli.options import (
     stage_command,
@@ -57,6 +58,7 @@ def _options(version: Annotated[bool, typer.Option("--version", help="Show the v
         raise typer.Exit
 
 
+app.command()(init)
 app.command()(tokenize)
 
 

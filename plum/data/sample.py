@@ -76,7 +76,9 @@ def _delimited(source: Source, layout: Delimited, n_rows: int) -> Sample:
     names = first if header else [str(place) for place in range(1, len(first) + 1)]
     rows = list(islice(lines, n_rows + 1)) if header else [first, *islice(lines, n_rows)]
     whole, fitting = len(rows) <= n_rows, [fields for fields in rows[:n_rows] if len(fields) == len(names)]
-    columns = dict(zip(names, map(list, zip(*fitting, strict=True)), strict=True)) if fitting else {n: [] for n in names}
+    columns = (
+        dict(zip(names, map(list, zip(*fitting, strict=True)), strict=True)) if fitting else {n: [] for n in names}
+    )
     return Sample(source.path, columns, len(fitting), whole, header)
 
 

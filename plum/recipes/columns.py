@@ -47,11 +47,13 @@ class Roles:
     """What the columns of a table are.
 
     Attributes:
+        looks: at each column.
         chosen: our name -> column.
         undecided: roles that are needed and open.
         notices: what a user should know.
     """
 
+    looks: dict[str, Look]
     chosen: dict[str, Chosen] = field(default_factory=dict)
     undecided: list[Undecided] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
@@ -71,9 +73,7 @@ def looks_of(sample: Sample) -> dict[str, Look]:
     return {name: look(name, values) for name, values in sample.columns.items()}
 
 
-def take_given(
-    roles: Roles, looks: Mapping[str, Look], given: Mapping[str, str], known: Collection[str], where: str, option: str
-) -> None:
+def take_given(roles: Roles, given: Mapping[str, str], known: Collection[str], where: str, option: str) -> None:
     """Put down the columns that the user named.
 
     Raises:
@@ -84,11 +84,11 @@ def take_given(
             near = difflib.get_close_matches(role, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
             raise PlumError(f"{option} {role}={column}: there is no column {role!r}", None, hint)
-        if column not in looks:
-            near = difflib.get_close_matches(column, looks, n=1)
+        if column not in roles.looks:
+            near = difflib.get_close_matches(column, roles.looks, n=1)
             hint = f"did you mean {near[0]!r}?" if near else "name one of these"
-            raise PlumError(f"{where}: no column {column!r}", f"its columns: {', '.join(map(repr, looks))}", hint)
-        roles.chosen[role] = Chosen(looks[column], f"given by {option}")
+            raise PlumError(f"{where}: no column {column!r}", f"its columns: {', '.join(map(repr, roles.looks))}", hint)
+        roles.chosen[role] = Chosen(roles.looks[column], f"given by {option}")
 
 
 def log_roles(sample: Sample, given: Mapping[str, str], item_ids: Collection[set[str]] = ()) -> Roles:
@@ -102,24 +102,24 @@ def log_roles(sample: Sample, given: Mapping[str, str], item_ids: Collection[set
     Raises:
         PlumError: for given columns that don't fit.
     """
-    looks, roles = looks_of(sample), Roles()
-    take_given(roles, looks, given, LOG_ROLES, sample.path.name, "--column")
+    looks = looks_of(sample)
+    roles = Roles(looks)
+    take_given(roles, given, LOG_ROLES, sample.path.name, "--column")
     overlaps = {
         name: max((_share_in(sample.columns[name], ids) for ids in item_ids), default=0.0)
         for name, seen in looks.items()
         if seen.is_id or seen.kind == "time"
     }
-    _by_name(roles, looks, "user_id", names.USER_NOUNS, {})
-    _by_name(roles, looks, "item_id", names.ITEM_NOUNS, overlaps)
-    _time(roles, looks)
-    _numbers(roles, looks)
-    _by_content(roles, looks, overlaps)
+    _by_name(roles, "user_id", names.USER_NOUNS, {})
+    _by_name(roles, "item_id", names.ITEM_NOUNS, overlaps)
+    _time(roles)
+    _numbers(roles)
+    _by_content(roles, overlaps)
     return roles
 
 
 def _by_name(
     roles: Roles,
-    looks: Mapping[str, Look],
     role: str,
     nouns: tuple[tuple[str, ...], ...],
     overlaps: Mapping[str, float],
@@ -128,7 +128,7 @@ def _by_name(
     if role in roles.chosen:
         return
     ranks: dict[str, int] = {}
-    for name, seen in looks.items():
+    for name, seen in roles.looks.items():
         rank = names.id_rank(name, nouns, role)
         if rank is not None and name not in roles.taken and (seen.is_id or seen.kind == "time") and seen.repeats:
             ranks[name] = rank
@@ -137,13 +137,13 @@ def _by_name(
     best = [name for name, rank in ranks.items() if rank == min(ranks.values())]
     if len(best) > 1 and (named := _far_ahead(overlaps, best, 0.5)):
         share = f"{overlaps[named]:.0%} of its values are ids of the item table"
-        roles.chosen[role] = Chosen(looks[named], f"its name, and {share}")
+        roles.chosen[role] = Chosen(roles.looks[named], f"its name, and {share}")
     elif len(best) > 1:
         what = "user" if role == "user_id" else "item"
-        listed = [looks[name] for name in best]
+        listed = [roles.looks[name] for name in best]
         roles.undecided.append(Undecided(role, listed, f"{len(best)} columns look like the {what}"))
     else:
-        roles.chosen[role] = Chosen(looks[best[0]], "its name")
+        roles.chosen[role] = Chosen(roles.looks[best[0]], "its name")
 
 
 def _far_ahead(overlaps: Mapping[str, float], among: Collection[str], least: float) -> str | None:
@@ -160,16 +160,18 @@ def _share_in(values: Sequence[object], ids: set[str]) -> float:
     return len(there & ids) / len(there) if there else 0.0
 
 
-def _time(roles: Roles, looks: Mapping[str, Look]) -> None:
+def _time(roles: Roles) -> None:
     """Choose the time: what reads as one, by name if there are several."""
     if "timestamp" in roles.chosen:
         return
-    free = {name: seen for name, seen in looks.items() if name not in roles.taken}
+    free = {name: seen for name, seen in roles.looks.items() if name not in roles.taken}
     times = {name: names.rank_in(name, names.TIMES) for name, seen in free.items() if seen.kind == "time"}
     named = {name: rank for name, rank in times.items() if rank is not None}
     best = [name for name, rank in named.items() if rank == min(named.values())] or list(times)
     if len(best) == 1:
-        roles.chosen["timestamp"] = Chosen(free[best[0]], "its name and values" if named else "the only column of times")
+        roles.chosen["timestamp"] = Chosen(
+            free[best[0]], "its name and values" if named else "the only column of times"
+        )
         return
     if len(best) > 1:
         looks_like = [free[name] for name in best]
@@ -197,19 +199,19 @@ def _no_time(free: Sequence[Look]) -> Undecided:
         return Undecided("timestamp", [], found, "write times in one way: ISO 8601, or seconds since 1970")
     note = (
         "plum needs to know what came first: add a column of times, or if the rows are in order, their numbers: "
-        "awk 'NR==1{print $0\",timestamp\";next}{print $0\",\"NR}' LOG.csv"
+        'awk \'NR==1{print $0",timestamp";next}{print $0","NR}\' LOG.csv'
     )
     numbers = [seen for seen in free if seen.kind in ("integer", "number") and not seen.repeats]
     return Undecided("timestamp", numbers, "no column looks like a time", note)
 
 
-def _numbers(roles: Roles, looks: Mapping[str, Look]) -> None:
+def _numbers(roles: Roles) -> None:
     """Choose rating and reward, by name; both are optional."""
     for role, known in (("rating", names.RATINGS), ("reward", names.REWARDS)):
         fitting = [
             seen
             for wanted in known
-            for seen in looks.values()
+            for seen in roles.looks.values()
             if names.plain(seen.name) == wanted
             and seen.name not in roles.taken
             and seen.kind in ("integer", "number")
@@ -219,7 +221,7 @@ def _numbers(roles: Roles, looks: Mapping[str, Look]) -> None:
             roles.chosen[role] = Chosen(fitting[0], "its name")
 
 
-def _by_content(roles: Roles, looks: Mapping[str, Look], overlaps: Mapping[str, float]) -> None:
+def _by_content(roles: Roles, overlaps: Mapping[str, float]) -> None:
     """Choose user and item where names say nothing: by the item table, or if one column is left."""
     open_roles = [
         role
@@ -230,13 +232,13 @@ def _by_content(roles: Roles, looks: Mapping[str, Look], overlaps: Mapping[str, 
     events = set(names.EVENTS) | set(names.RATINGS)
     left = [
         seen
-        for seen in looks.values()
+        for seen in roles.looks.values()
         if seen.is_id and seen.repeats and seen.name not in roles.taken | undecided
         if names.plain(seen.name) not in events and seen.n_distinct > 1
     ]
     if "item_id" in open_roles and (named := _far_ahead(overlaps, [seen.name for seen in left], 0.9)):
         why = f"{overlaps[named]:.0%} of its values are ids of the item table"
-        roles.chosen["item_id"] = Chosen(looks[named], why)
+        roles.chosen["item_id"] = Chosen(roles.looks[named], why)
         open_roles.remove("item_id")
         left = [seen for seen in left if seen.name != named]
     for role in open_roles:

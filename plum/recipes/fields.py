@@ -9,7 +9,7 @@ from plum.data.sample import Sample
 from plum.data.tables import ITEM_COLUMNS
 from plum.errors import PlumError
 from plum.recipes import names
-from plum.recipes.columns import Chosen, Roles, Undecided, looks_of, take_given
+from plum.recipes.columns import Chosen, Roles, Undecided, take_given
 from plum.recipes.values import Look, id_text, is_literal_list
 
 SEPARATORS = ("|", ";", " > ", ">", ",", "/")
@@ -20,20 +20,23 @@ KNOWN_IDS = 0.5
 """Share of the log's items, at least, that an id column of the item table holds."""
 
 
-def id_sets(sample: Sample) -> list[set[str]]:
+def id_sets(sample: Sample, looks: Mapping[str, Look]) -> list[set[str]]:
     """The values of each column that may be the ids of an item table: short, and hardly ever twice."""
     return [
         {id_text(value) for value in sample.columns[seen.name] if value is not None}
-        for seen in looks_of(sample).values()
+        for seen in looks.values()
         if (seen.is_id or seen.kind == "time") and seen.n_distinct >= 0.9 * seen.n_present
     ]
 
 
-def item_roles(sample: Sample, given: Mapping[str, str], log_column: str, log_items: set[str]) -> Roles:
+def item_roles(
+    sample: Sample, looks: dict[str, Look], given: Mapping[str, str], log_column: str, log_items: set[str]
+) -> Roles:
     """Find the columns of an item table.
 
     Args:
         sample: its first rows.
+        looks: at each of its columns.
         given: our name -> column, as the user decided.
         log_column: what the log calls the item.
         log_items: ids of items in the log.
@@ -41,9 +44,9 @@ def item_roles(sample: Sample, given: Mapping[str, str], log_column: str, log_it
     Raises:
         PlumError: for given columns that don't fit, and a column of one of our names that can't be read as such.
     """
-    looks, roles = looks_of(sample), Roles()
+    roles = Roles(looks)
     _refuse_nested(sample, looks)
-    take_given(roles, looks, given, ITEM_COLUMNS, sample.path.name, "--item-column")
+    take_given(roles, given, ITEM_COLUMNS, sample.path.name, "--item-column")
     if "item_id" not in roles.chosen:
         _choose_id(roles, sample, looks, log_column, log_items)
     for role, known in names.FIELDS.items():

@@ -77,14 +77,15 @@ def find(
     encoding = _encoding([log] if items is None else [log, items])
     log_sample = _sample(log, LOG_ROWS, encoding)
     item_sample = None if items is None else _sample(items, ITEM_ROWS, encoding)
-    ids = id_sets(item_sample) if item_sample else []
+    item_looks = looks_of(item_sample) if item_sample else {}
+    ids = id_sets(item_sample, item_looks) if item_sample else []
     roles = log_roles(log_sample, columns or {}, ids)
     of_items, problems = None, [(log, "--column", entry) for entry in roles.undecided]
     separator = DEFAULT_SEPARATOR
     if items is not None and item_sample is not None and "item_id" in roles.chosen:
         log_column = roles.chosen["item_id"].look.name
         log_items = {id_text(value) for value in log_sample.columns[log_column] if value is not None}
-        of_items = item_roles(item_sample, item_columns or {}, log_column, log_items)
+        of_items = item_roles(item_sample, item_looks, item_columns or {}, log_column, log_items)
         problems += [(items, "--item-column", entry) for entry in of_items.undecided]
         if "topics" in of_items.chosen:
             separator = topic_separator(item_sample.columns[of_items.chosen["topics"].look.name])
@@ -209,7 +210,7 @@ def _header_guess(fields: list[str]) -> list[str]:
 
 def _unclear(problems: list[tuple[Path, str, Undecided]], roles: Roles, sample: Sample) -> PlumError:
     """Everything that could not be decided, with the candidates and the options that settle it."""
-    looks = looks_of(sample)
+    looks = roles.looks
     if not {"user_id", "timestamp"} & set(roles.chosen) and _is_item_table(looks):
         listed = f"no user and no time among its columns: {', '.join(looks)}"
         fix = "give the log first and this table by --items: plum init LOG --items " + shlex.quote(str(sample.path))
@@ -238,7 +239,7 @@ def _is_item_table(looks: Mapping[str, Look]) -> bool:
 
 def _notices(sample: Sample, roles: Roles, items: Path | None) -> list[str]:
     """What the log's first rows say that changes how a run is to be read."""
-    notices, looks = [], looks_of(sample)
+    notices, looks = [], roles.looks
     if missing := [role for role in NEEDED if role not in roles.chosen]:
         raise ValueError(f"open roles were not refused: {missing}")
     for seen in looks.values():

@@ -181,7 +181,9 @@ def _tokenize(sizes: Sizes, shape: _Shape) -> list[Choice]:
     steps = max(1, sizes.items // 256)
     return [
         Choice("tokenize.method", "rqvae", "ahead of RQ-KMeans on MovieLens"),
-        Choice("tokenize.codebook_sizes", codebooks, f"{sizes.items / codebooks[0]:.0f} items to a first code; halving"),
+        Choice(
+            "tokenize.codebook_sizes", codebooks, f"{sizes.items / codebooks[0]:.0f} items to a first code; halving"
+        ),
         Choice("tokenize.epochs", min(400, max(5, round(1500 / steps))), f"{steps:,} steps each"),
     ]
 

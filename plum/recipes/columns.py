@@ -115,6 +115,7 @@ def log_roles(sample: Sample, given: Mapping[str, str], item_ids: Collection[set
     _time(roles)
     _numbers(roles)
     _by_content(roles, overlaps)
+    roles.chosen = {role: roles.chosen[role] for role in LOG_ROLES if role in roles.chosen}  # in the usual order
     return roles
 
 
@@ -249,4 +250,22 @@ def _by_content(roles: Roles, overlaps: Mapping[str, float]) -> None:
             found = f"no name says which column is the {what}; {len(left)} hold ids that repeat"
             roles.undecided.append(Undecided(role, left, found))
         else:
-            roles.undecided.append(Undecided(role, [], f"no column looks like the {what}"))
+            roles.undecided.append(_unusable(role, what, roles))
+
+
+def _unusable(role: str, what: str, roles: Roles) -> Undecided:
+    """Why no column is the user or the item: the one that is named so does not hold ids, if there is one."""
+    nouns = names.USER_NOUNS if role == "user_id" else names.ITEM_NOUNS
+    for seen in roles.looks.values():
+        if seen.name in roles.taken or names.id_rank(seen.name, nouns, role) is None:
+            continue
+        if seen.kind in ("list", "object"):
+            found = f"{seen.name!r} holds {seen.kind}s, such as {seen.example}"
+            return Undecided(role, [], found, f"write the {what}'s id as one value of its own")
+        if seen.kind == "number":
+            found = f"{seen.name!r} holds fractions, such as {seen.example}"
+            return Undecided(role, [seen], found, f"write the {what}'s id as text or a whole number")
+        if not seen.repeats:
+            found = f"{seen.name!r} has another value in nearly every row, as no {what} of a log has"
+            return Undecided(role, [seen], found)
+    return Undecided(role, [], f"no column looks like the {what}")

@@ -20,6 +20,8 @@ REPORT_SECONDS = 20.0
 """Of stage eval beside decoding, on two cores: plots of the report, intervals and tests."""
 INVALID_USERS = 2_000
 """Users of whom stage eval draws what the model says without the constraint."""
+SIDE_BY_SIDE = 1.3
+"""How much longer trials take that share the memory of two cores (docs/evaluation.md: 27 min, alone 21 each)."""
 FORWARD = 1 / 3
 """Share of a training step that a pass without gradients takes."""
 BYTES_PER_PARAMETER = 16
@@ -161,7 +163,7 @@ def minutes(work: Work, speed: Speed, other: Other, at_once: int = 1) -> dict[st
         "tokenize": other.tokenize,
         "cpt": (work.cpt_steps + FORWARD * work.cpt_epoch_steps) * speed.cpt_step,
         "finetune": work.finetune_steps * speed.finetune_step + work.finetune_decoded * speed.decode_validation,
-        "dense": max(max(trials), sum(trials) / max(1, min(at_once, len(trials)))),
+        "dense": sum(trials) if at_once < 2 else SIDE_BY_SIDE * max(max(trials), sum(trials) / at_once),
         "eval": REPORT_SECONDS + work.eval_decoded * speed.decode_eval,
     }
     return {stage: seconds[stage] / 60 for stage in STAGES}

@@ -91,8 +91,8 @@ def _is_literal(values: Sequence[Any]) -> bool:
 def _literal_topics(sample: Sample, seen: Look) -> str:
     mapped = "; it is read nevertheless, since it has our name" if seen.name == "topics" else ""
     return (
-        f"{sample.path.name}: {seen.name!r} holds lists written as text ({seen.example}), which plum would take for one "
-        f"topic each{mapped}. Write the topics with | in between, or the table as JSON Lines or Parquet with real lists."
+        f"{sample.path.name}: {seen.name!r} holds lists written as text ({seen.example}), which plum would take for "
+        f"one topic each{mapped}. Write the topics with | in between, or the table as JSON Lines with real lists."
     )
 
 

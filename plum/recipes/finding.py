@@ -215,7 +215,14 @@ def _unclear(problems: list[tuple[Path, str, Undecided]], roles: Roles, sample: 
         listed = f"no user and no time among its columns: {', '.join(looks)}"
         fix = "give the log first and this table by --items: plum init LOG --items " + shlex.quote(str(sample.path))
         return PlumError(f"{sample.path.name} looks like a table of items, not like a log", listed, fix)
+    open_roles = list(dict.fromkeys(entry.role for _, _, entry in problems))
     found, fixes = [], []
+    problems, both = _user_or_item(problems)
+    if both:
+        a, b = (shlex.quote(seen.name) for seen in both)
+        found.append(f"no name says which column is the user and which the item, {both[0].name} or {both[1].name}")
+        found += [f"    {seen.name}: {seen.in_words()}" for seen in both]
+        fixes.append(f"--column user_id={a} --column item_id={b}, or the other way round")
     for path, option, entry in problems:
         found.append(f"{path.name}: {entry.found}")
         found += [f"    {seen.name}: {seen.in_words()}" for seen in entry.candidates]
@@ -225,11 +232,20 @@ def _unclear(problems: list[tuple[Path, str, Undecided]], roles: Roles, sample: 
             fixes.append(" or ".join(f"{option} {entry.role}={shlex.quote(seen.name)}" for seen in entry.candidates))
         elif not entry.note:
             fixes.append(f"{option} {entry.role}=COLUMN")
-    open_roles = list(dict.fromkeys(entry.role for _, _, entry in problems))
     what = f"plum can't tell which column is {' and '.join(open_roles)}"
     others = [name for name in looks if name not in roles.taken]
     found.append(f"columns of {sample.path.name} without a role: {', '.join(others) or 'none'}")
     return PlumError(what, "\n    ".join(found), "\n    ".join(fixes))
+
+
+def _user_or_item(
+    problems: list[tuple[Path, str, Undecided]],
+) -> tuple[list[tuple[Path, str, Undecided]], list[Look]]:
+    """Take user and item out of the problems if they are the same two columns in one order or the other."""
+    two = [entry for _, _, entry in problems if entry.role in ("user_id", "item_id") and len(entry.candidates) == 2]
+    if len(two) < 2 or [*two[0].candidates] != [*two[1].candidates]:
+        return problems, []
+    return [problem for problem in problems if problem[2] not in two], [*two[0].candidates]
 
 
 def _is_item_table(looks: Mapping[str, Look]) -> bool:

@@ -91,6 +91,8 @@ def _load(found: Found) -> RawTables:
         fix = fix.replace(
             "set data.source.timestamp_unit to s, ms, iso or auto, whichever fits", "write times in one way"
         )
+        if "is not in" in (error.found or "") and found.items is not None:
+            fix = f"give a table that holds the items of the log, or leave --items out; {fix}"
         raise PlumError(error.what, error.found, fix or None) from error
 
 
@@ -134,7 +136,7 @@ def _source(data: Read) -> list[Choice]:
 
 
 def machine_of(data: Read, workdir: Path) -> Machine:
-    """This machine: its cores, its device, and on a CPU whether bfloat16 pays for the recipe's model."""
+    """The machine at hand: its cores, its device, and on a CPU whether bfloat16 pays for the recipe's model."""
     from plum.recipes.timing import half_gain
     from plum.runtime import pick_device
 

@@ -7,7 +7,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from plum.runtime import Precision, autocast, pick_device
 from plum.sid.codec import Codec
 from plum.sid.collisions import add_suffix
 from plum.sid.table import SidTable, default_sizes
+from plum.stages import inputs, trained
 from plum.training.loop import Recipe, fit
 
 MOST_STEPS, WARM, FEWEST = 48, 1, 3
@@ -105,11 +106,8 @@ def time_steps(
         asked.append(time.perf_counter())
 
     recipe = Recipe(epochs=1, steps_per_epoch=MOST_STEPS, learning_rate=1e-3, checkpoint_steps=10**9)
-    with tempfile.TemporaryDirectory(prefix="plum-init-") as folder:
-        try:
-            run(recipe, timed, Path(folder) / "checkpoint")
-        except _Enough:
-            pass
+    with tempfile.TemporaryDirectory(prefix="plum-init-") as folder, suppress(_Enough):
+        run(recipe, timed, Path(folder) / "checkpoint")
     return (asked[-1] - asked[WARM]) / (len(asked) - 1 - WARM)
 
 
@@ -165,7 +163,8 @@ class Bench:
             max(self.config.cpt.context_length, 2048),
         )
         model.resize_token_embeddings(len(self.tokenizer) + max(0, shape.text_vocabulary - 300), mean_resizing=False)
-        return model.to(self.device)
+        inputs.move(model, self.config.device)
+        return model
 
     def cpt_step(self, budget: float, precision: Precision | None = None) -> float:
         """Seconds of a step of pre-training."""
@@ -237,9 +236,7 @@ class Bench:
 
     def dense_model(self, values: dict[str, Any]) -> ItemTransformer:
         """A new dense baseline with the settings of a trial."""
-        from plum.stages.trained import untrained_dense
-
-        return untrained_dense(with_settings(self.config.eval.dense, values), len(self.table.codes))
+        return trained.untrained_dense(with_settings(self.config.eval.dense, values), len(self.table.codes))
 
     def dense_step(self, values: dict[str, Any], budget: float) -> tuple[float, float]:
         """Seconds of a step of a trial of the dense baseline, and of its answer to one user."""
@@ -292,7 +289,7 @@ def _train(
 
 
 def has_half_products() -> bool:
-    """Whether the processor multiplies bfloat16 matrices by instructions of its own; without, a step takes far longer."""
+    """Whether the processor has instructions for bfloat16; without, a step takes several times as long."""
     cpuinfo = Path("/proc/cpuinfo")
     flags = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""
     return any(flag in flags.split() for flag in ("avx512_bf16", "amx_bf16", "bf16"))

@@ -10,6 +10,7 @@ import typer
 from plum.cli.ablate import ablate
 from plum.cli.command import STAGES, START, USE, App
 from plum.cli.data import data_app
+from plum.cli.init import init
 from plum.cli.items import inspect, tokenize
 from plum.cli.options import stage_command
 from plum.cli.results import compare, recommend, show_results
@@ -106,6 +107,7 @@ def evaluate(config: RunConfig, force: bool) -> None:
     show_results(config)
 
 
+app.command(rich_help_panel=START)(init)
 app.add_typer(data_app, name="data", rich_help_panel=START)
 app.command(rich_help_panel=STAGES)(tokenize)
 app.command(rich_help_panel=USE)(recommend)

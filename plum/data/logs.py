@@ -17,7 +17,8 @@ from plum.data.rows import UNITS, as_text, check_interactions, warn
 from plum.data.tables import INTERACTION_COLUMNS, ITEM_COLUMNS, RawTables, RowProblem, refuse_many_problems
 from plum.errors import PlumError
 
-_SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+JSON_LINES, PARQUET = "jsonl", "parquet"
 _SUFFIXES = "csv, tsv, jsonl (each also with .gz) and parquet"
 
 
@@ -53,15 +54,28 @@ def read_table(
     Raises:
         PlumError: for another suffix, and as the readers do.
     """
-    suffix = Path(path.stem).suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
-    source = Source(path)
-    if suffix in _SEPARATORS:
-        layout = Delimited(separator=_SEPARATORS[suffix], encoding=encoding)
-        return read_delimited(source, layout, columns, optional, lists, advice=advice, extras=extras)
-    if suffix in (".jsonl", ".ndjson"):
+    kind, source = file_format(path), Source(path)
+    if kind == JSON_LINES:
         return read_jsonl(source, columns, optional, lists, encoding=encoding, advice=advice, extras=extras)
-    if path.suffix.lower() in (".parquet", ".pq"):
+    if kind == PARQUET:
         return read_parquet(source, columns, optional, lists, advice=advice, extras=extras)
+    layout = Delimited(separator=kind, encoding=encoding)
+    return read_delimited(source, layout, columns, optional, lists, advice=advice, extras=extras)
+
+
+def file_format(path: Path) -> str:
+    """The format that a file's suffix names: ``JSON_LINES``, ``PARQUET``, or the separator of delimited text.
+
+    Raises:
+        PlumError: for a folder and for an unknown suffix.
+    """
+    suffix = Path(path.stem).suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
+    if suffix in SEPARATORS:
+        return SEPARATORS[suffix]
+    if suffix in (".jsonl", ".ndjson"):
+        return JSON_LINES
+    if path.suffix.lower() in (".parquet", ".pq"):
+        return PARQUET
     if path.is_dir():
         raise PlumError(f"{path} is a folder", "a file is expected", "name the file")
     raise PlumError(f"{path.name}: unknown format {path.suffix!r}", f"known: {_SUFFIXES}", "convert or rename the file")

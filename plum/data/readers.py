@@ -115,7 +115,7 @@ def open_text(stream: Any, encoding: str) -> io.TextIOWrapper:
     return io.TextIOWrapper(stream, encoding=codec, newline="")
 
 
-def _records(source: Source, layout: Delimited) -> Iterator[tuple[int, int, list[str]]]:
+def records(source: Source, layout: Delimited) -> Iterator[tuple[int, int, list[str]]]:
     """Yield (line the record starts on, number of fields, fields) of every record that isn't blank."""
     with source.open() as stream, open_text(stream, layout.encoding) as text:
         if len(layout.separator) > 1:
@@ -144,11 +144,11 @@ def _line(source: Source, layout: Delimited, n_fields: int, row: int | None) -> 
     Returns:
         The line, from 1, and the number of fields there. Scanning the file again is slow, but only bad input pays.
     """
-    records = _records(source, layout)
+    lines = records(source, layout)
     if layout.names is None:
-        next(records)
+        next(lines)
     seen = -1
-    for line, found, _ in records:
+    for line, found, _ in lines:
         seen += found == n_fields
         if (row is None and found != n_fields) or (row is not None and seen == row):
             return line, found
@@ -157,7 +157,7 @@ def _line(source: Source, layout: Delimited, n_fields: int, row: int | None) -> 
 
 def _header(source: Source, layout: Delimited, advice: Advice) -> list[str]:
     try:
-        first = next(_records(source, layout), None)
+        first = next(records(source, layout), None)
     except UnicodeDecodeError as error:
         raise undecodable(source, layout.encoding, advice.encoding) from error
     if first is None:

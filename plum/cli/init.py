@@ -1,0 +1,121 @@
+"""``plum init``: write a pipeline for a log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from plum.cli.options import console, print_json
+from plum.errors import PlumError
+
+if TYPE_CHECKING:
+    from plum.recipes.estimate import Estimate
+    from plum.recipes.make import Read
+    from plum.recipes.recipe import Recipe
+
+
+def init(
+    log: Annotated[Path, typer.Argument(metavar="LOGFILE", help="Interactions: CSV, TSV, JSON Lines or Parquet.")],
+    items: Annotated[Path | None, typer.Option(help="A table of items: titles, topics and so on.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The file; by default LOGFILE.yaml.")] = None,
+    workdir: Annotated[Path | None, typer.Option("--workdir", "-w", help="Its run folder; runs/PIPELINE.")] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="A column of the log, `item_id=sku`, where plum can't tell; repeatable.")
+    ] = None,
+    item_column: Annotated[
+        list[str] | None, typer.Option(help="A column of the item table, `title=label`; repeatable.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a pipeline that is there.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Write a commented pipeline for your log: its columns, a recipe that fits its size, and what a run will take.
+
+    It looks at the files, times a few training steps on this machine, and writes one YAML file.
+
+    Example: `plum init events.csv --items products.csv`
+    """
+    path = output or Path(f"{log.name.split('.')[0]}.yaml")
+    if path.exists() and not force:
+        raise PlumError(f"{path} exists already", None, "give another --output, or --force to replace it")
+    if path.suffix not in (".yaml", ".yml"):
+        raise PlumError(f"--output {path} is no YAML file", None, "let its name end in .yaml")
+    given, of_items = _mapping(column, "--column"), _mapping(item_column, "--item-column")
+    from plum.recipes.finding import find
+
+    found = find(log, items, given, of_items)  # before the heavy imports, which a mistake need not wait for
+    from plum.recipes import make
+    from plum.recipes.recipe import choose
+    from plum.recipes.timing import quiet
+    from plum.runtime import setup_logging
+
+    setup_logging()
+    run_folder = workdir or Path("runs") / path.stem
+    with quiet():
+        data = make.read(found)
+        machine = make.machine_of(data, run_folder)
+        recipe = choose(data.measured.sizes, machine)
+        choices = make.configuration(data, recipe, log.name, run_folder)
+        estimate = make.estimate(make.validated(choices), data.measured, data.seconds, data.log_mib)
+    make.write(path, choices, data, estimate)
+    following = [f"plum data describe --config {path}", f"plum run --config {path}"]
+    if json:
+        print_json(make.as_json(data, choices, recipe, estimate, path, following))
+        return
+    _show(data, recipe, estimate, path, following)
+
+
+def _mapping(given: Sequence[str] | None, option: str) -> dict[str, str]:
+    """``["item_id=sku"]`` -> ``{"item_id": "sku"}``."""
+    mapping: dict[str, str] = {}
+    for entry in given or ():
+        ours, sign, theirs = entry.partition("=")
+        if not sign or not ours or not theirs:
+            raise PlumError(f"{option} needs OUR_NAME=YOUR_NAME", repr(entry), f"for example {option} item_id=sku")
+        if ours in mapping:
+            raise PlumError(f"{option} {ours} is given twice", f"{mapping[ours]!r} and {theirs!r}", "give one of them")
+        mapping[ours] = theirs
+    return mapping
+
+
+def _show(data: Read, recipe: Recipe, estimate: Estimate, path: Path, following: Sequence[str]) -> None:
+    """What was found and chosen, for a terminal."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from plum.recipes.finding import LOG_ROWS
+    from plum.recipes.make import told_minutes
+
+    out, sizes = console(), data.measured.sizes
+    table = Table(title=f"Columns, in the first {LOG_ROWS:,} rows", title_justify="left", title_style="bold")
+    for name in ("plum's name", "yours", "values", "chosen by"):
+        table.add_column(name, overflow="fold")
+    of_items = data.found.item_roles.chosen if data.found.item_roles else {}
+    rows = [("", role, entry) for role, entry in data.found.log_roles.chosen.items()]
+    for where, role, entry in [*rows, *(("items: ", role, entry) for role, entry in of_items.items())]:
+        table.add_row(where + role, Text(entry.look.name), Text(entry.look.in_words()), Text(entry.why))
+    out.print(table)
+    lines = [
+        f"{sizes.users:,} users, {sizes.items:,} items, {sizes.interactions:,} interactions; half of the users have "
+        f"{sizes.lengths[0]:.0f} or more; {sizes.ties:.0%} tied in time",
+        *(f"Note: {notice}" for notice in data.notices),
+        "",
+        *recipe.summary,
+        "",
+        f"A run takes about {told_minutes(estimate.total)} here, within a factor of {estimate.within:g} "
+        f"({_by_stage(estimate)}), and {estimate.memory_mib / 1024:.1f} GiB.",
+    ]
+    if estimate.busy:
+        lines.append(f"It was measured while other programs were at work ({estimate.busy}): alone a run is faster.")
+    lines += ["", f"Wrote {path}. Next:", *(f"    {command}" for command in following)]
+    for line in lines:
+        out.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _by_stage(estimate: Estimate) -> str:
+    from plum.recipes.make import told_minutes
+
+    long = {stage: value for stage, value in estimate.minutes.items() if value >= 0.05 * estimate.total}
+    return ", ".join(f"{stage} {told_minutes(value)}" for stage, value in long.items())

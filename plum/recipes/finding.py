@@ -1,0 +1,281 @@
+"""A look at a log and its item table: format, encoding, columns, time unit, separators; or what is not clear."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from plum.data.files import missing_file
+from plum.data.logs import PARQUET, SEPARATORS, file_format
+from plum.data.sample import Sample, first_lines, guess_encoding, read_sample
+from plum.errors import PlumError
+from plum.recipes import names
+from plum.recipes.columns import NEEDED, Roles, Undecided, log_roles, looks_of
+from plum.recipes.fields import DEFAULT_SEPARATOR, id_sets, item_roles, topic_separator
+from plum.recipes.values import Look, id_text
+
+LOG_ROWS, ITEM_ROWS = 20_000, 100_000
+"""Rows that are looked at."""
+_SEPARATED_BY = {"\t": "tabs", "::": "'::'", ";": "semicolons", "|": "bars", ",": "commas"}
+_MOST_NAMED = 8
+"""Columns, at most, of a file without names for which names are guessed."""
+_FORMATS = "plum reads .csv, .tsv and .jsonl (each also as .gz) and .parquet"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the files hold.
+
+    Attributes:
+        log, items: the files.
+        log_roles, item_roles: their columns.
+        encoding: of the text.
+        unit: of the timestamps, as ``timestamp_unit`` has it.
+        topic_separator: between the topics of a text.
+        notices: what a user should know.
+    """
+
+    log: Path
+    items: Path | None
+    log_roles: Roles
+    item_roles: Roles | None
+    encoding: str
+    unit: str
+    topic_separator: str
+    notices: tuple[str, ...]
+
+    def source(self) -> dict[str, Any]:
+        """The section ``data.source`` of a configuration, without what is the default."""
+        section: dict[str, Any] = {"kind": "logs", "interactions": str(self.log), "columns": self.log_roles.mapping()}
+        if self.item_roles is not None:
+            section |= {"items": str(self.items), "item_columns": self.item_roles.mapping()}
+            if self.topic_separator != DEFAULT_SEPARATOR:
+                section["topic_separator"] = self.topic_separator
+        section["timestamp_unit"] = self.unit
+        return section if self.encoding == "utf-8" else section | {"encoding": self.encoding}
+
+
+def find(
+    log: Path,
+    items: Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    item_columns: Mapping[str, str] | None = None,
+) -> Found:
+    """Look at the first rows of a log, and of an item table.
+
+    Args:
+        log: the interactions.
+        items: the item table, if there is one.
+        columns, item_columns: our name -> the file's name, where the user has decided.
+
+    Raises:
+        PlumError: for files that plum can't read, and for columns that can't be told; all of these at once.
+    """
+    encoding = _encoding([log] if items is None else [log, items])
+    log_sample = _sample(log, LOG_ROWS, encoding)
+    item_sample = None if items is None else _sample(items, ITEM_ROWS, encoding)
+    item_looks = looks_of(item_sample) if item_sample else {}
+    ids = id_sets(item_sample, item_looks) if item_sample else []
+    roles = log_roles(log_sample, columns or {}, ids)
+    of_items, problems = None, [(log, "--column", entry) for entry in roles.undecided]
+    separator = DEFAULT_SEPARATOR
+    if items is not None and item_sample is not None and "item_id" in roles.chosen:
+        log_column = roles.chosen["item_id"].look.name
+        log_items = {id_text(value) for value in log_sample.columns[log_column] if value is not None}
+        of_items = item_roles(item_sample, item_looks, item_columns or {}, log_column, log_items)
+        problems += [(items, "--item-column", entry) for entry in of_items.undecided]
+        if "topics" in of_items.chosen:
+            separator = topic_separator(item_sample.columns[of_items.chosen["topics"].look.name])
+    elif item_columns and items is None:
+        raise PlumError("--item-column names a column of the item table", "there is no --items", "give --items FILE")
+    if problems:
+        raise _unclear(problems, roles, log_sample)
+    notices = (*roles.notices, *(of_items.notices if of_items else ()), *_notices(log_sample, roles, items))
+    unit = roles.chosen["timestamp"].look.unit
+    unit = {"typed": "auto", "": "s"}.get(unit, unit)  # numbers that are no dates give an order, whatever the unit
+    unit = "auto" if unit in ("us", "ns") else unit  # recognised by their size; there is no name for them
+    return Found(log, items, roles, of_items, encoding, unit, separator, notices)
+
+
+def _sample(path: Path, n_rows: int, encoding: str) -> Sample:
+    sample = read_sample(path, n_rows, encoding)
+    if not sample.header:
+        raise _not_a_table(path, first_lines(path))
+    if len(sample.columns) == 1 and path.suffix.lower() != ".jsonl":
+        name = next(iter(sample.columns))
+        if any(separator in name for separator in ";|\t,"):
+            raise _not_a_table(path, first_lines(path))
+        raise PlumError(f"{path.name} has a single column", repr(name), "a log needs a user, an item and a time")
+    if not sample.n_rows:
+        raise PlumError(f"{path.name} has no row", f"its columns: {', '.join(sample.columns)}", "check what wrote it")
+    return sample
+
+
+def _encoding(paths: list[Path]) -> str:
+    """The encoding of the text files together.
+
+    Raises:
+        PlumError: if a format is unknown, or the files have different encodings.
+    """
+    found: dict[str, Path] = {}
+    for path in paths:
+        if path.is_dir():
+            raise _folder(path)
+        if not path.is_file():
+            raise missing_file(path)
+        if not path.stat().st_size:
+            raise PlumError(f"{path.name} is empty", "0 bytes", f"check what wrote {path}")
+        try:
+            kind = file_format(path)
+        except PlumError:
+            raise _not_a_table(path, first_lines(path)) from None
+        encoding = None if kind == PARQUET else guess_encoding(path)
+        if encoding is not None:
+            found.setdefault(encoding, path)
+    if len(found) > 1:
+        listed = ", ".join(f"{path.name} is {encoding}" for encoding, path in found.items())
+        raise PlumError("the files have different encodings", listed, "save all of them as UTF-8")
+    return next(iter(found), "utf-8")
+
+
+def _folder(path: Path) -> PlumError:
+    suffixes = (*SEPARATORS, ".jsonl", ".ndjson", ".parquet", ".pq", ".gz")
+    there = sorted(entry.name for entry in path.iterdir() if entry.suffix.lower() in suffixes)
+    shown = ", ".join(there[:8]) + (", ..." if len(there) > 8 else "")
+    found = f"tables in it: {shown}" if there else "no .csv, .tsv, .jsonl or .parquet file in it"
+    return PlumError(f"{path} is a folder", found, "name the file with the interactions, and the items by --items")
+
+
+def _not_a_table(path: Path, lines: list[str]) -> PlumError:
+    """What is wrong with a text file that plum can't read as it stands, and the command that makes it readable."""
+    if not lines:
+        return PlumError(f"{path.name} is no table that plum reads", "no text", _FORMATS)
+    if lines[0].lstrip()[:1] in ("{", "["):
+        fix = f"rename it to {path.stem}.jsonl if each line is a JSON object; a JSON array: jq -c '.[]' {path.name}"
+        return PlumError(f"{path.name}: the suffix says no format that plum reads", f"JSON: {lines[0][:60]!r}", fix)
+    separator = max(_SEPARATED_BY, key=lambda one: (lines[0].count(one) * len(one), one == "::"))
+    if separator not in lines[0]:
+        return PlumError(f"{path.name} is no table that plum reads", f"line 1: {lines[0][:60]!r}", _FORMATS)
+    return _convertible(path, lines[0], separator)
+
+
+def _convertible(path: Path, line: str, separator: str) -> PlumError:
+    from plum.data.files import looks_like_data
+
+    fields = line.split(separator)
+    headless = looks_like_data(fields)
+    suffix = path.suffix.lower() if path.suffix.lower() in SEPARATORS else ".tsv"
+    ending = suffix if separator == SEPARATORS[suffix] else ".tsv"
+    made = f"{path.name.split('.')[0]}{'-named' if ending == path.suffix.lower() else ''}{ending}"
+    given = shlex.quote(str(path))
+    read = f"gzip -dc {given}" if path.suffix == ".gz" else f"cat {given}"
+    if separator != SEPARATORS[ending]:
+        read += f" | awk -F'{separator.replace('|', '[|]')}' -v OFS='\\t' '{{$1=$1}}1'"
+    lacks = "has no line of column names" if headless else "does not separate its fields as its suffix says"
+    what = f"{path.name} {lacks}, and plum can't read it as it stands"
+    found = f"text separated by {_SEPARATED_BY[separator]}; line 1: {line[:60]!r}"
+    if not headless:
+        return PlumError(what, found, f"run\n    {read} > {made}\n    plum init {made}")
+    if len(fields) > _MOST_NAMED:
+        return PlumError(what, found, "put a first line with the names of the columns, separated as the values are")
+    header = _sep(ending).join(_header_guess(fields))
+    guessed = "put names above the columns (which is the user and which the item is a guess), for example:"
+    return PlumError(what, found, f"{guessed}\n    (printf '{header}\\n'; {read}) > {made}\n    plum init {made}")
+
+
+def _sep(ending: str) -> str:
+    return {"\t": "\\t", ",": ","}[SEPARATORS[ending]]
+
+
+def _header_guess(fields: list[str]) -> list[str]:
+    """Names for the columns of a file without any: two ids first, then by the value."""
+    found: list[str] = []
+    for place, value in enumerate(fields):
+        number = float(value) if value.strip().replace(".", "", 1).isdigit() else None
+        if "timestamp" not in found and (value[4:5] == "-" or (number or 0) > 3e8) and place > 0:
+            found.append("timestamp")
+        elif "user_id" not in found:
+            found.append("user_id")
+        elif "item_id" not in found:
+            found.append("item_id")
+        elif "rating" not in found and number is not None and number <= 10:
+            found.append("rating")
+        else:
+            found.append(f"column_{place + 1}")
+    return found
+
+
+def _unclear(problems: list[tuple[Path, str, Undecided]], roles: Roles, sample: Sample) -> PlumError:
+    """Everything that could not be decided, with the candidates and the options that settle it."""
+    looks = roles.looks
+    if not {"user_id", "timestamp"} & set(roles.chosen) and _is_item_table(looks):
+        listed = f"no user and no time among its columns: {', '.join(looks)}"
+        fix = "give the log first and this table by --items: plum init LOG --items " + shlex.quote(str(sample.path))
+        return PlumError(f"{sample.path.name} looks like a table of items, not like a log", listed, fix)
+    open_roles = list(dict.fromkeys(entry.role for _, _, entry in problems))
+    found, fixes = [], []
+    problems, both = _user_or_item(problems)
+    if both:
+        a, b = (shlex.quote(seen.name) for seen in both)
+        found.append(f"no name says which column is the user and which the item, {both[0].name} or {both[1].name}")
+        found += [f"    {seen.name}: {seen.in_words()}" for seen in both]
+        fixes.append(f"--column user_id={a} --column item_id={b}, or the other way round")
+    for path, option, entry in problems:
+        found.append(f"{path.name}: {entry.found}")
+        found += [f"    {seen.name}: {seen.in_words()}" for seen in entry.candidates]
+        if entry.note:
+            fixes.append(entry.note)
+        if entry.candidates:
+            fixes.append(" or ".join(f"{option} {entry.role}={shlex.quote(seen.name)}" for seen in entry.candidates))
+        elif not entry.note:
+            fixes.append(f"{option} {entry.role}=COLUMN")
+    what = f"plum can't tell which column is {' and '.join(open_roles)}"
+    others = [name for name in looks if name not in roles.taken]
+    found.append(f"columns of {sample.path.name} without a role: {', '.join(others) or 'none'}")
+    return PlumError(what, "\n    ".join(found), "\n    ".join(fixes))
+
+
+def _user_or_item(
+    problems: list[tuple[Path, str, Undecided]],
+) -> tuple[list[tuple[Path, str, Undecided]], list[Look]]:
+    """Take user and item out of the problems if they are the same two columns in one order or the other."""
+    two = [entry for _, _, entry in problems if entry.role in ("user_id", "item_id") and len(entry.candidates) == 2]
+    if len(two) < 2 or [*two[0].candidates] != [*two[1].candidates]:
+        return problems, []
+    return [problem for problem in problems if problem[2] not in two], [*two[0].candidates]
+
+
+def _is_item_table(looks: Mapping[str, Look]) -> bool:
+    fields = {name for known in names.FIELDS.values() for name in known}
+    return any(names.plain(name) in fields for name in looks)
+
+
+def _notices(sample: Sample, roles: Roles, items: Path | None) -> list[str]:
+    """What the log's first rows say that changes how a run is to be read."""
+    notices, looks = [], roles.looks
+    if missing := [role for role in NEEDED if role not in roles.chosen]:
+        raise ValueError(f"open roles were not refused: {missing}")
+    for seen in looks.values():
+        if names.plain(seen.name) in names.EVENTS and seen.name not in roles.taken and 1 < seen.n_distinct <= 20:
+            kinds = sorted({str(value) for value in sample.columns[seen.name] if value is not None})
+            shown = ", ".join(kinds[:5]) + (", ..." if len(kinds) > 5 else "")
+            notices.append(
+                f"{seen.name!r} tells kinds of events apart ({shown}): plum counts every row as one interaction. Keep "
+                "only the kinds that you want recommended."
+            )
+    rating = roles.chosen.get("rating")
+    if rating is not None and rating.look.low < 0:
+        notices.append(f"{rating.look.name!r} has values below 0: dislikes count as interactions too. Leave them out.")
+    if items is None:
+        fields = {name: field for field, known in names.FIELDS.items() for name in known}
+        text = [seen.name for seen in looks.values() if names.plain(seen.name) in fields and seen.kind == "text"]
+        text = [name for name in text if name not in roles.taken]
+        if text:
+            notices.append(
+                f"{', '.join(map(repr, text))} may be item content: plum reads it from a table of items (--items), not "
+                "from the log."
+            )
+    return notices

@@ -280,13 +280,15 @@ def _slice_picture(
     drawn, told = [], []
     for part in parts:
         points = {}
-        for name, values in part["retrievers"].items():
+        for retriever, values in part["retrievers"].items():
             point = point_of(values.get(metric), values.get("ci95"))
             if point is not None:
-                points[str(name)] = point
+                points[str(retriever)] = point
         if points:
-            drawn.append((f"{part.get('name')}\n{plain(part.get('users'))}", points))
-            told.append(f"{part.get('name')}: " + ", ".join(f"{name} {p[0]:.3f}" for name, p in points.items()))
+            # Narrow: slices stand side by side.
+            name = str(part.get("name")).replace(", ", ",\n")
+            drawn.append((f"{name}\n{plain(part.get('users'))}", points))
+            told.append(f"{part.get('name')}: " + ", ".join(f"{who} {p[0]:.3f}" for who, p in points.items()))
     if not drawn:
         return None
     svg = figures.slice_dots(drawn, styles, label_of(metric), f"{title}. {'; '.join(told)}.", number)

@@ -161,7 +161,7 @@ def test_the_report_is_of_what_was_made_whatever_the_settings_are_now(
     again, report = evaluated(run_copy)
     assert "# other" in report
     assert "Fine-tuning distils dense, with a weight of 0.5 in every label" in report
-    assert "made of dense's item vectors" in report
+    assert "made from dense's item vectors" in report
     assert again["efficiency"] == metrics["efficiency"]
     for stage in ("features", "finetune"):
         assert f"{stage}/ was made with other settings" in caplog.text

@@ -104,11 +104,11 @@ def _show(data: Read, recipe: Recipe, estimate: Estimate, path: Path, following:
         "",
         *recipe.summary,
         "",
-        f"A run takes about {told_minutes(estimate.total)} here, within a factor of {estimate.within:g} "
-        f"({_by_stage(estimate)}), and {estimate.memory_mib / 1024:.1f} GiB.",
+        f"A run takes about {told_minutes(estimate.total)} here ({_by_stage(estimate)}), within a factor of "
+        f"{estimate.within:g} and if no training stops early, and {estimate.memory_mib / 1024:.1f} GiB.",
     ]
     if estimate.busy:
-        lines.append(f"It was measured while other programs were at work ({estimate.busy}): alone a run is faster.")
+        lines.append(f"Other programs were at work meanwhile ({estimate.busy}): alone a run is faster.")
     lines += ["", f"Wrote {path}. Next:", *(f"    {command}" for command in following)]
     for line in lines:
         out.print(line, highlight=False, markup=False, soft_wrap=True)

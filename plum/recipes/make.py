@@ -202,7 +202,7 @@ def write(path: Path, choices: list[Choice], data: Read, found_estimate: Estimat
         f"Data:      {_counts(sizes)}",
         f"Command:   plum run --config {path}",
         f"Hardware:  {processor()}; about {told_minutes(found_estimate.total)} within a factor of "
-        f"{found_estimate.within:g}, {found_estimate.memory_mib / 1024:.1f} GiB",
+        f"{found_estimate.within:g} if no training stops early, {found_estimate.memory_mib / 1024:.1f} GiB",
         *(f"Note:      {notice}" for notice in data.notices),
     ]
     text = to_yaml(header, choices)

@@ -20,6 +20,7 @@ COMMANDS = (
     ("data", "fetch"),
     ("data", "prepare"),
     ("data", "describe"),
+    ("init",),
     ("tokenize",),
     ("cpt",),
     ("finetune",),

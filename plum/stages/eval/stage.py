@@ -13,12 +13,12 @@ import pandas as pd
 from plum.config.run import RunConfig
 from plum.evaluation.rankings import NO_ITEM, Recommendations
 from plum.report.page import render_report
-from plum.retrievers.dense import Dense
+from plum.retrievers.dense import Dense, MeanDense
 from plum.retrievers.generative import Generative
 from plum.retrievers.hybrid import Hybrid
 from plum.retrievers.optimum import BayesOptimal
 from plum.run import artifacts
-from plum.run.stage import StageRun, has_file
+from plum.run.stage import StageRun, has_file, read_manifest
 from plum.runtime import seed_everything
 from plum.stages import inputs
 from plum.stages.eval import reporting, scoring
@@ -99,6 +99,7 @@ def _inputs(config: RunConfig) -> list[str]:
         *INPUTS,
         *(f"{artifacts.FEATURES}/{name}.npy" for name in made),
         *(f"{kind}/{name}" for kind in _read_baselines(config) for name in _of_baseline(kind)),
+        *_teachers(config),
         *(name for name in optional if has_file(workdir, name)),
     ]
 
@@ -107,6 +108,14 @@ def _read_baselines(config: RunConfig) -> list[str]:
     """The baselines that are scored, and dense where plum is built on it, since its cost is then plum's too."""
     built = inputs.is_built_on_dense(config.workdir) and artifacts.DENSE not in config.eval.baselines
     return [*config.eval.baselines, *([artifacts.DENSE] if built else [])]
+
+
+def _teachers(config: RunConfig) -> list[str]:
+    """The weights of the trials that plum learnt from, if their mean is scored."""
+    if not (config.eval.wants(MeanDense.name) and inputs.is_taught_by_trials(config.workdir)):
+        return []
+    trials = f"{artifacts.DENSE}/{Path(artifacts.TRIAL_WEIGHTS).parent}/"
+    return [name for name in read_manifest(config.workdir / artifacts.FINETUNE).inputs if name.startswith(trials)]
 
 
 def _of_baseline(kind: str) -> tuple[str, ...]:

@@ -236,8 +236,9 @@ class Generative:
         was_training = self._model.training
         self._model.eval()
         try:
-            with runtime.progress() as bar:
-                for start in bar.track(range(0, len(order), self._batch_size), description="decoding"):
+            with runtime.progress("decoding users", len(order)) as show:
+                for start in range(0, len(order), self._batch_size):
+                    show(start)
                     rows = order[start : start + self._batch_size]
                     rules = [masks[row] for row in rows]  # once: a sequence may make them as it is asked
                     pruned = self._prune(rules, pruned)

@@ -11,7 +11,8 @@ from report_page import EVIL, Page
 from rich.console import Console
 
 from plum.report import wording
-from plum.report.page import console_table, render_report
+from plum.report.console import console_table
+from plum.report.page import render_report
 
 
 def example_payload():

@@ -164,7 +164,7 @@ def examples(
     lists: Mapping[str, Recommendations], asked: scoring.Asked, data: inputs.Prepared, n: int, shown: int = 5
 ) -> list[dict[str, Any]]:
     """``n`` users spread evenly over the test users, so that nobody picked them; history, target, lists as titles."""
-    titles = data.items["title"].fillna(data.items["item_id"]).to_numpy()
+    titles = _titles(data.items)
     places = np.linspace(0, len(asked.users) - 1, min(n, len(asked.users))).round().astype(int)
     return [
         {
@@ -183,6 +183,12 @@ def examples(
         }
         for place in places
     ]
+
+
+def _titles(items: pd.DataFrame) -> np.ndarray:
+    """Titles (N,) that tell the items apart: one that several items have is followed by the item's id."""
+    titles, item_ids = items["title"].fillna(items["item_id"]), items["item_id"].astype(str)
+    return titles.where(~titles.duplicated(keep=False), titles + " (" + item_ids + ")").to_numpy()
 
 
 def _long_table(lists: Mapping[str, Recommendations], asked: scoring.Asked, data: inputs.Prepared) -> pd.DataFrame:

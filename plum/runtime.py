@@ -10,7 +10,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
@@ -107,6 +107,10 @@ def setup_logging(verbose: bool = False) -> None:
     package.propagate = False
 
 
+SOON = 1.0
+"""Seconds that work without a bar may take."""
+
+
 class Step(NamedTuple):
     """How far some work is.
 
@@ -116,6 +120,7 @@ class Step(NamedTuple):
         total: how much there is to do; None if unknown.
         done: how much of it is done; None when the work ends.
         unit: ``"bytes"``, or empty for a plain count.
+        alike: whether all of it takes equally long, so that the time left can be foretold.
     """
 
     work: Hashable
@@ -123,10 +128,13 @@ class Step(NamedTuple):
     total: int | None
     done: int | None
     unit: str = ""
+    alike: bool = True
 
 
 @contextmanager
-def progress(name: str, total: int | None, done: int = 0, unit: str = "") -> Iterator[Callable[[int], None]]:
+def progress(
+    name: str, total: int | None, done: int = 0, unit: str = "", after: float = 0.0, alike: bool = True
+) -> Iterator[Callable[[int], None]]:
     """Show how far some work is while it goes on: a bar on standard error, nothing where that is not a terminal.
 
     Bars may be open inside each other. They stand below the log, and each is gone with its work.
@@ -136,28 +144,32 @@ def progress(name: str, total: int | None, done: int = 0, unit: str = "") -> Ite
         total: how much there is to do; None if unknown.
         done: how much of it an earlier run has done.
         unit: ``"bytes"``, or empty for a plain count.
+        after: seconds of work that may pass without a bar, for work that is mostly short.
+        alike: whether all of it takes equally long, so that the time left can be foretold.
 
     Yields:
         A function to be called with how much is done by now, as often as one likes.
     """
-    begun, shown = Step(next(_numbers), name, total, done, unit), time.monotonic()
+    begun, due, visible = Step(next(_numbers), name, total, done, unit, alike), time.monotonic() + after, not after
 
     def show(done: int) -> None:
-        nonlocal shown
-        if time.monotonic() - shown >= _BETWEEN:
-            shown = time.monotonic()
+        nonlocal due, visible
+        if time.monotonic() >= due:
+            due, visible = time.monotonic() + _BETWEEN, True
             show_step(begun._replace(done=done))
 
-    show_step(begun)
+    if visible:
+        show_step(begun)
     try:
         yield show
     finally:
-        show_step(begun._replace(done=None))
+        if visible:
+            show_step(begun._replace(done=None))
 
 
-def track(parts: Iterable[Part], name: str, total: int) -> Iterator[Part]:
-    """Show how many of ``total`` parts are done while they are iterated over; see :func:`progress`."""
-    with progress(name, total) as show:
+def track(parts: Sequence[Part], name: str, after: float = SOON, alike: bool = True) -> Iterator[Part]:
+    """Show how many parts are done while they are iterated over; see :func:`progress`."""
+    with progress(name, len(parts), after=after, alike=alike) as show:
         for number, part in enumerate(parts):
             show(number)
             yield part
@@ -195,7 +207,7 @@ class _Bars:
                 self._live = _new_bars()
                 self._live.start()
             self._tasks[step.work] = self._live.add_task(
-                step.name, total=step.total, completed=step.done, unit=step.unit
+                step.name, total=step.total, completed=step.done, unit=step.unit, alike=step.alike
             )
         elif self._live and task is not None:
             del self._tasks[step.work]
@@ -228,12 +240,16 @@ def _new_bars() -> Progress:
         """Where the line is too long the name is cut, not the numbers as a table of rich's would."""
 
         def render(self, task: Task) -> Text:
-            numbers = len(Amount().render(task)) + len("0:00:00") + 3  # and a blank between two columns
+            numbers = len(Amount().render(task)) + len("00:00:00") + 3  # and a blank between two columns
             name = Text(task.description, no_wrap=True)
             name.truncate(max(10, _console().width - width - numbers), overflow="ellipsis")
             return name
 
-    return Progress(Name(), BarColumn(width), Amount(), TimeRemainingColumn(), console=_console(), transient=True)
+    class Left(TimeRemainingColumn):
+        def render(self, task: Task) -> Text:
+            return super().render(task) if task.fields["alike"] else Text("")
+
+    return Progress(Name(), BarColumn(width), Amount(), Left(), console=_console(), transient=True)
 
 
 def processor() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import logging
 import random
 import re
@@ -63,7 +64,7 @@ del block
 def test_progress_is_silent_where_there_is_no_terminal(capsys):
     with runtime.progress("x", 2) as show:
         show(1)
-    assert list(runtime.track("ab", "x", 2)) == ["a", "b"]
+    assert list(runtime.track("ab", "x", after=0.0)) == ["a", "b"]
     assert capsys.readouterr() == ("", "")
 
 
@@ -119,7 +120,7 @@ def test_bars_stand_below_the_log_and_leave_nothing(terminal):
     with runtime.progress("training", 3_668) as show:
         for epoch in range(2):
             show(1_834 * (epoch + 1))
-            for _ in runtime.track(range(3), "validating [red]", 3):
+            for _ in runtime.track(range(3), "validating [red]", after=0.0):
                 log.info("asked in epoch %d", epoch)
                 *above, training, validating = lines_on_screen(terminal)
                 assert above[-1].endswith(f"asked in epoch {epoch}")
@@ -131,6 +132,17 @@ def test_bars_stand_below_the_log_and_leave_nothing(terminal):
     log.info("the end")
     told = ["asked in epoch 0"] * 3 + ["epoch 0 ended"] + ["asked in epoch 1"] * 3 + ["epoch 1 ended", "the end"]
     assert [line[9:] for line in lines_on_screen(terminal)] == told
+
+
+def test_short_work_has_no_bar(terminal, monkeypatch):
+    clock = iter(itertools.count())
+    monkeypatch.setattr(runtime.time, "monotonic", lambda: next(clock))
+    seen = []
+    for _ in runtime.track("abc", "x", after=2.5):
+        logging.getLogger("plum").info("-")
+        seen.append(len(lines_on_screen(terminal)))
+    assert seen == [1, 2, 4]  # at the third second the line of a bar, below three messages
+    assert lines_on_screen(terminal)[2].endswith("-")
 
 
 def test_an_error_takes_the_bars_away(terminal):

@@ -19,7 +19,7 @@ from plum.retrievers.hybrid import Hybrid
 from plum.retrievers.optimum import BayesOptimal
 from plum.run import artifacts
 from plum.run.stage import StageRun, has_file, read_manifest
-from plum.runtime import seed_everything
+from plum.runtime import seed_everything, track
 from plum.stages import inputs
 from plum.stages.eval import reporting, scoring
 from plum.stages.eval.field import ABOUT, Field, all_retrievers, fuse_on_validation
@@ -70,6 +70,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
         field = all_retrievers(config, data)
         spent = reporting.costs(config)  # before the long part: it may refuse
         lists, other = _recommend(config, data, field, asked)
+        logger.info("eval: scoring the lists")
         metrics = scoring.score(lists, other, asked, data, config)
         metrics |= {"efficiency": spent, "tuning": field.tuning, "left_out": field.left_out}
         sample = np.unique(np.linspace(0, len(asked.users) - 1, SAMPLE).round().astype(int))
@@ -81,6 +82,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
         artifacts.write_table(folder / "recommendations.parquet", _long_table(lists, asked, data))
         shown = examples(lists, asked, data, config.eval.examples)
         artifacts.write_json(folder / "examples.json", shown)
+        logger.info("eval: trying approximate search and writing the report")
         search = _dense_search(config, field, asked, sample)
         artifacts.write_json(folder / "dense_search.json", search)  # times: not in metrics.json, which repeats exactly
         html, markdown = render_report(reporting.payload(config, metrics, shown, search, stage.spent()))
@@ -131,7 +133,7 @@ def _recommend(
     unlike = None if config.eval.filter_seen else asked.histories
     lists: dict[str, Recommendations] = {}
     other: dict[str, Recommendations] = {}
-    for name, retriever in field.retrievers.items():
+    for name, retriever in track(list(field.retrievers.items()), "retrievers", after=0.0, alike=False):
         logger.info("eval: %s recommends to %s users", name, f"{len(asked.users):,}")
         lists[name] = retriever.recommend(asked.histories, k, headline)
         # The optimum knows that no one has an item twice: it has no list with seen items in it.

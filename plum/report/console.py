@@ -62,11 +62,12 @@ def examples_table(examples: Sequence[Mapping[str, Any]], width: int) -> Table:
         examples: the content of ``eval/examples.json``.
         width: columns of the terminal; longer titles are cut.
     """
-    heads = ("history, newest last", f"{REFERENCE} recommends ({HIT.strip()} came next)", "what came next")
+    heads = ("history, newest last", f"{REFERENCE} recommends", "what came next")
     rows = [_example(example) for example in examples]
     columns = [[head, *(line for row in rows for line in row[i])] for i, head in enumerate(heads)]
     widths = _fit([max(map(cell_len, column)) for column in columns], width - _FRAME)
-    table = Table(title="Example users", title_justify="left", show_lines=True)
+    title = f"Example users ({HIT.strip()} marks what came next)"
+    table = Table(title=title, title_justify="left", show_lines=True)
     for head, allowed in zip(heads, widths, strict=True):
         table.add_column(Text(_cut(head, allowed)), no_wrap=True)
     for row in rows:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
-import multiprocessing
 import os
 import platform
 import resource
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 from plum.errors import PlumError
 
 if TYPE_CHECKING:
     import torch
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
 logger = logging.getLogger(__name__)
+Part = TypeVar("Part")
 
 
 def seed_everything(seed: int) -> None:
@@ -77,16 +79,24 @@ def _console() -> Console:
     """Standard error, one console for log and progress bars, so that messages appear above a running bar."""
     from rich.console import Console
 
-    return Console(stderr=True)
+    return Console(stderr=True, highlight=False)
 
 
 def setup_logging(verbose: bool = False) -> None:
     """Log the package's messages to standard error; libraries only when something is wrong."""
     handler: logging.Handler
     if sys.stderr.isatty():
+        from rich.highlighter import NullHighlighter
         from rich.logging import RichHandler
 
-        handler = RichHandler(console=_console(), show_path=False, show_level=False, omit_repeated_times=False)
+        handler = RichHandler(
+            console=_console(),
+            show_path=False,
+            show_level=False,
+            omit_repeated_times=False,
+            highlighter=NullHighlighter(),  # else recall@10 and 3,668 fall into pieces of different colours
+            keywords=[],
+        )
         handler.setFormatter(logging.Formatter("%(message)s", datefmt="%H:%M:%S"))
     else:  # rich would wrap lines at 80 columns in a file
         handler = logging.StreamHandler()
@@ -97,19 +107,149 @@ def setup_logging(verbose: bool = False) -> None:
     package.propagate = False
 
 
-@contextmanager
-def progress(quiet: bool | None = None) -> Iterator[Progress]:
-    """A rich progress bar on standard error, silent when that is not a terminal.
+SOON = 1.0
+"""Seconds that work without a bar may take."""
 
-    Silent as well in processes that work side by side, whose bars would stand on one line.
+
+class Step(NamedTuple):
+    """How far some work is.
+
+    Attributes:
+        work: tells the work from other work that goes on meanwhile.
+        name: of the work, for a reader.
+        total: how much there is to do; None if unknown.
+        done: how much of it is done; None when the work ends.
+        unit: ``"bytes"``, or empty for a plain count.
+        alike: whether all of it takes equally long, so that the time left can be foretold.
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    shared = multiprocessing.parent_process() is not None
-    hidden = shared or not sys.stderr.isatty() if quiet is None else quiet
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=_console(), transient=True, disable=hidden) as bar:
-        yield bar
+    work: Hashable
+    name: str
+    total: int | None
+    done: int | None
+    unit: str = ""
+    alike: bool = True
+
+
+@contextmanager
+def progress(
+    name: str, total: int | None, done: int = 0, unit: str = "", after: float = 0.0, alike: bool = True
+) -> Iterator[Callable[[int], None]]:
+    """Show how far some work is while it goes on: a bar on standard error, nothing where that is not a terminal.
+
+    Bars may be open inside each other. They stand below the log, and each is gone with its work.
+
+    Args:
+        name: of the work.
+        total: how much there is to do; None if unknown.
+        done: how much of it an earlier run has done.
+        unit: ``"bytes"``, or empty for a plain count.
+        after: seconds of work that may pass without a bar, for work that is mostly short.
+        alike: whether all of it takes equally long, so that the time left can be foretold.
+
+    Yields:
+        A function to be called with how much is done by now, as often as one likes.
+    """
+    begun, due, visible = Step(next(_numbers), name, total, done, unit, alike), time.monotonic() + after, not after
+
+    def show(done: int) -> None:
+        nonlocal due, visible
+        if time.monotonic() >= due:
+            due, visible = time.monotonic() + _BETWEEN, True
+            show_step(begun._replace(done=done))
+
+    if visible:
+        show_step(begun)
+    try:
+        yield show
+    finally:
+        if visible:
+            show_step(begun._replace(done=None))
+
+
+def track(parts: Sequence[Part], name: str, after: float = SOON, alike: bool = True) -> Iterator[Part]:
+    """Show how many parts are done while they are iterated over; see :func:`progress`."""
+    with progress(name, len(parts), after=after, alike=alike) as show:
+        for number, part in enumerate(parts):
+            show(number)
+            yield part
+
+
+def show_step(step: Step) -> None:
+    """Show how far some work is that goes on here, or in a process that has said so; see :func:`progress`."""
+    _bars.receive(step)
+
+
+def send_steps(receive: Callable[[Step], None]) -> None:
+    """From now on give ``receive`` what would be shown: for a process whose terminal is another one's to write on."""
+    _bars.receive = receive
+
+
+_numbers = itertools.count()
+_BETWEEN = 0.1  # seconds: as often as rich draws
+
+
+class _Bars:
+    """The bars on the terminal, in the order in which their work began."""
+
+    def __init__(self) -> None:
+        self.receive: Callable[[Step], None] = self.draw
+        self._live: Progress | None = None
+        self._tasks: dict[Hashable, TaskID] = {}
+
+    def draw(self, step: Step) -> None:
+        """Draw how far some work is; with the last work that ends, all lines are gone."""
+        task = self._tasks.get(step.work)
+        if step.done is not None and self._live and task is not None:
+            self._live.update(task, completed=step.done)
+        elif step.done is not None and sys.stderr.isatty():
+            if self._live is None:
+                self._live = _new_bars()
+                self._live.start()
+            self._tasks[step.work] = self._live.add_task(
+                step.name, total=step.total, completed=step.done, unit=step.unit, alike=step.alike
+            )
+        elif self._live and task is not None:
+            del self._tasks[step.work]
+            self._live.remove_task(task)
+            if self._tasks:
+                self._live.refresh()  # now, or the bar would stand below the next message once more
+            else:
+                self._live.stop()
+                self._live = None
+
+
+_bars = _Bars()
+
+
+def _new_bars() -> Progress:
+    """Bars without a task yet: name, bar, amount, time that is left."""
+    from rich.filesize import decimal
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
+    from rich.text import Text
+
+    width = max(10, min(40, _console().width - 60))
+
+    class Amount(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            amounts = [task.completed] if task.total is None else [task.completed, task.total]
+            written = decimal if task.fields["unit"] == "bytes" else "{:,}".format
+            return Text("/".join(written(int(amount)) for amount in amounts), no_wrap=True)
+
+    class Name(ProgressColumn):
+        """Where the line is too long the name is cut, not the numbers as a table of rich's would."""
+
+        def render(self, task: Task) -> Text:
+            numbers = len(Amount().render(task)) + len("00:00:00") + 3  # and a blank between two columns
+            name = Text(task.description, no_wrap=True)
+            name.truncate(max(10, _console().width - width - numbers), overflow="ellipsis")
+            return name
+
+    class Left(TimeRemainingColumn):
+        def render(self, task: Task) -> Text:
+            return super().render(task) if task.fields["alike"] else Text("")
+
+    return Progress(Name(), BarColumn(width), Amount(), Left(), console=_console(), transient=True)
 
 
 def processor() -> str:

@@ -15,7 +15,6 @@ import tiny_run
 import yaml
 
 from plum.run import artifacts
-from plum.stages import dense
 
 pytestmark = pytest.mark.slow
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -100,15 +99,3 @@ def test_finetune_training(run_copy: Path) -> None:
         assert list(figures) == ["first_s", "last_s", "peak_mib"]
         assert all(value > 0 for value in figures.values())
     assert tiny_run.times(run_copy) == before
-
-
-def test_mean_of_trials(run_copy: Path) -> None:
-    config = tiny_run.config_of(run_copy, "eval.dense.search={hidden_size: [8, 16]}", "eval.dense.keep_trials=true")
-    dense.run(config)
-    (run_copy / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")), encoding="utf-8")
-    found = run("mean_of_trials.py", run_copy)
-    assert list(found) == ['{"hidden_size": 8}', '{"hidden_size": 16}', "their mean"]
-    for trial, figures in zip(artifacts.read_json(run_copy / artifacts.DENSE_TRIALS), found.values(), strict=False):
-        assert isinstance(figures, dict)
-        assert abs(figures["valid"] - trial["valid_recall@10"]) < 1e-6
-        assert 0 <= figures["test"] <= 1

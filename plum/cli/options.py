@@ -98,7 +98,10 @@ def console() -> Console:
     """Standard output, as wide as the terminal; a file or pipe is wide enough for all tables."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _FILE_WIDTH)
+    return Console(
+        width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _FILE_WIDTH,
+        highlight=False,  # else rich colours parts of numbers and ids
+    )
 
 
 def print_json(value: object) -> None:

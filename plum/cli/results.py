@@ -135,9 +135,7 @@ def compare(
 
 def show_results(config: RunConfig) -> None:
     """The comparison, example users and where the report lies."""
-    from rich.table import Table
-
-    from plum.report.page import console_table
+    from plum.report.console import console_table, examples_table
     from plum.run import artifacts
 
     out = console()
@@ -146,12 +144,7 @@ def show_results(config: RunConfig) -> None:
     out.print(console_table({**metrics, "title": config.title, "synthetic": synthetic}))
     examples = artifacts.read_json(config.workdir / artifacts.EXAMPLES)
     if examples:
-        table = Table("history, newest last", "plum recommends (✓ what came next)", show_lines=True)
-        table.title, table.title_justify = "Example users", "left"
-        for example in examples:
-            found = [f"{'✓' if item['hit'] else ' '} {item['title']}" for item in example["recommendations"]["plum"]]
-            table.add_row("\n".join(example["history"]), "\n".join(found))
-        out.print(table)
+        out.print(examples_table(examples, out.width))
     out.print(f"Report: {config.workdir / artifacts.REPORT}", soft_wrap=True)
 
 

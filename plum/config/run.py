@@ -12,7 +12,7 @@ from plum.config.data import DataConfig
 from plum.config.items import FeaturesConfig, TokenizeConfig
 from plum.config.models import CptConfig, DenseConfig, FinetuneConfig, LemConfig, combinations
 
-RETRIEVERS = ("popularity", "recencypop", "textknn", "itemknn", "lem", "dense", "plum", "hybrid")
+RETRIEVERS = ("popularity", "recencypop", "textknn", "itemknn", "lem", "dense", "dense-mean", "plum", "hybrid")
 """All that stage eval can score, in the order of ``plum.stages.eval.field.ABOUT``, which says what they are."""
 
 
@@ -62,6 +62,8 @@ class EvalConfig(Section):
             mistakes.append("plum must be among them, the others are what it is compared with")
         if names is not None and "hybrid" in names and "dense" not in names:
             mistakes.append("hybrid is of plum and dense, so it needs dense too")
+        if names is not None and "dense-mean" in names and "dense" not in names:
+            mistakes.append("dense-mean is the mean of dense's trials, so it needs dense too")
         if len(set(names or ())) < len(names or ()):
             mistakes.append("a retriever is named twice")
         if mistakes:
@@ -128,6 +130,8 @@ class RunConfig(Section):
                 mistakes.append("finetune.teacher trials needs the weights of all: set eval.dense.keep_trials")
             if len(combinations(self.eval.dense.search)) < 2:
                 mistakes.append("finetune.teacher trials needs more than one: eval.dense.search gives no choice")
+        if "dense-mean" in (self.eval.retrievers or ()) and not self.taught_by_trials:
+            mistakes.append("eval.retrievers names dense-mean, the mean of teachers: set finetune.teacher: trials")
         searched = self.eval.dense.search.get("max_history")
         shortest = min(searched or [self.eval.dense.max_history])
         if self.taught_by_dense and shortest < self.finetune.max_history:

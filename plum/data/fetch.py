@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import logging
-import sys
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from plum import runtime
 from plum.data.amazon import SEQUENCE_COUNTS, find_sequences
 from plum.data.movielens import RELEASES, find_release, open_zip, release_opener
 from plum.errors import PlumError
@@ -231,21 +231,12 @@ class _Resuming:
 
     def _write(self, response: Any, have: int, total: int | None) -> int:
         """Append the body to the part file, with a progress bar on a terminal. Returns the bytes there are then."""
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-        bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            console=Console(stderr=True),
-            disable=not sys.stderr.isatty(),
-        )
-        with bar, self.part.open("ab" if have else "wb") as file:
-            task = bar.add_task(self.part.stem, total=total, completed=have)
+        with (
+            runtime.progress(self.part.stem, total, have, unit="bytes") as show,
+            self.part.open("ab" if have else "wb") as file,
+        ):
             for block in response.iter_content(_BLOCK):
                 file.write(block)
                 have += len(block)
-                bar.update(task, completed=have)
+                show(have)
         return have

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from plum import runtime
+
 N_RESAMPLES = 2000
 
 # Numbers drawn at a time: 1M user indices are 8 MiB, whatever the number of users and resamples.
@@ -60,7 +62,7 @@ def resampled_means(values: np.ndarray, n_resamples: int = N_RESAMPLES, seed: in
     n_users, n_columns = values.shape
     rng = np.random.default_rng(seed)
     means = np.empty((n_resamples, n_columns))
-    for start, stop in _blocks(n_resamples, n_users):
+    for start, stop in _blocks(n_resamples, n_users, "bootstrap"):
         size = stop - start
         drawn = rng.integers(0, n_users, size=(size, n_users))
         # How often each user was drawn: the resampled sums of all columns are then one matrix product.
@@ -115,7 +117,7 @@ def sign_flip_p_values(differences: np.ndarray, n_resamples: int = N_RESAMPLES, 
     bound = np.abs(differences.sum(axis=0)) - 1e-9 * np.abs(differences).sum(axis=0)
     rng = np.random.default_rng(seed)
     count = np.zeros(n_columns, dtype=np.int64)
-    for start, stop in _blocks(n_resamples, n_users):
+    for start, stop in _blocks(n_resamples, n_users, "sign-flip test"):
         signs = rng.integers(0, 2, size=(stop - start, n_users), dtype=np.int8) * 2.0 - 1.0
         count += (np.abs(signs @ differences) >= bound).sum(axis=0)
     return (1 + count) / (1 + n_resamples)
@@ -194,8 +196,10 @@ def _checked(values: np.ndarray, n_resamples: int) -> np.ndarray:
     return values
 
 
-def _blocks(n_resamples: int, n_users: int) -> Iterator[tuple[int, int]]:
-    """Ranges of resamples whose draws fit into one block."""
+def _blocks(n_resamples: int, n_users: int, name: str) -> Iterator[tuple[int, int]]:
+    """Ranges of resamples whose draws fit into one block; shows how far the work ``name`` is."""
     size = max(1, _BLOCK_ENTRIES // n_users)
-    for start in range(0, n_resamples, size):
-        yield start, min(start + size, n_resamples)
+    with runtime.progress(name, n_resamples, after=runtime.SOON) as show:
+        for start in range(0, n_resamples, size):
+            show(start)
+            yield start, min(start + size, n_resamples)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from plum import runtime
 from plum.errors import PlumError
 from plum.features.encoding import Encoded, save_parts
 from plum.features.text import texts_of
@@ -77,6 +79,9 @@ def sentence_vectors(texts: Sequence[str], model: str, device: str, batch_size: 
             str(error),
             "pip install 'plum-recommender[text]', or use encoder: tfidf",
         ) from None
+    from transformers.utils import logging as hf_logging
+
+    hf_logging.disable_progress_bar()  # it would stay on the terminal when the model is loaded
     name = str(packaged_model(model.removeprefix("package:"))) if model.startswith("package:") else model
     try:
         encoder = SentenceTransformer(name, device=device)
@@ -87,7 +92,13 @@ def sentence_vectors(texts: Sequence[str], model: str, device: str, batch_size: 
             "give a local folder, a hub id that this machine can reach, or package:NAME",
         ) from None
     asked = list(texts) or [""]  # of no text at all, the encoder does not tell the width
-    vectors = encoder.encode(asked, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False)
+    with runtime.progress("encoding texts", len(asked)) as show:
+        done = itertools.count(batch_size, batch_size)
+        # A hook, since one call for all texts makes other batches than many calls, which round otherwise; and its own
+        # bar would stand in the way of ours.
+        counting = encoder[0].register_forward_hook(lambda *_: show(next(done)))
+        vectors = encoder.encode(asked, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False)
+        counting.remove()
     return np.asarray(vectors, dtype=np.float32)[: len(texts)]
 
 

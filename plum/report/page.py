@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that needs nothing else, the same in Markdown, and a table for the console."""
+"""The report of a run: one HTML file that needs nothing else, and the same in Markdown."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from rich.table import Table
-from rich.text import Text
 
 from plum.report import codes, conditions, dataset, drawing, lists, models, results
 from plum.report.blocks import Code, Facts, Heading, Section
 from plum.report.drawing import Style, styles_of
-from plum.report.tables import REFERENCE, best_first, metric_cells, metric_names
+from plum.report.tables import REFERENCE, best_first
 from plum.report.wording import (
     BOUND,
     FUSED,
@@ -22,8 +20,6 @@ from plum.report.wording import (
     as_number,
     escape_markdown,
     headline,
-    is_accuracy,
-    label_of,
     plain,
     primary_metric,
     words,
@@ -88,39 +84,6 @@ def _environment(autoescape: bool) -> jinja2.Environment:
     )
     environment.filters["code"] = lambda line: Markdown("    " + " ".join(str(line).split("\n")))
     return environment
-
-
-def console_table(payload: Mapping[str, Any]) -> Table:
-    """Retrievers by Recall@10 and NDCG@10 with 95% intervals, best in bold.
-
-    Args:
-        payload: as for :func:`render_report`; ``retrievers``, ``intervals``, ``n_users``, ``title`` and ``synthetic``
-            are used.
-
-    Returns:
-        A table for ``rich.console.Console.print``.
-    """
-    retrievers, intervals = payload.get("retrievers") or {}, payload.get("intervals") or {}
-    names = metric_names(retrievers)
-    chosen = [name for name in names if name in ("recall@10", "ndcg@10")] or [n for n in names if is_accuracy(n)][:2]
-    users = payload.get("n_users")
-    notes = [f"{plain(users)} users" if users else "", "95% intervals over users" if intervals else ""]
-    notes.append("synthetic data" if payload.get("synthetic") else "")
-    # Text objects: a name with square brackets is no rich markup.
-    shown = Table(
-        title=Text(str(payload.get("title") or "")) if payload.get("title") else None,
-        caption=Text(", ".join(note for note in notes if note)),
-    )
-    shown.add_column("retriever")
-    for metric in chosen:
-        shown.add_column(Text(label_of(metric)), justify="right")
-    for name, cells in metric_cells(retrievers, intervals, chosen).items():
-        texts = [Text(entry.value, "bold" if entry.best else "") for entry in cells]
-        for entry, text in zip(cells, texts, strict=True):
-            if entry.small:
-                text.append(f" [{entry.small}]", "dim")
-        shown.add_row(Text(name), *texts)
-    return shown
 
 
 def _first_screen(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,8 @@ BOUND = "optimum"
 """Not a rival: the best that any retriever could do, known for synthetic data alone."""
 FUSED = "hybrid"
 """No rival of plum either: its lists are those of plum and dense, fused."""
+TEACHERS = "dense-mean"
+"""Where plum learnt from several teachers, their mean: the verdict compares plum with it."""
 MINUS = "−"
 
 UNCLEAR = "no clear difference"
@@ -269,7 +271,8 @@ def headline(
         reference: the retriever the report is about.
 
     Returns:
-        verdict: one sentence; neither the bound nor the fusion is a rival in it.
+        verdict: who is ahead of whom; neither the bound nor the fusion is a rival in it. Where plum learnt from several
+            teachers, their mean is the rival, and a retriever above both is named.
         evidence: the figures behind it, and the fusion's where it is ahead.
     """
     metric = primary_metric(retrievers)
@@ -283,7 +286,7 @@ def headline(
     if len(ranked) == 1:
         return f"{what} of {ranked[0]} is {told[ranked[0]]}{users}.", ""
     mine = reference if reference in known else ranked[0]
-    rival = next(name for name in ranked if name != mine)
+    rival = TEACHERS if mine == reference and TEACHERS in known else next(name for name in ranked if name != mine)
     evidence = f"{what} is {told[mine]} for {mine} and {told[rival]} for {rival}{users}"
     fused, reached = "", values.get(FUSED)
     if mine == reference and reached is not None and reached > max(known[mine], known[rival]):
@@ -294,10 +297,14 @@ def headline(
         but = f" but for {FUSED}" if fused else ""
         verdict = f"{ranked[0]} has the highest {what}{but}; its lead over {ranked[1]} was not tested."
         return verdict, f"{evidence}.{fused}"
+    kind = "the mean of its teachers" if rival == TEACHERS else "the best of the others"
+    of_mine = f", the mean of {mine}'s teachers," if rival == TEACHERS else ""
     verdict = {
-        f"{mine} ahead": f"{mine} is ahead of {rival}, the best of the others.",
-        f"{rival} ahead": f"{rival} is ahead of {mine}.",
-    }.get(reading(entry), f"{mine} and {rival}, the best of the others, cannot be told apart.")
+        f"{mine} ahead": f"{mine} is ahead of {rival}, {kind}.",
+        f"{rival} ahead": f"{rival}{of_mine} is ahead of {mine}.",
+    }.get(reading(entry), f"{mine} and {rival}, {kind}, cannot be told apart.")
+    if ranked[0] not in (mine, rival):
+        verdict += f" {ranked[0]} has the highest {what}, {value_text(known[ranked[0]])}."
     named = ("p (Holm)", "p_holm") if as_number(entry.get("p_holm")) is not None else ("p", "p_value")
     p_value = p_text(entry.get(named[1]))
     p_value = "" if p_value == DASH else f", {named[0]} {p_value if p_value.startswith('<') else '= ' + p_value}"

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from plum import runtime
 from plum.evaluation.metrics import per_user_metrics
 from plum.evaluation.rankings import Recommendations
 from plum.retrievers.protocol import Retriever
@@ -62,7 +63,7 @@ def choose(
     """
     best: tuple[float, AnyRetriever] | None = None
     trials = []
-    for settings, make in candidates:
+    for settings, make in runtime.track(list(candidates), "trying settings"):
         retriever = make()
         recall = validation_recall(retriever.recommend(histories, CUTOFF, seen), targets)
         trials.append(trial(settings, recall))

@@ -245,12 +245,13 @@ class MeanDense(Dense):
 
     Args:
         models: trained, of the same items; they may be of different widths.
-        name, batch_size: as for ``Dense``.
+        batch_size: as for ``Dense``.
     """
 
-    def __init__(self, models: Sequence[ItemTransformer], name: str = "dense", batch_size: int = 256) -> None:
-        self.name = name
-        self._parts = [Dense(model, name, batch_size) for model in models]
+    name = "dense-mean"
+
+    def __init__(self, models: Sequence[ItemTransformer], batch_size: int = 256) -> None:
+        self._parts = [Dense(model, batch_size=batch_size) for model in models]
 
     def item_vectors(self) -> np.ndarray:
         """Vectors (N, D) float32 of the catalogue, of all models side by side: sums of products are scores' sums."""

@@ -189,7 +189,7 @@ class Generative:
         was_training = self._model.training
         self._model.eval()
         try:
-            for start in range(0, len(histories), self._batch_size):
+            for start in runtime.track(range(0, len(histories), self._batch_size), "decoding without the constraint"):
                 prompts = [self.prompt(history) for history in histories[start : start + self._batch_size]]
                 found = beam_search(self._model, prompts, free, self._widths(k), scoring=self._scoring)
                 codes = found.codes[:, :k].reshape(-1, len(free.sizes)).cpu().numpy()
@@ -236,8 +236,9 @@ class Generative:
         was_training = self._model.training
         self._model.eval()
         try:
-            with runtime.progress() as bar:
-                for start in bar.track(range(0, len(order), self._batch_size), description="decoding"):
+            with runtime.progress("decoding users", len(order), after=runtime.SOON) as show:
+                for start in range(0, len(order), self._batch_size):
+                    show(start)
                     rows = order[start : start + self._batch_size]
                     rules = [masks[row] for row in rows]  # once: a sequence may make them as it is asked
                     pruned = self._prune(rules, pruned)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from plum import runtime
 from plum.evaluation.rankings import NO_ITEM, Recommendations, best_columns, flatten, top_k
 from plum.retrievers.choose import choose
 
@@ -170,12 +171,14 @@ class ItemKNN:
     def recommend(self, histories: Sequence[np.ndarray], k: int, seen: Sequence[np.ndarray] | None) -> Recommendations:
         """Lists by summed similarity to the history; see :class:`plum.retrievers.protocol.Retriever`."""
         parts = []
-        for start, stop in _batches(len(histories), self.n_items):
-            users, rows = flatten(histories[start:stop], self.n_items)
-            taken = _incidence(users, rows, self.n_items, n_users=stop - start)
-            scores = (taken @ self._similarity).toarray()
-            scores[scores <= 0] = -np.inf
-            parts.append(top_k(scores, k, None if seen is None else seen[start:stop]))
+        with runtime.progress("scoring users", len(histories), after=runtime.SOON) as show:
+            for start, stop in _batches(len(histories), self.n_items):
+                users, rows = flatten(histories[start:stop], self.n_items)
+                taken = _incidence(users, rows, self.n_items, n_users=stop - start)
+                scores = (taken @ self._similarity).toarray()
+                scores[scores <= 0] = -np.inf
+                parts.append(top_k(scores, k, None if seen is None else seen[start:stop]))
+                show(stop)
         return _join(parts, k)
 
 
@@ -228,16 +231,18 @@ def _similarities(incidence: sparse.csr_array, neighbours: int | None, shrinkage
     norms = np.sqrt(np.asarray(incidence.sum(axis=0), dtype=np.float64))
     blocks = [sparse.csr_array((0, n_items), dtype=np.float32)]
     # One block of candidates at a time: the full co-occurrence matrix of a large catalogue need not fit in memory.
-    for start in range(0, n_items, _BLOCK_ROWS):
-        block = (by_item[start : start + _BLOCK_ROWS] @ incidence).tocsr()
-        block.sort_indices()  # ascending columns: the tie rule of `best_columns`
-        candidate = np.repeat(np.arange(start, start + block.shape[0]), np.diff(block.indptr))
-        block.data = (block.data / (norms[candidate] * norms[block.indices] + shrinkage)).astype(np.float32)
-        block.data[candidate == block.indices] = 0.0
-        if neighbours is not None:
-            _keep_best(block, neighbours)
-        block.eliminate_zeros()
-        blocks.append(block)
+    with runtime.progress("comparing items", n_items, after=runtime.SOON) as show:
+        for start in range(0, n_items, _BLOCK_ROWS):
+            show(start)
+            block = (by_item[start : start + _BLOCK_ROWS] @ incidence).tocsr()
+            block.sort_indices()  # ascending columns: the tie rule of `best_columns`
+            candidate = np.repeat(np.arange(start, start + block.shape[0]), np.diff(block.indptr))
+            block.data = (block.data / (norms[candidate] * norms[block.indices] + shrinkage)).astype(np.float32)
+            block.data[candidate == block.indices] = 0.0
+            if neighbours is not None:
+                _keep_best(block, neighbours)
+            block.eliminate_zeros()
+            blocks.append(block)
     return sparse.vstack(blocks, format="csr").T.tocsr()
 
 

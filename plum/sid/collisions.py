@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from plum import runtime
 from plum.errors import PlumError
 from plum.sid.table import SidTable, bucket_rank
 
@@ -77,7 +78,8 @@ def reassign(
         tree.take(tuple(code))
     result = codes.copy()
     moved = np.flatnonzero(~stays)
-    for row in moved[np.argsort(-popularity[moved], kind="stable")]:
+    by_popularity = moved[np.argsort(-popularity[moved], kind="stable")].tolist()
+    for row in runtime.track(by_popularity, "moving items to free Semantic IDs"):
         result[row] = tree.first_free(vectors[row])
         tree.take(tuple(result[row].tolist()))
     return result

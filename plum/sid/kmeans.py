@@ -12,6 +12,8 @@ import numpy as np
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
+from plum import runtime
+
 
 def residual_kmeans(
     vectors: np.ndarray, sizes: Sequence[int], seed: int, max_points: int = 50_000
@@ -31,7 +33,7 @@ def residual_kmeans(
     rng = np.random.default_rng(seed)
     residual = vectors.astype(np.float32, copy=True)
     codebooks, codes = [], []
-    for level, size in enumerate(sizes):
+    for level, size in enumerate(runtime.track(sizes, "clustering, level by level", after=0.0, alike=False)):
         codebook = _centres(residual, size, seed + level, rng, max_points)
         nearest = nearest_codes(residual, codebook)
         residual -= codebook[nearest]

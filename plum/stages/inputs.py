@@ -130,6 +130,12 @@ def is_built_on_dense(workdir: Path) -> bool:
     return any(is_made_of(workdir, stage, artifacts.DENSE) for stage in (artifacts.FEATURES, artifacts.FINETUNE))
 
 
+def is_taught_by_trials(workdir: Path) -> bool:
+    """Whether plum learnt in fine-tuning from all trials of the dense baseline's search."""
+    taught = is_made_of(workdir, artifacts.FINETUNE, artifacts.DENSE)
+    return taught and read_manifest(workdir / artifacts.FINETUNE).config.get("teacher") == "trials"
+
+
 def is_made_of(workdir: Path, stage: str, other: str) -> bool:
     """Whether the folder that a stage of the run has written was made of files of another one's folder."""
     if not (workdir / stage / artifacts.MANIFEST).exists():

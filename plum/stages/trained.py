@@ -8,7 +8,7 @@ from plum.config.models import DenseConfig, with_settings
 from plum.config.run import RunConfig
 from plum.decoding.beam import Quota, Scoring
 from plum.lm import documents, vocab
-from plum.retrievers.dense import Dense, ItemTransformer
+from plum.retrievers.dense import Dense, ItemTransformer, MeanDense
 from plum.retrievers.generative import Generative
 from plum.run import artifacts
 from plum.runtime import pick_device
@@ -42,6 +42,12 @@ def plum_retriever(config: RunConfig, data: inputs.Prepared, quota: Quota | None
 def dense_retriever(config: RunConfig, kind: str, n_items: int) -> Dense:
     """A trained dense baseline as a retriever; see ``dense_model``. Its name is its kind."""
     return Dense(dense_model(config, kind, n_items).to(pick_device(config.device)), kind)
+
+
+def mean_of_trials(config: RunConfig, n_items: int) -> MeanDense:
+    """All trials of the dense baseline's search as one retriever; see ``dense_trials``."""
+    device = pick_device(config.device)
+    return MeanDense([model.to(device) for model in dense_trials(config, n_items)])
 
 
 def dense_model(config: RunConfig, kind: str, n_items: int) -> ItemTransformer:

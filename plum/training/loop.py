@@ -130,12 +130,11 @@ def fit(
         raise ValueError("validate needs the name of the metric to monitor")
     run = _Training(model, recipe, checkpoint, name, log_every)
     state = run.state
-    with runtime.progress() as bar:
-        task = bar.add_task(name, total=recipe.total_steps, completed=state.step)
+    with runtime.progress(name, recipe.total_steps, state.step) as show:
         while state.step < recipe.total_steps and not state.stopped:
             epoch = state.step // recipe.steps_per_epoch
             with closing(run.rest_of_epoch(epoch, batches(epoch), prepare)) as rest:
-                last = run.steps(epoch, rest, loss, lambda step: bar.update(task, completed=step))
+                last = run.steps(epoch, rest, loss, show)
             if after_epoch:
                 after_epoch(epoch)
             due = validate is not None and recipe.is_validated(epoch)

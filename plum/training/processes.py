@@ -13,9 +13,10 @@ import pickle
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from logging.handlers import QueueHandler
 from multiprocessing.connection import Connection, wait
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 from plum import runtime
 from plum.errors import PlumError
@@ -28,6 +29,10 @@ class _Report(NamedTuple):
 
     error: PlumError | OSError | None
     peak_mib: float
+
+
+_Message = logging.LogRecord | runtime.Step | _Report
+"""What a process says: its log and its progress, which the one that started it shows, and at last a report."""
 
 
 def run_side_by_side(calls: Sequence[Callable[[], None]], at_once: int, threads: int) -> None:
@@ -49,10 +54,11 @@ def run_side_by_side(calls: Sequence[Callable[[], None]], at_once: int, threads:
         while waiting or working:
             while waiting and len(working) < at_once:
                 working.append(_Process(waiting.popleft(), threads))
-            wait([process.ended for process in working])
-            for process in [process for process in working if process.ended.poll()]:
-                peaks.append(process.peak_mib())
-                working.remove(process)
+            wait([process.messages for process in working])
+            for process in [process for process in working if process.messages.poll()]:
+                if report := process.listen():
+                    peaks.append(report.peak_mib)
+                    working.remove(process)
     finally:
         for process in working:
             process.kill()
@@ -65,39 +71,50 @@ class _Process:
     """A call at work.
 
     Attributes:
-        ended: readable when the process has reported or ended.
+        messages: readable when the process has said something or ended.
     """
 
     def __init__(self, call: Callable[[], None], threads: int) -> None:
         # A fresh interpreter: one forked from a process with threads may wait for ever for what they held.
         context = multiprocessing.get_context("spawn")
-        self.ended, report = context.Pipe(duplex=False)
-        plum_logger = logging.getLogger("plum")
-        level = plum_logger.level if plum_logger.handlers else None
+        self.messages, outlet = context.Pipe(duplex=False)
+        self._open: dict[Hashable, runtime.Step] = {}
         # Pickled here, so that the process is ready for signals before it loads the libraries that the call needs.
-        arguments = (pickle.dumps(call), report, threads, level)
+        arguments = (pickle.dumps(call), outlet, threads, logging.getLogger("plum").getEffectiveLevel())
         self._process = context.Process(target=_work, args=arguments, daemon=True)
         self._process.start()
-        report.close()  # here, so that its end in the process is the last one
+        outlet.close()  # here, so that its end in the process is the last one
 
-    def peak_mib(self) -> float:
-        """Its peak memory, when it has ended.
+    def listen(self) -> _Report | None:
+        """Show the next thing that it says; returns its report if that was all.
 
         Raises:
             PlumError, OSError: what the call raised, the first also if the process was killed.
             RuntimeError: if the call raised another error.
         """
         try:
-            report = self.ended.recv()
-        except (EOFError, OSError):  # it ended without a report, or in the midst of one
-            report = None
-        self._process.join()
-        self.ended.close()
-        if report is None:
+            message: _Message | None = self.messages.recv()
+        except (EOFError, OSError):  # it ended without a report, or in the midst of a message
+            message = None
+        if isinstance(message, logging.LogRecord):
+            logging.getLogger(message.name).handle(message)
+            return None
+        if isinstance(message, runtime.Step):
+            self._show(message)
+            return None
+        self.close()
+        if message is None:
             raise self._broken()
-        if report.error:
-            raise report.error
-        return float(report.peak_mib)
+        if message.error:
+            raise message.error
+        return message
+
+    def _show(self, step: runtime.Step) -> None:
+        if step.done is None:
+            self._open.pop(step.work, None)
+        else:
+            self._open[step.work] = step
+        runtime.show_step(step._replace(work=(id(self), step.work)))  # two processes may number their work alike
 
     def _broken(self) -> Exception:
         code = self._process.exitcode or 0
@@ -116,15 +133,37 @@ class _Process:
     def close(self) -> None:
         """Wait for its end."""
         self._process.join()
-        self.ended.close()
+        self.messages.close()
+        for step in list(self._open.values()):  # it was killed at work
+            self._show(step._replace(done=None))
 
 
-def _work(call: bytes, report: Connection, threads: int, log_level: int | None) -> None:
+class _Outlet(QueueHandler):
+    """The process's end of the pipe. It says one thing at a time, whichever thread says it."""
+
+    def __init__(self, pipe: Connection) -> None:
+        super().__init__(cast(Any, pipe))  # not put into as a queue: see enqueue
+        self._pipe = pipe
+        self._one_at_a_time = threading.Lock()
+
+    def send(self, message: _Message) -> None:
+        """Say something to the process that started this one."""
+        with self._one_at_a_time:
+            self._pipe.send(message)
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Send a log record, which the handler has made fit to be sent."""
+        self.send(record)
+
+
+def _work(call: bytes, pipe: Connection, threads: int, log_level: int) -> None:
     """What the process does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # reaches all processes of a terminal: the first one ends the others
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    if log_level is not None:
-        runtime.setup_logging(verbose=log_level <= logging.DEBUG)
+    outlet = _Outlet(pipe)
+    package = logging.getLogger("plum")
+    package.handlers, package.level, package.propagate = [outlet], log_level, False
+    runtime.send_steps(outlet.send)
     import torch
 
     torch.set_num_threads(threads)
@@ -133,7 +172,7 @@ def _work(call: bytes, report: Connection, threads: int, log_level: int | None) 
         pickle.loads(call)()
     except (PlumError, OSError) as raised:
         error = raised
-    report.send(_Report(error, runtime.peak_memory_mib()))
+    outlet.send(_Report(error, runtime.peak_memory_mib()))
 
 
 def _end_with_parent() -> None:

@@ -11,7 +11,8 @@ from report_page import EVIL, Page
 from rich.console import Console
 
 from plum.report import conditions, wording
-from plum.report.page import console_table, render_report
+from plum.report.console import console_table
+from plum.report.page import render_report
 
 
 def example_payload():
@@ -185,6 +186,22 @@ def test_the_headline_admits_a_loss_and_a_tie():
     assert "a difference of −0.0500 (95% interval −0.0700 to −0.0300" in headline_of(payload)
     payload["comparisons"][0] |= {"difference": -0.01, "ci95": [-0.03, 0.01], "p_value": 0.3}
     assert headline_of(payload).startswith("plum and dense, the best of the others, cannot be told apart.")
+
+
+def test_where_plum_learnt_from_several_the_headline_compares_it_with_their_mean():
+    payload = example_payload()
+    taught = payload["retrievers"] | {"dense-mean": {"recall@10": 0.14}}
+    payload["retrievers"] = taught
+    entry = payload["comparisons"][0] | {"b": "dense-mean", "difference": 0.06, "ci95": [0.04, 0.08]}
+    payload["comparisons"].append(entry)
+    assert headline_of(payload).startswith("plum is ahead of dense-mean, the mean of its teachers. Recall@10 is 0.2000")
+    assert "a difference of +0.0600" in headline_of(payload)
+    taught["itemknn"] = {"recall@10": 0.3}
+    assert "teachers. itemknn has the highest Recall@10, 0.3000. Recall@10 is 0.2000" in headline_of(payload)
+    entry |= {"difference": -0.06, "ci95": [-0.08, -0.04]}
+    assert headline_of(payload).startswith("dense-mean, the mean of plum's teachers, is ahead of plum.")
+    entry |= {"ci95": [-0.08, 0.04]}
+    assert headline_of(payload).startswith("plum and dense-mean, the mean of its teachers, cannot be told apart.")
 
 
 def test_a_lead_needs_the_adjusted_p_value_and_the_interval():

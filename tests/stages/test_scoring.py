@@ -13,9 +13,11 @@ import tiny_run
 
 from plum.config.file import validate
 from plum.config.run import RunConfig
+from plum.evaluation.rankings import Recommendations
 from plum.run import artifacts
 from plum.stages import features, inputs, prepare
 from plum.stages.eval import reporting, scoring
+from plum.stages.eval.stage import examples
 
 ITEMS = list("abcdefgh")
 TITLES = [f"{place} {weather}" for place in ("Coast", "Island") for weather in ("Rain", "Snow", "Storm", "Sun")]
@@ -246,3 +248,17 @@ def test_lists_that_are_not_full_are_counted() -> None:
     items = np.array([[3, 1, 2], [4, -1, -1], [-1, -1, -1], [-1, 5, 6], [7, 8, 9]])
     assert scoring.delivered(items) == {"users with fewer than 3 items": 3, "users without any item": 1}
     assert scoring.delivered(items[:1]) == {"users with fewer than 3 items": 0, "users without any item": 0}
+
+
+def test_examples_tell_items_of_one_title_apart(tmp_path: Path) -> None:
+    config, data = prepared(config_of(tmp_path))
+    asked = scoring.read_asked(config, data)
+    data.items["title"] = ["Coast Rain", None, "Coast Rain", *TITLES[3:]]
+    found = Recommendations(np.tile([2, 3], (len(asked.users), 1)), np.ones((len(asked.users), 2), np.float32))
+    of_nine = next(one for one in examples({"plum": found}, asked, data, 3) if one["user_id"] == "9")
+    assert of_nine["history"] == ["Coast Rain (a)", "b", "Coast Rain (c)"]
+    assert of_nine["target"] == "Coast Rain (a)"
+    assert of_nine["recommendations"]["plum"] == [
+        {"title": "Coast Rain (c)", "hit": False},
+        {"title": TITLES[3], "hit": False},
+    ]

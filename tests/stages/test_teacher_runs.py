@@ -16,6 +16,7 @@ from plum.run import artifacts
 from plum.run.stage import read_manifest
 from plum.stages import cpt, dense, eval, inputs, pipeline, trained
 from plum.stages.eval import reporting
+from plum.studies.compare import compare_runs
 
 TAUGHT = "finetune.teacher_weight=0.5"
 CODES = "features.modalities.learnt={encoder: dense}"
@@ -111,6 +112,47 @@ def test_all_trials_of_a_search_teach_together(run_copy: Path, caplog: pytest.Lo
     pipeline.run_finetune(tiny_run.config_of(run_copy, TAUGHT, *TRIALS))
     assert lost.read_bytes() == was
     assert tiny_run.rerun(before, tiny_run.times(run_copy)) == {"dense"}
+
+
+def test_the_mean_of_the_teachers_is_a_retriever_and_the_verdict_compares_plum_with_it(run_copy: Path) -> None:
+    config = tiny_run.config_of(run_copy, TAUGHT, *TRIALS)
+    pipeline.run_finetune(config)
+    pipeline.run_eval(config)
+    metrics, report = evaluated(run_copy)
+    assert list(metrics["retrievers"])[-5:] == ["dense", "dense-mean", "plum", "hybrid", "optimum"]
+    assert metrics["left_out"] == {"lem": "not asked for (eval.lem)"}
+
+    data = inputs.read_prepared(run_copy)
+    teachers = trained.mean_of_trials(config, len(data.items))
+    for part in ("valid", "test"):
+        _, histories, targets = data.histories.questions(part)
+        recall = inputs.validation_metrics(teachers, histories, targets, True)["recall@10"]
+        if part == "valid":
+            assert metrics["tuning"]["dense-mean"]["trials"] == [{"settings": {}, "valid_recall@10": recall}]
+        else:
+            assert metrics["retrievers"]["dense-mean"]["recall@10"] == pytest.approx(recall)
+            low, high = metrics["intervals"]["dense-mean"]["recall@10"]
+            assert low <= recall <= high
+    assert ("plum", "dense-mean") in {(entry["a"], entry["b"]) for entry in metrics["comparisons"]}
+    assert "the mean of its teachers" in report or "the mean of plum's teachers" in report
+    cost = metrics["efficiency"]["dense-mean"]
+    trials = [trial["cost"] for trial in artifacts.read_json(run_copy / "dense/trials.json")]
+    assert cost == {name: sum(trial[name] for trial in trials) for name in cost}
+    lists = artifacts.read_table(run_copy / artifacts.RECOMMENDATIONS)
+    assert "dense-mean" in set(lists["retriever"])
+    compared = compare_runs([run_copy], metrics=["recall@10"], reference="dense-mean", n_resamples=20)
+    assert {entry["a"] for entry in compared["comparisons"]} == {"dense-mean"}
+
+    outputs, read = read_manifest(run_copy / "dense").outputs, read_manifest(run_copy / "eval").inputs
+    assert {name: read[f"dense/{name}"] for name in outputs if name.startswith("trials/")} == {
+        name: digest for name, digest in outputs.items() if name.startswith("trials/")
+    }
+
+    pipeline.run_eval(tiny_run.config_of(run_copy, TAUGHT, *TRIALS, "eval.retrievers=[plum, dense]"))
+    metrics, _ = evaluated(run_copy)
+    assert "dense-mean" not in metrics["retrievers"]
+    assert metrics["left_out"]["dense-mean"] == "not asked for (eval.retrievers)"
+    assert not any(name.startswith("dense/trials/") for name in read_manifest(run_copy / "eval").inputs)
 
 
 def test_being_asked_at_every_step_counts(run_copy: Path) -> None:

@@ -68,6 +68,18 @@ def log() -> None:
     logging.getLogger("plum.x").info("said elsewhere")
 
 
+def show_progress() -> None:
+    with runtime.progress("training", 5) as show:
+        time.sleep(0.2)
+        show(3)
+        logging.getLogger("plum.x").info("three of %d", 5)
+
+
+def show_progress_and_die() -> None:
+    with runtime.progress("training", 5):
+        die()
+
+
 def use_memory() -> None:
     assert len(bytes(range(256)) * (300 << 12)) == 300 << 20
 
@@ -145,6 +157,27 @@ run_side_by_side([functools.partial(wait_for_ever, Path(sys.argv[2]))], 1, 1)
         parent.kill()
         parent.communicate()
     assert ends(int(path.read_text()))
+
+
+def test_what_processes_show_is_drawn_by_the_one_that_started_them(monkeypatch, caplog):
+    steps = []
+    monkeypatch.setattr(runtime, "show_step", steps.append)
+    with caplog.at_level(logging.INFO, "plum"):
+        run_side_by_side([show_progress, show_progress], at_once=2, threads=1)
+    assert len({step.work for step in steps}) == 2
+    for work in {step.work for step in steps}:
+        assert [(step.name, step.total, step.done) for step in steps if step.work == work] == [
+            ("training", 5, done) for done in (0, 3, None)
+        ]
+    assert [record.message for record in caplog.records] == ["three of 5"] * 2
+
+
+def test_the_bar_of_a_process_that_was_killed_goes_with_it(monkeypatch):
+    steps = []
+    monkeypatch.setattr(runtime, "show_step", steps.append)
+    with pytest.raises(PlumError, match="was killed"):
+        run_side_by_side([show_progress_and_die], at_once=1, threads=1)
+    assert [step.done for step in steps] == [0, None]
 
 
 def test_what_a_process_logs_is_seen_and_its_peak_memory_counted(capfd):

@@ -13,6 +13,7 @@ import pandas as pd
 
 from plum.config.run import RunConfig
 from plum.errors import PlumError
+from plum.retrievers.dense import MeanDense
 from plum.retrievers.generative import Generative
 from plum.retrievers.hybrid import Hybrid
 from plum.run import artifacts
@@ -121,7 +122,7 @@ def costs(config: RunConfig) -> dict[str, dict[str, int]]:
     plum's tokens and FLOPs are those of both trainings of the language model; its examples and epochs are fine-tuning's
     alone, though pre-training passes over the same histories. The hybrid's are those of its parts. A baseline's are
     those of the trial that was chosen; of a run in which plum is built on dense, dense's examples, tokens and FLOPs are
-    plum's too, or those of all trials of its search if all of them taught.
+    plum's too, or those of all trials of its search if all of them taught. The mean of these costs what all of them do.
     """
     trained = config.eval.baselines
     result = {kind: artifacts.read_json(config.workdir / kind / "metrics.json")["cost"] for kind in trained}
@@ -131,6 +132,8 @@ def costs(config: RunConfig) -> dict[str, dict[str, int]]:
     below = _below(config.workdir) if inputs.is_built_on_dense(config.workdir) else []
     own = after | {name: before[name] + after[name] for name in ("tokens", "flops")}
     result["plum"] = own | {name: own[name] + sum(cost[name] for cost in below) for name in SPENT}
+    if config.eval.wants(MeanDense.name) and inputs.is_taught_by_trials(config.workdir):
+        result[MeanDense.name] = {name: sum(cost[name] for cost in below) for name in ("parameters", *SPENT)}
     if config.eval.wants(Hybrid.name):
         dense = result[artifacts.DENSE]
         result[Hybrid.name] = {"parameters": own["parameters"] + dense["parameters"]} | {
@@ -146,7 +149,7 @@ def _below(workdir: Path) -> list[dict[str, int]]:
     Raises:
         PlumError: trials of an earlier version, which did not record it.
     """
-    if _of_finetune(workdir).get("teacher") == "trials":
+    if inputs.is_taught_by_trials(workdir):
         trials = artifacts.read_json(workdir / artifacts.DENSE_TRIALS)
         if any("cost" not in trial for trial in trials):
             raise PlumError(
@@ -168,7 +171,7 @@ def _about(name: str, workdir: Path) -> str:
     if name != Generative.name:
         return ABOUT[name]
     told, made = ABOUT[name], _of_finetune(workdir)
-    by_trials = made.get("teacher") == "trials"
+    by_trials = inputs.is_taught_by_trials(workdir)
     if inputs.is_made_of(workdir, artifacts.FEATURES, artifacts.DENSE):
         told += " Its Semantic IDs are made from dense's item vectors, too."
     if inputs.is_made_of(workdir, artifacts.FINETUNE, artifacts.DENSE):

@@ -13,13 +13,13 @@ import pandas as pd
 from plum.config.run import RunConfig
 from plum.evaluation.rankings import NO_ITEM, Recommendations
 from plum.report.page import render_report
-from plum.retrievers.dense import Dense
+from plum.retrievers.dense import Dense, MeanDense
 from plum.retrievers.generative import Generative
 from plum.retrievers.hybrid import Hybrid
 from plum.retrievers.optimum import BayesOptimal
 from plum.run import artifacts
-from plum.run.stage import StageRun, has_file
-from plum.runtime import seed_everything
+from plum.run.stage import StageRun, has_file, read_manifest
+from plum.runtime import seed_everything, track
 from plum.stages import inputs
 from plum.stages.eval import reporting, scoring
 from plum.stages.eval.field import ABOUT, Field, all_retrievers, fuse_on_validation
@@ -70,6 +70,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
         field = all_retrievers(config, data)
         spent = reporting.costs(config)  # before the long part: it may refuse
         lists, other = _recommend(config, data, field, asked)
+        logger.info("eval: scoring the lists")
         metrics = scoring.score(lists, other, asked, data, config)
         metrics |= {"efficiency": spent, "tuning": field.tuning, "left_out": field.left_out}
         sample = np.unique(np.linspace(0, len(asked.users) - 1, SAMPLE).round().astype(int))
@@ -80,6 +81,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
         artifacts.write_json(folder / "metrics.json", metrics)
         artifacts.write_table(folder / "recommendations.parquet", _long_table(lists, asked, data))
         artifacts.write_json(folder / "examples.json", examples(lists, asked, data, config.eval.examples))
+        logger.info("eval: trying approximate search and writing the report")
         search = _dense_search(config, field, asked, sample)
         artifacts.write_json(folder / "dense_search.json", search)  # times: not in metrics.json, which repeats exactly
         html, markdown = render_report(reporting.payload(config, folder, stage.spent()))
@@ -98,6 +100,7 @@ def _inputs(config: RunConfig) -> list[str]:
         *INPUTS,
         *(f"{artifacts.FEATURES}/{name}.npy" for name in made),
         *(f"{kind}/{name}" for kind in _read_baselines(config) for name in _of_baseline(kind)),
+        *_teachers(config),
         *(name for name in optional if has_file(workdir, name)),
     ]
 
@@ -106,6 +109,14 @@ def _read_baselines(config: RunConfig) -> list[str]:
     """The baselines that are scored, and dense where plum is built on it, since its cost is then plum's too."""
     built = inputs.is_built_on_dense(config.workdir) and artifacts.DENSE not in config.eval.baselines
     return [*config.eval.baselines, *([artifacts.DENSE] if built else [])]
+
+
+def _teachers(config: RunConfig) -> list[str]:
+    """The weights of the trials that plum learnt from, if their mean is scored."""
+    if not (config.eval.wants(MeanDense.name) and inputs.is_taught_by_trials(config.workdir)):
+        return []
+    trials = f"{artifacts.DENSE}/{Path(artifacts.TRIAL_WEIGHTS).parent}/"
+    return [name for name in read_manifest(config.workdir / artifacts.FINETUNE).inputs if name.startswith(trials)]
 
 
 def _of_baseline(kind: str) -> tuple[str, ...]:
@@ -121,7 +132,7 @@ def _recommend(
     unlike = None if config.eval.filter_seen else asked.histories
     lists: dict[str, Recommendations] = {}
     other: dict[str, Recommendations] = {}
-    for name, retriever in field.retrievers.items():
+    for name, retriever in track(list(field.retrievers.items()), "retrievers", after=0.0, alike=False):
         logger.info("eval: %s recommends to %s users", name, f"{len(asked.users):,}")
         lists[name] = retriever.recommend(asked.histories, k, headline)
         # The optimum knows that no one has an item twice: it has no list with seen items in it.

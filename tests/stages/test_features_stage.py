@@ -192,7 +192,7 @@ def test_only_default_modalities_may_be_missing_from_the_data(tmp_path: Path, ca
     [
         ({"encoder": "numeric"}, "features.modalities.m.fields: encoder numeric needs numeric columns"),
         ({"encoder": "numeric", "fields": ["price", "title"]}, "encoder numeric needs numeric columns"),
-        ({"encoder": "numeric", "fields": ["price", "price"]}, "a field stands there twice"),
+        ({"encoder": "numeric", "fields": ["price", "price"]}, "a field is listed twice"),
         ({"fields": ["titel"]}, "features.modalities.m.fields: there is no field 'titel'.*did you mean title?"),
         ({"fields": ["price"]}, "there is no field 'price' for this encoder; known here: title, topics"),
         ({"encoder": "numerc", "fields": ["price"]}, r"1 mistake in[^|]*features.modalities.m.encoder"),
@@ -209,7 +209,7 @@ def test_mistakes_in_a_modality_are_named(modality: dict[str, Any], complaint: s
 
 def test_no_modality_takes_the_name_of_the_ids() -> None:
     values = {"workdir": "x", "data": {"source": {"kind": "synthetic"}}, "features": {"modalities": {"item_id": {}}}}
-    with pytest.raises(PlumError, match=r"features.modalities: no modality can be called item_id"):
+    with pytest.raises(PlumError, match=r"features.modalities: item_id cannot name a modality"):
         validate(values, "t")
 
 

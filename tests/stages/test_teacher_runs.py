@@ -259,17 +259,17 @@ def test_forced_eval_keeps_the_teacher(run_copy: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        (["eval.retrievers=[plum, textknn]"], "needs the dense baseline, which eval.retrievers leaves out"),
-        (["eval.dense.max_history=9"], "finetune.max_history, 10 items, but eval.dense.max_history is 9"),
+        (["eval.retrievers=[plum, textknn]"], "needs the dense baseline: add dense to eval.retrievers"),
+        (["eval.dense.max_history=9"], "eval.dense.max_history is 9, finetune.max_history is 10"),
         (["eval.dense.search={max_history: [20, 8]}"], "eval.dense.search.max_history is 8"),
         (["eval.dense.max_history=9", "eval.retrievers=[plum]", CODES], "teacher_weight needs the dense baseline"),
         (["eval.dense.max_history=9", "eval.retrievers=[plum]", CODES], "encoder dense needs the dense baseline"),
         (["eval.dense.max_history=9", "eval.retrievers=[plum]", CODES], "eval.dense.max_history is 9"),
         (["finetune.teacher_weight=1.5"], "less than or equal to 1"),
         (["finetune.teacher=trials", KEPT[0]], "set eval.dense.keep_trials"),
-        ([*TRIALS, "finetune.teacher_weight=0"], "teaches nothing at finetune.teacher_weight 0"),
+        ([*TRIALS, "finetune.teacher_weight=0"], "has no effect while finetune.teacher_weight is 0"),
         (["eval.dense.search={keep_trials: [true, false]}"], "keep_trials: unknown key"),
-        (["finetune.teacher=trials", KEPT[1]], "eval.dense.search gives no choice"),
+        (["finetune.teacher=trials", KEPT[1]], "needs two or more trials: give eval.dense.search more values"),
     ],
 )
 def test_what_can_not_teach_is_refused_before_anything_runs(run_copy: Path, settings: list[str], reason: str) -> None:

@@ -290,7 +290,7 @@ def test_a_rank_that_is_no_number_is_missing(tmp_path):
         ("lists.csv", "user_id,rank,item_id\n", ["no row"]),
         ("lists.csv", "", ["is empty"]),
         ("lists.jsonl", '{"user_id": "ann"}\n', ["no column 'rank', 'item_id'"]),
-        ("lists.parquet", "not one", ["not a whole Parquet file"]),
+        ("lists.parquet", "not one", ["not a complete Parquet file"]),
         ("lists.xlsx", "", ["unknown format '.xlsx'", "parquet"]),
     ],
 )
@@ -310,7 +310,7 @@ def test_rows_that_can_not_be_read_are_given_back_and_refused_where_they_are_man
     assert (len(found), unreadable.count) == (99, 1)
     assert "5 fields" in unreadable.example
     path.write_text("user_id,rank,item_id\nann,1,a,b,c\nbob,1,a,b,c\n" + good)
-    with pytest.raises(PlumError, match=r"2 of 101 rows can't be used, more than the allowed share of 1.0%"):
+    with pytest.raises(PlumError, match=r"2 of 101 rows are unusable, more than the allowed share of 1.0%"):
         read_recommendations(path)
 
 

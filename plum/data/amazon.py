@@ -90,7 +90,7 @@ def load_amazon_sequences(path: Path, name: str, *, max_bad_share: float = 0.01)
 def _shuffled(item: str) -> bytes:
     """An item's sort key in the catalogue: the hash of its id, which says nothing about the item.
 
-    The files number items by first occurrence, test items included. Catalogue rows break ties, so this order would leak.
+    The files number items by first occurrence, test items included. Catalogue rows break ties: that order would leak.
     """
     return hashlib.sha256(item.encode()).digest()
 

@@ -18,9 +18,9 @@ from plum.features.text import texts_of
 
 @dataclass(frozen=True)
 class SentenceEncoder:
-    """Some fields, joined to one text and read by a pre-trained sentence encoder.
+    """A pre-trained sentence encoder on the joined text of some fields.
 
-    Nothing is fitted. The model itself is not kept with the run, only where it comes from.
+    Nothing is fitted. The run keeps the name of the model, not the model.
 
     Attributes:
         fields: columns of text or lists of text.
@@ -34,13 +34,13 @@ class SentenceEncoder:
     device: str = "cpu"
 
     def transform(self, items: pd.DataFrame) -> Encoded:
-        """Vectors (N, D) of items; one without text has none.
+        """Vectors (N, D) of items; items without text have none.
 
-        Alone of all encoders, this one rounds a text's vector by what stands beside it: texts are read in batches, and
-        filled up to the longest of theirs. The same items in the same order get the same vectors to the bit.
+        Unlike other encoders, this one rounds a text's vector depending on its batch, because texts are padded to the
+        longest of the batch. The same items in the same order get bit-identical vectors.
 
         Raises:
-            PlumError: if sentence-transformers or the model is not there.
+            PlumError: if sentence-transformers or the model is missing.
         """
         texts = texts_of(items, self.fields)
         present = np.array([bool(text.strip()) for text in texts], dtype=bool)
@@ -53,7 +53,7 @@ class SentenceEncoder:
 
     @classmethod
     def from_parts(cls, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> SentenceEncoder:
-        """What :meth:`save` wrote."""
+        """Rebuild the encoder that :meth:`save` wrote."""
         return cls(settings["fields"], settings["model"])
 
 
@@ -67,7 +67,7 @@ def sentence_vectors(texts: Sequence[str], model: str, device: str, batch_size: 
         device: ``cpu``, ``cuda`` or ``mps``.
 
     Raises:
-        PlumError: if sentence-transformers or the model is not there.
+        PlumError: if sentence-transformers or the model is missing.
     """
     try:
         from sentence_transformers import SentenceTransformer
@@ -86,7 +86,7 @@ def sentence_vectors(texts: Sequence[str], model: str, device: str, batch_size: 
             (str(error).strip() or type(error).__name__).splitlines()[0],
             "give a local folder, a hub id that this machine can reach, or package:NAME",
         ) from None
-    asked = list(texts) or [""]  # of no text at all, the encoder does not tell the width
+    asked = list(texts) or [""]  # without any text, the encoder would not give the width
     vectors = encoder.encode(asked, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False)
     return np.asarray(vectors, dtype=np.float32)[: len(texts)]
 

@@ -104,7 +104,7 @@ def test_items_without_content_are_never_nearest(run_copy: Path, tmp_path: Path)
         (b"", "no .npy file of numbers"),
         (b"not an array", "no .npy file of numbers"),
         (None, "image.npy, which is not there"),
-        (np.ones((60, 7)), "(?s)'image' tells no items apart.*all 60 items"),
+        (np.ones((60, 7)), "(?s)'image' is the same for all items.*all 60 items"),
         (np.vstack([given()[1:], [[np.inf] * 7]]), "(?s)image.npy holds NaN, infinity.*1 row: row 59"),
     ],
 )
@@ -160,7 +160,7 @@ def from_logs(folder: Path, modalities: dict[str, Any], header: str, row: Callab
 def test_numbers_of_items_make_semantic_ids(tmp_path: Path) -> None:
     modalities = {"facts": {"encoder": "numeric", "fields": ["price", "in_stock"]}}
     config = from_logs(tmp_path, modalities, "price,in_stock", lambda item: f"{item}.5,true")
-    with pytest.raises(PlumError, match=r"(?s)in_stock tells no items apart.*leave in_stock out"):
+    with pytest.raises(PlumError, match=r"(?s)in_stock is the same for all items.*leave in_stock out"):
         features.run(config)
     modalities["facts"]["fields"] = ["price"]
     config = validate({**config.model_dump(), "features": {"modalities": modalities}}, where="the test")

@@ -295,7 +295,7 @@ def test_features_that_can_not_be_used_are_refused_and_nothing_is_written(workdi
         change_vectors(workdir, "text", change)
         refused(workdir, match, method=method)
 
-    spoilt(lambda x: np.ones_like(x), "'text' tells no items apart\n.*all 60 items")
+    spoilt(lambda x: np.ones_like(x), "'text' is the same for all items\n.*all 60 items")
     spoilt(lambda x: np.where(np.arange(N)[:, None] == 9, np.nan, x), "NaN, infinity.*\n.*1 row: row 9")
     spoilt(lambda x: np.where(np.arange(N)[:, None] == 9, np.inf, x), "NaN, infinity")
     spoilt(lambda x: x[:-1], r"does not fit the catalogue\n.*\(59, 16\), 60 items")
@@ -310,7 +310,7 @@ def test_a_modality_that_no_item_has_is_refused(workdir: Path) -> None:
 def test_the_same_vector_wherever_there_is_one_is_refused(workdir: Path) -> None:
     set_present(workdir, np.stack([np.arange(N) % 2 == 0, np.ones(N, dtype=bool)], axis=1))
     change_vectors(workdir, "text", lambda x: np.where(x.any(axis=1)[:, None], 1, 0) * np.ones_like(x))
-    refused(workdir, "'text' tells no items apart\n.*all 30 items that have it")
+    refused(workdir, "'text' is the same for all items\n.*all 30 items that have it")
 
 
 def test_presence_of_another_catalogue_is_refused(workdir: Path) -> None:

@@ -372,7 +372,7 @@ def test_items_that_are_nearly_all_the_same_are_refused_by_the_usual_thresholds(
     code, _, told = cli("tokenize", "--config", config)
     assert code == 2
     assert "540 of 600 items have the same content" in told
-    assert "give features.modalities something in which these items differ" in told
+    assert "add fields in which these items differ" in told
     assert "tokenize.min_perplexity_share is the threshold" in told
 
 

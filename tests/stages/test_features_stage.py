@@ -100,9 +100,9 @@ def test_items_without_content_are_never_nearest(run_copy: Path, tmp_path: Path)
     [
         (np.ones((59, 7)), r"shape \(59, 7\), 60 items"),
         (np.ones(60), r"shape \(60,\), 60 items"),
-        (np.array([["a", "b"]] * 60), "no .npy file of numbers"),
-        (b"", "no .npy file of numbers"),
-        (b"not an array", "no .npy file of numbers"),
+        (np.array([["a", "b"]] * 60), "not a .npy file of numbers"),
+        (b"", "not a .npy file of numbers"),
+        (b"not an array", "not a .npy file of numbers"),
         (None, "image.npy, which is not there"),
         (np.ones((60, 7)), "(?s)'image' is the same for all items.*all 60 items"),
         (np.vstack([given()[1:], [[np.inf] * 7]]), "(?s)image.npy holds NaN, infinity.*1 row: row 59"),

@@ -105,7 +105,7 @@ def test_all_trials_of_a_search_teach_together(run_copy: Path, caplog: pytest.Lo
     lost = run_copy / "dense/trials/1.safetensors"
     was = lost.read_bytes()
     lost.unlink()
-    with pytest.raises(PlumError, match=r"dense/ is to be trained anew, but this one is what finetune/ was made of"):
+    with pytest.raises(PlumError, match=r"dense/ is out of date, but finetune/ was made from it"):
         pipeline.run_eval(tiny_run.config_of(run_copy, TAUGHT, *TRIALS))
     before = tiny_run.times(run_copy)
     pipeline.run_finetune(tiny_run.config_of(run_copy, TAUGHT, *TRIALS))
@@ -196,10 +196,10 @@ def test_no_stage_trains_it_that_does_not_need_it(run_copy: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "stage", "users"),
     [
-        ([CODES, TAUGHT], pipeline.run_finetune, "features/ was made of"),
-        ([CODES], pipeline.run_eval, "features/ was made of"),
-        ([TAUGHT], pipeline.run_eval, "finetune/ was made of"),
-        ([CODES, TAUGHT], pipeline.run_eval, "features/ and finetune/ was made of"),
+        ([CODES, TAUGHT], pipeline.run_finetune, "features/ was made from it"),
+        ([CODES], pipeline.run_eval, "features/ was made from it"),
+        ([TAUGHT], pipeline.run_eval, "finetune/ was made from it"),
+        ([CODES, TAUGHT], pipeline.run_eval, "features/ and finetune/ was made from it"),
     ],
 )
 def test_what_others_are_made_of_is_not_replaced(
@@ -214,7 +214,7 @@ def test_what_others_are_made_of_is_not_replaced(
     before = tiny_run.times(run_copy)
     with pytest.raises(PlumError) as error:
         stage(tiny_run.config_of(run_copy, *settings, OTHER))
-    assert f"dense/ is to be trained anew, but this one is what {users}" in str(error.value)
+    assert f"dense/ is out of date, but {users}" in str(error.value)
     assert "plum run" in str(error.value)
     assert tiny_run.times(run_copy) == before
 

@@ -187,7 +187,7 @@ def test_items_without_any_content_are_counted_warned_of_and_share_their_codes(
     set_present(workdir, present)
     quality = tokenized(workdir, collision="share")
     assert quality["items_without_content"] == 3
-    assert "3 items have no content at all" in caplog.text
+    assert "3 items have no content" in caplog.text
     assert len(np.unique(codes(workdir)[[3, 30, 31]], axis=0)) == 1
 
 
@@ -200,7 +200,7 @@ def test_it_is_said_what_stands_in_for_an_absent_modality(
     set_present(workdir, present)
     with caplog.at_level(logging.INFO, logger="plum"):
         tokenized(workdir, method=method)
-    assert f"4 items lack topics, {stand_in} stands in for it" in caplog.text
+    assert f"4 items lack topics; {stand_in} replaces it" in caplog.text
     assert "lack text" not in caplog.text
 
 

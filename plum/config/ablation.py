@@ -9,9 +9,9 @@ Example::
       small:
         config: ../ml-latest-small.yaml        # relative to this file
         seeds: [0, 1, 2]
-        set: [finetune.epochs=3]               # of this base's runs
-        variants: {without: [tokenize.epochs=80]}  # of this base's runs of that variant, beside what stands below
-    variants:                                  # the first is what the others are compared with
+        set: [finetune.epochs=3]               # settings of this base's runs
+        variants: {without: [tokenize.epochs=80]}  # added to a variant below, for this base only
+    variants:                                  # the others are compared with the first
       with: []
       without: [tokenize.progressive_masking=false]
 
@@ -40,18 +40,20 @@ logger = logging.getLogger(__name__)
 
 Settings = list[str]
 OWN = ("workdir", "seed")
-"""What every run is given by the ablation, and no setting may change."""
+"""What the ablation itself sets for every run; settings must not change it."""
 
 
 class BaseConfig(Section):
     """A pipeline that is run in all variants."""
 
     config: UserPath
-    """The pipeline's YAML, relative to the ablation's."""
+    """The pipeline's YAML file, relative to the ablation's."""
     seeds: list[Seed] = Field(default=[0], min_length=1)
+    """Seeds; every variant is run with each. Use three or more to tell an effect from the choice of the seed."""
     set: Settings = Field(default=[])
+    """Settings of this base's runs, such as ``finetune.epochs=3``."""
     variants: dict[str, Settings] = Field(default={})
-    """Further settings of variants, for this base alone."""
+    """Further settings of a variant, for this base only."""
 
     @field_validator("seeds")
     @classmethod
@@ -62,13 +64,21 @@ class BaseConfig(Section):
 
 
 class AblationConfig(Section):
-    """The file."""
+    """An ablation's YAML file.
+
+    Later settings win: those of the file, the base, the command line, the variant, and the variant in the base.
+    """
 
     title: str
+    """Title of the ablation's report."""
     workdir: UserPath | None = None
+    """Folder of all runs and results, by default ``runs/ablations/`` and the name of the file."""
     set: Settings = Field(default=[])
+    """Settings of all runs, such as ``eval.retrievers=[plum]``."""
     bases: dict[str, BaseConfig] = Field(min_length=1)
+    """Name -> pipeline; each has its own table."""
     variants: dict[str, Settings] = Field(min_length=1)
+    """Name -> settings. The first variant is the one that the others are compared with."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +90,7 @@ class Run:
         seed: of the run.
         path: the base's YAML.
         settings: for ``--set``.
-        config: what these make.
+        config: the configuration that results.
     """
 
     base: str
@@ -92,7 +102,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
         return f"{self.base}/{self.variant}/seed-{self.seed}"
 
     def command(self, force: bool = False) -> list[str]:
@@ -104,13 +114,13 @@ class Run:
 
 @dataclass(frozen=True)
 class Ablation:
-    """An ablation that was checked.
+    """A checked ablation.
 
     Attributes:
         title: of the file.
-        workdir: where its runs and its results lie.
+        workdir: folder of its runs and results.
         bases, variants: names, in the order of the file.
-        runs: of all bases, all seeds of a base, all variants of a seed, in this order.
+        runs: ordered by base, then seed, then variant.
     """
 
     title: str
@@ -120,11 +130,11 @@ class Ablation:
     runs: tuple[Run, ...]
 
     def chosen(self, only: Sequence[str], seeds: Sequence[int] | None = None) -> list[Run]:
-        """The runs of some bases, of some variants, or of some variants of some bases; of all without names.
+        """The runs of the named bases and variants.
 
         Args:
-            only: names of bases and variants.
-            seeds: with these seeds alone; None for all.
+            only: names of bases and variants; without a base all bases are chosen, without a variant all variants.
+            seeds: only runs with these seeds; None for all.
 
         Raises:
             PlumError: for a name that is neither a base nor a variant, or a seed that none of these bases has.
@@ -150,11 +160,11 @@ def read_ablation(
     settings: Sequence[str] = (),
     device: str | None = None,
 ) -> Ablation:
-    """Read an ablation's YAML, and check every variant of every base before anything is run.
+    """Read an ablation's YAML and check every variant of every base, before anything is run.
 
     Args:
         path: the file.
-        workdir: instead of the file's.
+        workdir: replaces the file's.
         settings: for all runs.
         device: of all runs.
 
@@ -173,14 +183,14 @@ def read_ablation(
         raise PlumError(
             f"{path}: {len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''} in the ablation",
             "\n    " + "\n    ".join(mistakes),
-            "mend these keys; pipelines/ablations/*.yaml show working examples",
+            "fix these keys; pipelines/ablations/*.yaml show working examples",
         )
     _warn_of_equal_variants(runs)
     return Ablation(file.title, home, tuple(file.bases), tuple(file.variants), tuple(runs))
 
 
 def _parsed(values: Mapping[str, Any]) -> tuple[AblationConfig | None, list[str]]:
-    """The file as far as it can be understood, and its mistakes; unknown keys don't keep the rest from being read."""
+    """The file, if it can be read apart from unknown keys, and its mistakes."""
     try:
         return AblationConfig.model_validate(values), []
     except ValidationError as error:
@@ -218,7 +228,7 @@ def _names(file: AblationConfig) -> list[str]:
         folders = [folder_name(name) for name in names]
         for name, folder in zip(names, folders, strict=True):
             if not folder:
-                mistakes.append(f"{kind}.{name}: a name needs a letter or a digit, it names a folder")
+                mistakes.append(f"{kind}.{name}: a name needs a letter or a digit, because it names a folder")
             elif folders.count(folder) > 1:
                 mistakes.append(f"{kind}.{name}: another name makes the same folder, {folder}")
     for base, section in file.bases.items():
@@ -230,7 +240,7 @@ def _names(file: AblationConfig) -> list[str]:
 
 
 def folder_name(name: str) -> str:
-    """The folder of a base or variant: small letters, digits and dots, all else a hyphen.
+    """The folder of a base or variant: lower-case letters, digits and dots; everything else becomes a hyphen.
 
     Example:
         >>> folder_name("SID-v2 (all pieces)")
@@ -241,7 +251,7 @@ def folder_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class _Given:
-    """What the runs depend on beside the file: see :func:`read_ablation`; paths of bases are relative to ``folder``."""
+    """What runs depend on besides the file; see :func:`read_ablation`. Bases' paths are relative to ``folder``."""
 
     folder: Path
     home: Path
@@ -250,11 +260,11 @@ class _Given:
 
 
 def _all_runs(file: AblationConfig, given: _Given) -> tuple[list[Run], list[str]]:
-    """All runs, and the mistakes in what they are made of; one that several variants share is told once."""
+    """All runs and all mistakes; a mistake that several variants share is reported once."""
     runs: list[Run] = []
-    places: dict[str, list[str]] = {}  # mistake -> where it is made
+    places: dict[str, list[str]] = {}  # mistake -> where it occurs
     for name, base in file.bases.items():
-        path = Path(os.path.normpath(given.folder / base.config))  # it is shown, and `../` is no help to a reader
+        path = Path(os.path.normpath(given.folder / base.config))  # messages show it: without `../`
         common = [*file.set, *base.set, *given.settings]
         of_base = _configured(path, common, given.overrides)[1]
         made: dict[str, tuple[Settings, RunConfig]] = {}
@@ -278,7 +288,7 @@ def _all_runs(file: AblationConfig, given: _Given) -> tuple[list[Run], list[str]
 
 
 def _configured(path: Path, settings: Settings, overrides: Mapping[str, Any]) -> tuple[RunConfig | None, list[str]]:
-    """The configuration of a run but for what is its own, or the mistakes in it."""
+    """The configuration of a run, with placeholders for its workdir and seed, or the mistakes in it."""
     try:
         values = read_yaml(path)
     except PlumError as error:
@@ -286,7 +296,7 @@ def _configured(path: Path, settings: Settings, overrides: Mapping[str, Any]) ->
     mistakes = []
     for setting in settings:
         if setting.partition("=")[0] in OWN:
-            mistakes.append(f"{setting}: the ablation gives every run its own; see its keys `workdir` and `seeds`")
+            mistakes.append(f"{setting}: the ablation sets this for every run; use its keys `workdir` and `seeds`")
             continue
         try:
             apply_setting(values, setting)
@@ -300,7 +310,7 @@ def _configured(path: Path, settings: Settings, overrides: Mapping[str, Any]) ->
 
 
 def _other_questions(made: Mapping[str, tuple[Settings, RunConfig]]) -> dict[str, list[str]]:
-    """Variants that would not be asked for the same items as the first one, so that nothing could be compared."""
+    """Variants whose test differs from the first one's, so that their results could not be compared."""
     mistakes: dict[str, list[str]] = {}
     for variant, (_, config) in made.items():
         first, reference = next((name, config) for name, (_, config) in made.items())
@@ -312,7 +322,7 @@ def _other_questions(made: Mapping[str, tuple[Settings, RunConfig]]) -> dict[str
 
 
 def _warn_of_equal_variants(runs: Sequence[Run]) -> None:
-    """Say which variants of a base are the same pipeline: a setting that changes nothing was meant to."""
+    """Warn of variants that are the same pipeline: their settings were meant to change something."""
     first: dict[tuple[str, str], str] = {}
     told = set()
     for run in runs:

@@ -14,6 +14,6 @@ UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
 
 
 class Section(BaseModel):
-    """A part of the configuration: unknown keys are mistakes, values are checked, nothing changes afterwards."""
+    """A part of the configuration: unknown keys are refused, values are checked, and sections are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)

@@ -13,45 +13,69 @@ class MovieLensSource(Section):
     """A MovieLens release in its original layout (GroupLens)."""
 
     kind: Literal["movielens"]
+    """Chooses this source."""
     release: Literal["ml-100k", "ml-latest-small", "ml-latest", "ml-1m", "ml-10m", "ml-20m", "ml-25m", "ml-32m"]
+    """The release to read. ``plum data fetch RELEASE`` downloads it to the data home (``PLUM_DATA_HOME``, else
+    ``data/``)."""
 
 
 class AmazonSequencesSource(Section):
     """Amazon 2014 5-core sequences, ``NAME.txt`` and ``NAME_item2attributes.json``, in ``<data home>/amazon-2014``."""
 
     kind: Literal["amazon-sequences"]
+    """Chooses this source."""
     name: str
+    """The NAME in the two file names, such as ``Beauty``."""
 
 
 class AmazonReviewsSource(Section):
-    """Raw Amazon review and metadata JSONL(.gz) of 2014, 2018 or 2023."""
+    """Raw Amazon reviews and product metadata of 2014, 2018 or 2023, as JSON Lines, plain or ``.gz``."""
 
     kind: Literal["amazon-reviews"]
+    """Chooses this source."""
     reviews: UserPath
+    """The file of reviews; its first line tells the year's layout."""
     metadata: UserPath | None = None
+    """The file of product metadata. Without it, items have no title, topics, creator or description."""
 
 
 class LogsSource(Section):
-    """Your own logs: CSV, TSV, Parquet or JSONL with a mapping from our column names to yours."""
+    """Your own logs: CSV, TSV, JSON Lines (each also with ``.gz``) or Parquet."""
 
     kind: Literal["logs"]
+    """Chooses this source."""
     interactions: UserPath
+    """The log, one interaction per row: user_id, item_id and timestamp, optionally rating and reward."""
     items: UserPath | None = None
+    """The catalogue, one item per row: item_id, optionally title, topics, creator, description and further columns.
+    Interactions with items outside it are unusable. Without it, the catalogue is the items of the log."""
     users: UserPath | None = None
+    """User attributes, one user per row. Stage eval reports metrics by them."""
     columns: dict[str, str] = Field(default_factory=dict)
+    """Plum's column name -> yours, for ``interactions`` (and ``user_id`` in ``users``); omit names that agree. A name
+    that plum does not know adds your column as an extra one."""
     item_columns: dict[str, str] = Field(default_factory=dict)
+    """Plum's column name -> yours, for ``items``; omit names that agree. All other columns of the file are kept too."""
     topic_separator: str = "|"
+    """What separates the topics of an item if the file holds them as one text."""
     timestamp_unit: Literal["auto", "s", "ms", "iso"] = "auto"
+    """``s`` or ``ms`` since 1970, or ``iso`` for ISO 8601 text (UTC if no zone is given). Set it if ``auto`` guesses
+    wrong."""
     encoding: str = "utf-8"
+    """Encoding of the text files, such as ``cp1252`` or ``latin-1``."""
 
 
 class SyntheticSource(Section):
     """Made-up data with a planted truth, so that the best reachable recall is known."""
 
     kind: Literal["synthetic"]
+    """Chooses this source."""
     n_users: Count = 2000
+    """Number of users."""
     n_items: Count = 300
+    """Number of items in the catalogue."""
     seed: Seed = 0
+    """Seed of the generator, independent of the run's seed."""
 
 
 Source = Annotated[
@@ -67,24 +91,34 @@ class SplitConfig(Section):
     """Which interactions train, validate and test."""
 
     protocol: Literal["leave-one-out", "temporal"] = "leave-one-out"
+    """leave-one-out: each user's last interaction is the test, the one before it the validation. temporal: two
+    cut-off times, the same for all users, as in the PLUM paper; use it to measure how well a model predicts what
+    comes later."""
     valid_share: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.1
-    """temporal only: share of interactions, by time, in the validation part."""
+    """temporal: share of the interactions, by time, in the validation set."""
     test_share: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.1
-    """temporal only: share of interactions, by time, in the test part."""
+    """temporal: share of the interactions, by time, in the test set."""
     ties: Literal["shuffle", "keep"] = "shuffle"
-    """Order of a user's interactions that share a timestamp: seeded shuffle, or as they stand in the input."""
+    """Tie-breaking between a user's interactions with the same timestamp: a seeded shuffle, or the input's order. Use
+    ``keep`` only if the log was written in order."""
     seed: Seed = 0
-    """Of that shuffle; not the run's seed, so that runs with other seeds are asked for the same items."""
+    """Seed of that shuffle, separate from the run's seed: runs with other seeds keep the same test set."""
     k_core_users: Annotated[int, Field(ge=0)] = 0
+    """Drop users with fewer interactions, repeatedly, together with ``k_core_items``; 0 keeps all. Under the temporal
+    protocol only training interactions count."""
     k_core_items: Annotated[int, Field(ge=0)] = 0
+    """Drop items with fewer interactions, likewise; 0 keeps all."""
 
 
 class DataConfig(Section):
-    """Stage ``data prepare``: source, checks and split."""
+    """Stage data: source, checks and split."""
 
     source: Source
+    """Where the data come from; its ``kind`` chooses one of the sources."""
     split: SplitConfig = SplitConfig()
+    """How interactions are divided into training, validation and test sets."""
     max_bad_share: Share = 0.01
-    """Refuse the source if a larger share of its rows can't be used."""
+    """Stop if a larger share of a file's rows is unusable. Rows below that share are left out and reported."""
     tags_as_text: bool = True
-    """Append users' free-text tags to an item's description, those on held-out interactions left out."""
+    """Append users' free-text tags to the item's description (MovieLens). Tags on validation and test interactions
+    are left out."""

@@ -51,7 +51,7 @@ def validate(values: Mapping[str, Any], where: str) -> RunConfig:
         raise PlumError(
             f"{where}: {len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''} in the configuration",
             "\n    " + "\n    ".join(mistakes),
-            "mend these keys; pipelines/*.yaml show working examples",
+            "fix these keys; pipelines/*.yaml show working examples",
         ) from None
 
 
@@ -59,7 +59,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file, unchecked.
 
     Raises:
-        PlumError: if the file is missing, unreadable or no YAML, or holds something else than a mapping.
+        PlumError: if the file is missing, unreadable or not YAML, or is not a mapping.
     """
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # a SafeLoader
@@ -69,7 +69,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
             f"no configuration at {path}", f"pipelines here: {', '.join(here) or 'none'}", "give --config FILE"
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise PlumError(f"{path} can't be read as YAML", str(error), "mend the file") from None
+        raise PlumError(f"{path} can't be read as YAML", str(error), "fix the file") from None
     if not isinstance(values, dict):
         found = "nothing" if values is None else f"a {type(values).__name__}"
         raise PlumError(f"{path} holds no configuration", found, "write `key: value` lines")
@@ -77,7 +77,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which a key given twice is an error: the first of the two would be lost in silence."""
+    """YAML that refuses a repeated key; PyYAML would silently drop the first one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -94,7 +94,7 @@ def apply_setting(values: dict[str, Any], setting: str) -> None:
     """Write one ``stage.key=value`` into a configuration, in place; the value is YAML.
 
     Raises:
-        PlumError: if there is no ``=``, the value is no YAML, or a key on the way is not a section.
+        PlumError: if there is no ``=``, the value is not YAML, or a key on the way is not a section.
     """
     key, sign, raw = setting.partition("=")
     if not sign or not key:
@@ -116,10 +116,11 @@ def apply_setting(values: dict[str, Any], setting: str) -> None:
 
 
 def _collapsed(entries: Sequence[Any]) -> list[Any]:
-    """Pydantic's entries, those of one value that may have several forms taken together.
+    """Pydantic's entries, with those of one value that may have several forms merged.
 
-    There pydantic tells for each form why it is not that one, under names of its own ("eval.beams.constrained-int").
-    Users want to hear of the form they meant: the one whose mistake lies deepest in the value, if there is one.
+    For such a value pydantic says of each form why it does not match, under its own names
+    ("eval.beams.constrained-int"). Users need only the form they meant: the one whose mistake lies deepest in the
+    value, if there is one.
     """
     # place of the value, or number of a mistake elsewhere -> form -> entries
     values: dict[Any, dict[Any, list[Any]]] = {}
@@ -134,7 +135,7 @@ def _collapsed(entries: Sequence[Any]) -> list[Any]:
 
 
 def _meant(forms: dict[Any, list[Any]]) -> list[Any]:
-    """The entries of the form that was meant, or one that names all forms."""
+    """The entries of the form that the user meant, or one entry that names all forms."""
     depths = {form: max(len(entry["loc"]) for entry in entries) for form, entries in forms.items()}
     deepest = [form for form, depth in depths.items() if depth == max(depths.values())]
     if len(deepest) == 1:
@@ -145,7 +146,7 @@ def _meant(forms: dict[Any, list[Any]]) -> list[Any]:
 
 
 def _form_place(path: Sequence[Any]) -> int | None:
-    """Where in pydantic's path the name of a form stands, if the path leads into a value that may have several."""
+    """The index of a form's name in pydantic's path, if the path leads into a value that may have several forms."""
     section: Any = RunConfig
     for place, part in enumerate(path[:-1]):
         field = section.model_fields.get(part)
@@ -179,13 +180,13 @@ def _mistake(entry: Any) -> str:
 
 
 def nearest_name(word: str, known: list[str]) -> str:
-    """Advice on a name that is not known: the one that it may be a slip of, else all of them."""
+    """Advice on an unknown name: the known one most like it, else all known ones."""
     near = difflib.get_close_matches(word, known, n=1)
     return f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(known))}"
 
 
 def _section_of(path: list[str]) -> type[Section]:
-    """The section that the last key of pydantic's path stands in."""
+    """The section of the last key in pydantic's path."""
     if path[:2] == ["data", "source"]:
         return SOURCES[path[2]]
     if path[:2] == ["features", "modalities"] and len(path) > 3:

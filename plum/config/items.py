@@ -11,7 +11,7 @@ from plum.config.base import Count, Section, Share, UserPath
 from plum.config.models import TrainingConfig
 
 BEHAVIOUR = ("cooccurrence", "dense")
-"""Encoders of training histories: their vectors are no content, and later items have none."""
+"""Encoders of training histories: their vectors are not content, and items without training interactions have none."""
 TEXT_FIELDS = ("title", "topics", "creator", "description")
 
 
@@ -19,20 +19,23 @@ class ModalityConfig(Section):
     """One content embedding of every item."""
 
     encoder: Literal["tfidf", "topics", "sentence-transformers", "cooccurrence", "dense", "numeric", "file"] = "tfidf"
-    """cooccurrence: vectors of which items training histories hold together, for catalogues with little content;
-    dense: the dense baseline's vectors of items, which is then trained first; numeric: standardised numbers; file:
-    vectors of your own."""
+    """What makes the vectors. tfidf: words of ``fields``; topics: the item's topics; sentence-transformers: a sentence
+    encoder on ``fields``; numeric: standardised numbers; file: your own vectors; cooccurrence: which items occur
+    together in training histories, for catalogues with little content; dense: the dense baseline's item vectors (the
+    baseline is then trained first)."""
     fields: list[str] = Field(default=["title", "creator", "description"], min_length=1, validate_default=True)
-    """tfidf and sentence-transformers: title, topics, creator, description; numeric: further columns of the items."""
+    """Item columns to encode. tfidf and sentence-transformers: any of title, topics, creator, description; numeric:
+    further numeric columns of the items, such as price."""
     dimensions: Count = 64
-    """Width after SVD, for tfidf, topics and cooccurrence."""
+    """tfidf, topics and cooccurrence: width of the vectors after SVD."""
     window: Count | None = None
-    """cooccurrence: items at most this many places apart are a pair; by default any two of a history."""
+    """cooccurrence: two items at most this many places apart in a history are a pair; by default any two of a
+    history."""
     model: str | None = None
     """sentence-transformers: a hub id, a local folder, or ``package:NAME`` for a model that a Python package ships."""
     path: UserPath | None = None
-    """file: a float32 .npy of shape (N, D), rows in the order of items.parquet; or a .parquet with a column item_id and
-    a column of lists of numbers, or D columns of numbers, in which items that have no vector may be left out."""
+    """file: a float32 .npy of shape (N, D), rows in the order of items.parquet; or a .parquet with a column item_id
+    and either one column of lists or D columns of numbers. The .parquet may omit items that have no vector."""
 
     @field_validator("fields")
     @classmethod
@@ -42,7 +45,7 @@ class ModalityConfig(Section):
             if set(fields) & set(TEXT_FIELDS):
                 raise ValueError("encoder numeric needs numeric columns of the items, such as [price]")
             if len(set(fields)) < len(fields):
-                raise ValueError("a field stands there twice")
+                raise ValueError("a field is listed twice")
             return fields
         for field in fields:
             if encoder and field not in TEXT_FIELDS:
@@ -61,7 +64,7 @@ class ModalityConfig(Section):
 
 
 class FeaturesConfig(Section):
-    """Item content -> dense vectors, one per modality."""
+    """Stage features: item content -> vectors, one per modality."""
 
     modalities: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], ModalityConfig] = Field(
         default={
@@ -70,77 +73,91 @@ class FeaturesConfig(Section):
         },
         min_length=1,
     )
+    """Name -> modality. The defaults are skipped where the data lack what they encode. Give all that you want: your
+    mapping replaces the default one."""
 
     @field_validator("modalities")
     @classmethod
     def _names_are_free(cls, modalities: dict[str, ModalityConfig]) -> dict[str, ModalityConfig]:
         if "item_id" in modalities:
-            raise ValueError("no modality can be called item_id: that is the column which names the items")
+            raise ValueError("item_id cannot name a modality: it is the column of item ids")
         return modalities
 
     def is_default(self, name: str) -> bool:
-        """Whether a modality is one of those that every catalogue is tried with: it may be missing from the data."""
+        """Whether a modality is one of the defaults, which the data may lack."""
         default: dict[str, ModalityConfig] = type(self).model_fields["modalities"].default
         return default.get(name) == self.modalities[name]
 
 
 class TokenizeConfig(TrainingConfig):
-    """Items -> Semantic IDs by an RQ-VAE (PLUM section 2.1; TIGER section 3.1)."""
+    """Stage tokenize: items -> Semantic IDs (SIDs), by default with an RQ-VAE (PLUM section 2.1; TIGER section 3.1)."""
 
     epochs: Count = 100
+    """Passes over the catalogue."""
     batch_size: Count = 256
+    """Items per training step. Co-occurring pairs add as many again."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Peak learning rate. Lower it if the codebooks collapse."""
     method: Literal["rqvae", "rqkmeans", "random"] = "rqvae"
-    """rqkmeans: residual k-means of the content, without training; random: codes that mean nothing, as a control."""
+    """rqvae: a trained autoencoder; rqkmeans: residual k-means of the content, faster and without training; random:
+    meaningless codes, as a control."""
     codebook_sizes: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1)] | None = None
-    """Codes per level; by default chosen from the catalogue size (see ``plum.sid.table.default_sizes``)."""
+    """Codes per level. By default three levels chosen from the catalogue size: the first is the largest power of two
+    up to a sixth of the items, between 16 and 2,048; each next one is half as large (PLUM section 2.1)."""
     latent_dim: Count = 32
+    """rqvae: width of latents and codewords."""
     hidden_dim: Count = 128
+    """rqvae: width of the hidden layer of every encoder and decoder."""
     beta: Annotated[float, Field(ge=0)] = 0.25
-    """Weight of the commitment term (PLUM section 2.1)."""
+    """rqvae: weight of the commitment term (PLUM section 2.1)."""
     progressive_masking: bool = True
-    """Each step reconstructs from the first r levels, r drawn uniformly (PLUM section 2.1)."""
+    """rqvae: each step reconstructs from the first r levels, r drawn uniformly (PLUM section 2.1)."""
     codebook_updates: Literal["gradient", "ema"] = "gradient"
-    """Codewords move by gradients, or are moving averages of what they quantise (van den Oord et al. 2017)."""
+    """rqvae: train codewords by gradients, or set them to moving averages of the residuals they quantise (van den Oord
+    et al. 2017)."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] = 0.99
-    """ema: how much of the averages each step keeps (van den Oord et al. 2017, appendix A.1)."""
+    """ema: share of the averages that each step keeps (van den Oord et al. 2017, appendix A.1)."""
     kmeans_init: bool = True
-    """Codebooks start from residual k-means of the catalogue, else from random codewords."""
+    """rqvae: initialise codebooks by residual k-means of the catalogue instead of at random."""
     reset_dead_codes: bool = True
-    """Codes that no item has move onto items after each epoch but those of the last tenth."""
+    """rqvae: after each epoch, move codes that no item has onto random items; not in the last tenth of the epochs.
+    Without it the codebooks collapse."""
     warm_start: UserPath | None = None
-    """The folder of another run: start from the weights of its tokenizer, which must have the same shape, instead of
-    random ones. For content vectors of the same space only, such as those of a fixed encoder."""
+    """rqvae: the folder of another run. Training starts from that run's tokenizer, which must have the same shape. Use
+    it only if both runs' content vectors come from the same fixed encoder."""
     compare_with: UserPath | None = None
-    """The folder of another run: ``quality.json`` says how much of its Semantic IDs survives; by default that of
-    ``warm_start``."""
+    """The folder of another run, by default that of ``warm_start``. ``quality.json`` then says how many of that run's
+    Semantic IDs stay the same."""
     contrastive_weight: Annotated[float, Field(ge=0)] = 1.0
-    """Weight of the co-occurrence term (PLUM section 2.1); 0 turns it off."""
+    """rqvae: weight of the co-occurrence term (PLUM section 2.1); 0 turns it off."""
     pairs: Literal["window", "session"] = "window"
-    """Positive pairs are of the whole training history, or of its sessions only: no long pause between the two."""
+    """Where positive pairs of the co-occurrence term come from: the whole training history, or single sessions of
+    it."""
     cooccurrence_window: Count = 3
-    """Items at most this far apart in a training history, or in a session, are a positive pair."""
+    """Two items at most this many places apart in a training history or session are a positive pair."""
     session_minutes: Annotated[float, Field(gt=0)] = 30.0
-    """session: the longest pause between two interactions of a session."""
+    """session: a longer pause, in minutes, starts a new session."""
     pair_sampling: Literal["count", "pmi"] = "count"
-    """Pairs are drawn as often as they occur, or by how much more often than their items' popularity has it."""
+    """Draw pairs in proportion to how often they occur, or to their positive pointwise mutual information, which
+    corrects for popularity."""
     collision: Literal["suffix", "share", "reassign"] = "suffix"
-    """suffix: one more code tells items with equal codes apart (TIGER); share: they share their SID (PLUM);
-    reassign: the less popular of them move to the first free SID, level by level to the nearest code with room."""
+    """What happens to items with the same codes. suffix: one more code tells them apart (TIGER); share: they share
+    their SID (PLUM); reassign: the less popular ones move to a free SID, level by level to the nearest code with
+    room."""
     capacity: Count = 1
-    """reassign: the most items of a SID."""
+    """reassign: the largest number of items per SID."""
     min_usage: Share = 0.25
-    """Stop if a level uses a smaller share of its codes."""
+    """Stop if a level uses a smaller share of its codes: its codebook has collapsed."""
     min_perplexity_share: Share | None = 0.05
-    """Stop if a level's perplexity is a smaller share of its codes: dead-code reset keeps codes in use, by an item or
-    two, that the data have no need of. On MovieLens and Amazon Beauty levels are between 0.4 and 0.95."""
+    """Stop if a level's perplexity is a smaller share of its codes: items crowd onto few codes, which ``min_usage``
+    does not notice. On MovieLens and Amazon Beauty levels are between 0.4 and 0.95."""
     max_bucket: Count | None = None
-    """Stop if more items have the same codes, before collisions are dealt with."""
+    """Stop if more items than this have the same codes, counted before ``collision`` applies."""
     min_uniqueness: Share | None = None
-    """Stop if a smaller share of items has codes of its own, before collisions are dealt with."""
+    """Stop if a smaller share of the items has codes of its own, counted before ``collision`` applies."""
 
     @model_validator(mode="after")
     def _only_models_start_warm(self) -> TokenizeConfig:
         if self.warm_start is not None and self.method != "rqvae":
-            raise ValueError(f"warm_start is for method rqvae; {self.method} has no weights to start from")
+            raise ValueError(f"warm_start needs method rqvae; {self.method} has no weights to start from")
         return self

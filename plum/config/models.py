@@ -28,100 +28,126 @@ class TrainingConfig(Section):
     """What every trained model shares."""
 
     epochs: Count
+    """Passes over the training data."""
     batch_size: Count
+    """Examples per training step."""
     learning_rate: Annotated[float, Field(gt=0)]
+    """Peak learning rate of AdamW."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """AdamW's weight decay, on matrices only: not on biases and norms."""
     warmup_share: Share = 0.05
+    """Share of all steps in which the learning rate rises linearly to its peak."""
     schedule: Literal["constant", "cosine"] = "cosine"
+    """Learning rate after the warm-up: constant, or a cosine down to a tenth of the peak."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Gradients with a larger norm are scaled down to it."""
     checkpoint_steps: Count = 200
-    """Steps between checkpoints, from which a killed stage goes on."""
+    """Steps between checkpoints. A stage that was killed resumes from the last one."""
 
 
 class RetrieverTrainingConfig(TrainingConfig):
-    """What the language model and the baselines share, and the tokenizer does not."""
+    """What the language model and the dense baselines share."""
 
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of matrix products in training: auto is bfloat16 on CUDA, else float32. Some CPUs gain from bfloat16 too."""
+    """Number format of matrix products in training. auto: bfloat16 on CUDA, else float32. Try bfloat16 on CPUs that
+    have instructions for it."""
 
 
 class ScratchModelConfig(Section):
     """Shape of the small Llama-type model that ``base: scratch`` trains from random weights."""
 
     hidden_size: Count = 128
+    """Width of the model; a multiple of twice ``heads``."""
     layers: Count = 4
+    """Number of transformer blocks."""
     heads: Count = 4
+    """Attention heads per block."""
     intermediate_size: Count = 384
+    """Width of the feed-forward layers."""
     text_vocabulary: Annotated[int, Field(ge=300)] = 2000
-    """Size of the byte-level BPE vocabulary, Semantic IDs not counted."""
+    """Size of the byte-level BPE vocabulary, without the tokens of Semantic IDs."""
 
     @model_validator(mode="after")
     def _heads_divide(self) -> ScratchModelConfig:
         if self.hidden_size % (2 * self.heads):  # rotary positions turn pairs of dimensions
-            raise ValueError(f"hidden_size {self.hidden_size} is no multiple of twice the heads, {2 * self.heads}")
+            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of twice the heads, {2 * self.heads}")
         return self
 
 
 class LanguageModelConfig(RetrieverTrainingConfig):
-    """What both trainings of the language model share."""
+    """What pre-training and fine-tuning of the language model share."""
 
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    """Of the input embeddings and of every attention and feed-forward branch, beside the model's own, if it has any."""
+    """Dropout rate on the input embeddings and on every attention and feed-forward branch, in addition to the model's
+    own."""
 
 
 class CptConfig(LanguageModelConfig):
-    """Continued pre-training (PLUM section 2.2)."""
+    """Stage cpt: continued pre-training (PLUM section 2.2)."""
 
     epochs: Count = 10
     """Passes over the behaviour corpus."""
     batch_size: Count = 32
+    """Blocks of ``context_length`` tokens per training step."""
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    """Peak learning rate of AdamW. The default is for ``base: scratch``; use a smaller one for a pre-trained model."""
     base: Annotated[str, AfterValidator(os.path.expanduser)] = SCRATCH
-    """``scratch``, or a local folder or hub id of a decoder-only model."""
+    """``scratch`` for a small model with random weights, or a local folder or hub id of a decoder-only model."""
     scratch: ScratchModelConfig = ScratchModelConfig()
+    """Shape of the model if ``base`` is ``scratch``."""
     context_length: Annotated[int, Field(ge=16)] = 256
+    """Tokens per block of training text."""
     behaviour_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
-    """Share of training tokens from user behaviour; the rest is item metadata (PLUM section 2.2: half and half)."""
+    """Share of training tokens from user histories; the rest are item texts (PLUM section 2.2: half and half)."""
     max_history: Count = 50
+    """Items per document of the behaviour corpus; longer histories are cut into several."""
 
 
 class FinetuneConfig(LanguageModelConfig):
-    """Generative retrieval: history -> the next item's SID (PLUM section 2.3)."""
+    """Stage finetune: generative retrieval, history -> the next item's SID (PLUM section 2.3)."""
 
     epochs: Count = 30
+    """Passes over the training histories, at most; see ``patience``."""
     batch_size: Count = 16
+    """Histories (or parts of long ones) per training step."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Peak learning rate of AdamW. The default is for ``cpt.base: scratch``; use a smaller one for a pre-trained
+    model."""
     max_history: Count = 50
-    """Items of history the model sees (PLUM: about the last 100 watches)."""
+    """Most recent items of a history that the model sees (PLUM: about the last 100 watches)."""
     history_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    """Chance that an item of a training history is left out, drawn anew each epoch."""
+    """Probability of dropping each item of a training history, drawn again every epoch. Raise it if the validation
+    loss rises during training."""
     teacher_weight: Share = 0.0
-    """Share of a label that is the dense baseline's probabilities of the next codes, the rest being the codes that came
-    (knowledge distillation). Above 0, the baseline is trained before."""
+    """Knowledge distillation: the teacher's share of each training label. The teacher is the dense baseline, which
+    gives probabilities of the next codes; the rest of the label is the observed next item. Above 0, the baseline is
+    trained before this stage."""
     teacher: Literal["chosen", "trials"] = "chosen"
-    """Who that is: the model that the baseline's search chose, or all of its trials by their mean score of an item.
-    ``trials`` needs ``eval.dense.keep_trials``."""
+    """The teacher: the model chosen by the baseline's search, or the mean score of the models of all its trials
+    (``trials``, which needs ``eval.dense.keep_trials``)."""
     patience: Count = 5
     """Stop after this many validations without a better Recall@10."""
     validation_users: Count = 2000
-    """At most this many users, drawn by the seed, are decoded at each validation."""
+    """Each validation decodes at most this many users, drawn by the seed."""
     validation_beams: Count = 20
+    """Beam width in validation. A smaller one is faster than ``eval.beams``, and slightly less exact."""
     validate_every: Count = 1
-    """Epochs between validations; decoding takes a good part of a short epoch's time."""
+    """Epochs between validations. Raise it if decoding takes a large part of each epoch's time."""
 
 
 WITHOUT_EFFECT = ("trials_at_once", "keep_trials")
-"""Settings of a search that decide how fast its result comes and what is kept beside it."""
+"""Settings of a search that change its speed and what it keeps, but not its result."""
 
 
 class SearchedConfig(RetrieverTrainingConfig):
-    """A trained model whose settings may be chosen on the validation part."""
+    """A trained model whose settings may be chosen on the validation set."""
 
     search: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default={})
-    """Fields of this section -> values to try. Every combination is trained with the same seed; the best validation
-    Recall@10 wins, ties go to the earlier."""
+    """Fields of this section -> values to try, such as ``{dropout: [0.3, 0.5]}``. Every combination is trained with
+    the same seed; the best validation Recall@10 wins, the earlier one on a tie."""
     trials_at_once: Count = 1
-    """Trials trained side by side, each in a process of its own with its share of the cores and its own memory."""
+    """Trials trained in parallel, each in its own process with an equal share of the cores. Each needs its own
+    memory."""
 
     @field_validator("search")
     @classmethod
@@ -146,7 +172,7 @@ class SearchedConfig(RetrieverTrainingConfig):
 
     @classmethod
     def _values_of(cls, name: str, values: list[Any], mistakes: list[str]) -> list[Any]:
-        """The values as the field takes them (``1e-3`` is text in YAML); what it refuses is added to the mistakes."""
+        """The values, converted to the field's type (``1e-3`` is text in YAML); invalid ones add to the mistakes."""
         known = [field for field in cls.model_fields if field not in ("search", *WITHOUT_EFFECT)]
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
@@ -154,7 +180,7 @@ class SearchedConfig(RetrieverTrainingConfig):
             mistakes.append(f"{name}: unknown key; {hint}")
             return values
         field = cls.model_fields[name]
-        form: Any = Annotated[(field.annotation, name, *field.metadata)]  # the name, since something must stand there
+        form: Any = Annotated[(field.annotation, name, *field.metadata)]  # Annotated needs some metadata: the name
         kind: TypeAdapter[Any] = TypeAdapter(form, config=ConfigDict(allow_inf_nan=False))
         checked = []
         for value in values:
@@ -171,7 +197,7 @@ Searched = TypeVar("Searched", bound=SearchedConfig)
 
 
 def with_settings(section: Searched, values: Mapping[str, Any]) -> Searched:
-    """A section with some of its fields set to other values, and nothing left to search.
+    """A section with some fields replaced and an empty search.
 
     Raises:
         pydantic.ValidationError: if the values don't fit.
@@ -180,45 +206,60 @@ def with_settings(section: Searched, values: Mapping[str, Any]) -> Searched:
 
 
 class DenseConfig(SearchedConfig):
-    """The dense baseline: SASRec-type model, softmax cross-entropy."""
+    """The dense baseline: a SASRec-type transformer with softmax cross-entropy."""
 
     epochs: Count = 100
+    """Passes over the training histories, at most; see ``patience``."""
     batch_size: Count = 64
+    """Histories (or parts of long ones) per training step."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Peak learning rate of AdamW."""
     hidden_size: Count = 64
+    """Width of the transformer; a multiple of ``heads``."""
     layers: Count = 2
+    """Number of transformer blocks."""
     heads: Count = 2
+    """Attention heads per block."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.3
+    """Dropout rate of embeddings and blocks. Raise it on small data."""
     embedding_size: Count | None = None
-    """Width of the item-ID embeddings, projected to ``hidden_size`` where it differs; by default ``hidden_size``."""
+    """Width of the item-ID embeddings, by default ``hidden_size``. Another width is projected to ``hidden_size``."""
     tied: bool = True
-    """Whether items have the same embedding as input and as output."""
+    """Use one embedding table for inputs and outputs; else two."""
     negatives: Count | None = None
-    """Items that a batch's softmax is estimated from (sampled softmax with log-Q correction); by default the full
-    softmax up to 100,000 items, and 8,192 negatives above."""
+    """Items sampled per batch to estimate the softmax (sampled softmax with log-Q correction). By default the full
+    softmax for up to 100,000 items, and 8,192 negatives for larger catalogues."""
     negative_power: Share = 0.75
-    """Negatives are drawn by how often an item is a training target, to this power."""
+    """Exponent of an item's count as a training target in the distribution of negatives: 1 draws by popularity, 0
+    uniformly."""
     max_history: Count = 50
+    """Most recent items of a history that the model sees."""
     keep_trials: bool = False
-    """Keep the weights of all trials of a search, not the chosen ones alone (``trials/``)."""
+    """Keep the weights of all trials of a search in ``trials/``, not only the chosen ones."""
     patience: Count = 10
+    """Stop after this many epochs without a better validation Recall@10."""
 
     @model_validator(mode="after")
     def _heads_divide(self) -> DenseConfig:
         if self.hidden_size % self.heads:
-            raise ValueError(f"hidden_size {self.hidden_size} is no multiple of heads {self.heads}")
+            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of heads {self.heads}")
         return self
 
 
 class LemConfig(DenseConfig):
-    """The large embedding model (PLUM table 2): nearly all parameters in item-ID embeddings, a small transformer."""
+    """The large embedding model (LEM, PLUM table 2): a small transformer, nearly all parameters in item-ID embeddings.
+
+    It has the settings of the dense baseline, with two other defaults.
+    """
 
     embedding_size: Count | None = 256
+    """Width of the item-ID embeddings, projected to ``hidden_size``; null for ``hidden_size``."""
     tied: bool = False
+    """Use one embedding table for inputs and outputs; else two."""
 
 
 def combinations(search: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """Every choice of one value a field; the last field changes fastest. One empty choice where there is no field.
+    """All combinations of one value per field; the last field changes fastest. Without fields, one empty combination.
 
     Example:
         >>> combinations({"dropout": [0.3, 0.5], "layers": [2]})

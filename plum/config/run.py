@@ -13,34 +13,40 @@ from plum.config.items import FeaturesConfig, TokenizeConfig
 from plum.config.models import CptConfig, DenseConfig, FinetuneConfig, LemConfig, combinations
 
 RETRIEVERS = ("popularity", "recencypop", "textknn", "itemknn", "lem", "dense", "dense-mean", "plum", "hybrid")
-"""All that stage eval can score, in the order of ``plum.stages.eval.field.ABOUT``, which says what they are."""
+"""All that stage eval can score, in the order of ``plum.stages.eval.field.ABOUT``, which describes them."""
 
 
 class EvalConfig(Section):
-    """Which retrievers are compared, and how."""
+    """Stage eval: which retrievers are compared, and how. The dense baselines' settings are here too."""
 
     retrievers: list[str] | None = None
-    """Which are scored, plum among them; by default all that the data and this section allow. A baseline that is not
-    named is not trained either."""
+    """Retrievers to score, plum among them: any of popularity, recencypop, textknn, itemknn, lem, dense, plum, hybrid.
+    By default all that the data and this section allow. A baseline that is not listed is not trained."""
     dense: DenseConfig = DenseConfig()
+    """The dense baseline."""
     lem: LemConfig | None = None
-    """The large embedding model, if it is wanted beside the others: its tables are large and take long to train."""
+    """The large embedding model, a second baseline; left out by default, because its large tables train slowly.
+    ``lem: {}`` adds it with its defaults."""
     cutoffs: list[Count] = Field(default=[1, 5, 10, 20, 50], min_length=1)
+    """Values of k for Recall@k, NDCG@k and MRR@k; 10 must be among them."""
     beams: Count | Annotated[list[Count], Field(min_length=1)] = 50
-    """Beam width of plum's decoder: one number, or one per level of the Semantic IDs, disambiguation code counted."""
+    """Beam width of plum's decoder: one number, or one per level of the Semantic IDs, the disambiguation code included.
+    The last must reach the largest cutoff. Wider beams are slower and find more of the exact top items."""
     scores_over: Literal["codes", "legal", "vocabulary"] = "codes"
-    """What the probability of a code is normalised over (docs/decoding.md): its level's codes, the codes that may
+    """What a code's probability is normalised over (docs/decoding.md): all codes of its level, the codes that may
     follow its prefix, or the model's whole vocabulary."""
     filter_seen: bool = True
-    """Headline: items of the user's history are never recommended; the other way is reported beside it."""
+    """In the headline figures, never recommend items of the user's history; the other way is reported too. Set it to
+    false if users often interact with the same item again."""
     resamples: Count = 2000
-    """Bootstrap and permutation resamples."""
+    """Resamples of each bootstrap interval and permutation test."""
     cold_below: Count = 5
-    """An item with fewer training interactions than this is cold."""
+    """Items with fewer training interactions count as cold."""
     examples: Annotated[int, Field(ge=0)] = 5
+    """Users whose history and recommendations the report shows."""
 
     def wants(self, retriever: str) -> bool:
-        """Whether a retriever is to be scored, where the data have what it needs."""
+        """Whether a retriever is to be scored if the data have what it needs."""
         return self.retrievers is None or retriever in self.retrievers
 
     @property
@@ -59,9 +65,9 @@ class EvalConfig(Section):
                 hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(RETRIEVERS)}"
                 mistakes.append(f"there is no retriever {name!r}; {hint}")
         if names is not None and "plum" not in names:
-            mistakes.append("plum must be among them, the others are what it is compared with")
+            mistakes.append("plum must be among them: the others are compared with it")
         if names is not None and "hybrid" in names and "dense" not in names:
-            mistakes.append("hybrid is of plum and dense, so it needs dense too")
+            mistakes.append("hybrid combines plum and dense, so it needs dense too")
         if names is not None and "dense-mean" in names and "dense" not in names:
             mistakes.append("dense-mean is the mean of dense's trials, so it needs dense too")
         if len(set(names or ())) < len(names or ()):
@@ -73,7 +79,7 @@ class EvalConfig(Section):
     @model_validator(mode="after")
     def _lem_has_its_section(self) -> EvalConfig:
         if self.retrievers is not None and "lem" in self.retrievers and self.lem is None:
-            raise ValueError("retrievers names lem, which needs a section eval.lem; `lem: {}` takes the defaults")
+            raise ValueError("retrievers names lem, which needs a section eval.lem; `lem: {}` uses the defaults")
         return self
 
     @model_validator(mode="after")
@@ -82,7 +88,7 @@ class EvalConfig(Section):
         if last < max(self.cutoffs):
             raise ValueError(f"beams {self.beams} is smaller than the largest cutoff {max(self.cutoffs)}")
         if 10 not in self.cutoffs:
-            raise ValueError("cutoffs must hold 10, the headline")
+            raise ValueError("cutoffs must include 10, the headline")
         return self
 
 
@@ -90,29 +96,40 @@ class RunConfig(Section):
     """A whole pipeline."""
 
     title: str = "plum"
+    """Title of the report."""
     workdir: UserPath
+    """Folder that all stages write to, by default ``runs/`` and the name of the configuration file."""
     seed: Seed = 0
+    """Seed of everything random except the split and synthetic data, which have their own. The same seed on the same
+    machine gives the same result."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where models are trained and run. auto: CUDA if there is one, then mps, else the CPU."""
     data: DataConfig
+    """Stage data."""
     features: FeaturesConfig = FeaturesConfig()
+    """Stage features."""
     tokenize: TokenizeConfig = TokenizeConfig()
+    """Stage tokenize."""
     cpt: CptConfig = CptConfig()
+    """Stage cpt."""
     finetune: FinetuneConfig = FinetuneConfig()
+    """Stage finetune."""
     eval: EvalConfig = EvalConfig()
+    """Stage eval, and the dense baselines' settings."""
 
     @property
     def codes_of_dense(self) -> bool:
-        """Whether Semantic IDs are made of the dense baseline's item vectors, so that it is trained before them."""
+        """Whether Semantic IDs encode the dense baseline's item vectors; the baseline is then trained first."""
         return any(modality.encoder == "dense" for modality in self.features.modalities.values())
 
     @property
     def taught_by_dense(self) -> bool:
-        """Whether fine-tuning learns from the dense baseline, so that it is trained before."""
+        """Whether the dense baseline teaches fine-tuning; it is then trained first."""
         return self.finetune.teacher_weight > 0
 
     @property
     def taught_by_trials(self) -> bool:
-        """Whether it learns from all trials of the baseline's search."""
+        """Whether all trials of the baseline's search teach fine-tuning."""
         return self.taught_by_dense and self.finetune.teacher == "trials"
 
     @model_validator(mode="after")
@@ -120,24 +137,23 @@ class RunConfig(Section):
         mistakes = []
         users = {"a modality with encoder dense": self.codes_of_dense, "finetune.teacher_weight": self.taught_by_dense}
         if not self.eval.wants("dense"):
-            mistakes += [
-                f"{n} needs the dense baseline, which eval.retrievers leaves out" for n, u in users.items() if u
-            ]
+            mistakes += [f"{n} needs the dense baseline: add dense to eval.retrievers" for n, u in users.items() if u]
         if self.finetune.teacher == "trials":
             if not self.taught_by_dense:
-                mistakes.append("finetune.teacher trials teaches nothing at finetune.teacher_weight 0")
+                mistakes.append("finetune.teacher trials has no effect while finetune.teacher_weight is 0")
             if not self.eval.dense.keep_trials:
-                mistakes.append("finetune.teacher trials needs the weights of all: set eval.dense.keep_trials")
+                mistakes.append("finetune.teacher trials needs the weights of all trials: set eval.dense.keep_trials")
             if len(combinations(self.eval.dense.search)) < 2:
-                mistakes.append("finetune.teacher trials needs more than one: eval.dense.search gives no choice")
+                mistakes.append("finetune.teacher trials needs two or more trials: give eval.dense.search more values")
         if "dense-mean" in (self.eval.retrievers or ()) and not self.taught_by_trials:
             mistakes.append("eval.retrievers names dense-mean, the mean of teachers: set finetune.teacher: trials")
         searched = self.eval.dense.search.get("max_history")
         shortest = min(searched or [self.eval.dense.max_history])
         if self.taught_by_dense and shortest < self.finetune.max_history:
             mistakes.append(
-                f"a teacher must read finetune.max_history, {self.finetune.max_history} items, but "
-                f"eval.dense.{'search.' if searched else ''}max_history is {shortest}: raise it, or lower the other"
+                f"the teacher must see as much history as fine-tuning: eval.dense.{'search.' if searched else ''}"
+                f"max_history is {shortest}, finetune.max_history is {self.finetune.max_history}; raise the first or "
+                "lower the second"
             )
         if mistakes:
             raise ValueError("; ".join(mistakes))

@@ -30,7 +30,7 @@ SEQUENCE_COUNTS = {
     "Toys_and_Games": (19_412, 11_924, 167_597),
 }
 
-# Columns of a review by layout; the layout is told from the keys of the first line.
+# Columns of a review by layout; the keys of the first line tell the layout.
 _REVIEWS_2014 = {"user_id": "reviewerID", "item_id": "asin", "rating": "overall", "timestamp": "unixReviewTime"}
 _REVIEWS_2023 = {"user_id": "user_id", "item_id": "parent_asin", "rating": "rating", "timestamp": "timestamp"}
 
@@ -44,10 +44,10 @@ def find_sequences(path: Path, name: str) -> Path | None:
 def load_amazon_sequences(path: Path, name: str, *, max_bad_share: float = 0.01) -> RawTables:
     """Read Amazon 2014 5-core sequences.
 
-    Timestamps are positions, 0 to n-1 within each user, because the files give only the order (by day of review: the
-    order within a day is the file's). Times of different users can't be compared. There are no ratings and no titles;
-    topics are the attribute ids of an item as ``attr_12``. An item that has attributes but no interaction is kept. The
-    catalogue stands in an order of its own, because the files' item numbers follow the order of the interactions.
+    Timestamps are positions, 0 to n-1 within each user, because the files give only the order (by day of review; within
+    a day, the order of the file). Times of different users can't be compared. There are no ratings and no titles;
+    topics are the attribute ids of an item, such as ``attr_12``. Items with attributes but no interaction are kept. The
+    catalogue is in pseudo-random order, because the files number items in the order of the interactions.
 
     Args:
         path: the folder of ``NAME.txt`` (``user item item ...`` a line) and ``NAME_item2attributes.json``, or the
@@ -79,8 +79,8 @@ def load_amazon_sequences(path: Path, name: str, *, max_bad_share: float = 0.01)
     found = (interactions["user_id"].nunique(), interactions["item_id"].nunique(), len(interactions))
     if found != SEQUENCE_COUNTS.get(file.stem, found):
         log.warning(
-            "%s: %s users, %s items and %s interactions, but %s, %s and %s were published: another preparation of the "
-            "data, or not all of it",
+            "%s: %s users, %s items and %s interactions, but %s, %s and %s were published: the data are incomplete or "
+            "were prepared in another way",
             source.name,
             *(f"{count:,}" for count in found + SEQUENCE_COUNTS[file.stem]),
         )
@@ -88,9 +88,9 @@ def load_amazon_sequences(path: Path, name: str, *, max_bad_share: float = 0.01)
 
 
 def _shuffled(item: str) -> bytes:
-    """A place in the catalogue that says nothing about an item: its id's hash.
+    """An item's sort key in the catalogue: the hash of its id, which says nothing about the item.
 
-    The files number items as they first occur, test items included, and the order of the catalogue breaks ties.
+    The files number items by first occurrence, test items included. Catalogue rows break ties: that order would leak.
     """
     return hashlib.sha256(item.encode()).digest()
 
@@ -146,17 +146,16 @@ def load_amazon_reviews(
 ) -> RawTables:
     """Read raw Amazon reviews and metadata of 2014, 2018 or 2023, JSON Lines, plain or ``.gz``.
 
-    The year is told from the keys of the first line. Items are known by ``asin`` (2014, 2018) or ``parent_asin``
-    (2023, or ``asin`` where there is none). Times of 2023 are milliseconds and are rounded down to seconds; those of
-    2014 and 2018 are whole days: interactions of one user often tie. Categories become topics, brand or store the
-    creator.
+    The keys of the first line tell the year. Item ids are ``asin`` (2014, 2018) or ``parent_asin`` (2023; ``asin`` if
+    it is missing). Times of 2023 are milliseconds, rounded down to seconds; those of 2014 and 2018 are whole days, so
+    that interactions of one user often tie. Categories become topics; brand or store becomes the creator.
 
     Args:
         reviews: the reviews.
         metadata: of the products; None for no item content. Items without metadata are kept with empty fields.
         max_bad_share: share of unusable rows, from 0 to 1, over which a file is refused.
-        keep_unreviewed: keep products that no review speaks of. The metadata of a category hold many times more
-            products than a 5-core file of reviews.
+        keep_unreviewed: keep products without reviews. The metadata of a category hold many times more products than a
+            5-core file of reviews.
 
     Raises:
         PlumError: if a file is missing, empty or damaged, has unknown keys, or too many rows are unusable.
@@ -170,7 +169,7 @@ def load_amazon_reviews(
         unit = "ms"
     else:
         raise PlumError(
-            f"{source.name} is in no known layout of Amazon reviews",
+            f"{source.name} has an unknown layout, not one of Amazon reviews",
             f"keys of line 1: {', '.join(keys)}",
             "expected reviewerID, asin, overall, unixReviewTime (2014, 2018) or user_id, parent_asin, rating, "
             "timestamp (2023); read other layouts as source kind logs",
@@ -203,7 +202,7 @@ def _first_keys(source: Source) -> list[str]:
 
 
 def parse_line(text: str) -> Any:
-    """Read a line of JSON, or of the Python literals that the 2014 metadata consist of.
+    """Parse a line of JSON, or of Python literals as in the 2014 metadata.
 
     Raises:
         ValueError, SyntaxError: if it is neither.
@@ -217,7 +216,7 @@ def parse_line(text: str) -> Any:
 def _products(
     source: Source, wanted: Iterable[str] | None, max_bad_share: float
 ) -> tuple[dict[str, Any], list[RowProblem]]:
-    """Read metadata: item id -> title, topics, creator, description. The first of several lines of an item counts."""
+    """Read metadata: item id -> title, topics, creator, description. Of several lines of an item the first counts."""
     reader = ObjectReader(source, "utf-8", Advice.fetch_again("the Amazon metadata"), parse_line)
     keep = None if wanted is None else set(wanted)
     products: dict[str, Any] = {}
@@ -246,7 +245,7 @@ def _products(
     for count, what in (
         (n_other, "products without a review left out"),
         (n_repeated, "further lines of a product already read left out"),
-        (n_markup, "titles that are page scripts taken as missing"),
+        (n_markup, "titles are page scripts, treated as missing"),
     ):
         if count:
             log.info("%s: %s %s", source.name, f"{count:,}", what)
@@ -254,7 +253,7 @@ def _products(
 
 
 def _flat(value: Any) -> list[Any]:
-    """Flatten lists of lists: 2014 has several category paths an item."""
+    """Flatten lists of lists: items of 2014 have several category paths."""
     if isinstance(value, list):
         return [leaf for part in value for leaf in _flat(part)]
     return [] if value is None else [value]

@@ -1,4 +1,4 @@
-"""Describe a data set before it is used: its size, its shape, and what should make one think twice."""
+"""Describe a data set before it is used: its size, its shape, and what calls for caution."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _time(log: pd.DataFrame, users: np.ndarray, positions: bool) -> dict[str, An
 
 
 def _n_repeats(users: np.ndarray, items: np.ndarray) -> int:
-    """Count interactions with a (user, item) that stands in another interaction before."""
+    """Count interactions with an item that the user had before."""
     pairs = users.astype(np.int64) * (int(items.max(initial=0)) + 1) + items
     return int(pd.Series(pairs).duplicated().sum())
 
@@ -104,7 +104,7 @@ def _percentiles(counts: np.ndarray) -> dict[str, float]:
 
 
 def _share_present(values: pd.Series) -> float:
-    """Share of items with a value, from 0 to 1; an empty list or text is none."""
+    """Share of items with a value, from 0 to 1; empty lists and texts don't count."""
     if not len(values):
         return 0.0
     present = values.notna() & values.map(lambda value: not hasattr(value, "__len__") or len(value) > 0).astype(bool)
@@ -137,7 +137,7 @@ def render(description: dict[str, Any]) -> Group:
     if description["problems"]:
         parts.append(_problems(description["problems"]))
     else:
-        parts.append(Text("Every row could be used.", style="green"))
+        parts.append(Text("All rows are usable.", style="green"))
     return Group(*parts)
 
 
@@ -193,6 +193,6 @@ def _problems(problems: list[dict[str, Any]]) -> Any:
     from rich.text import Text
 
     table = _table("Rows left out", "file", "rows", "reason", "first")
-    for p in problems:  # as Text: a value such as "[red]" in the data is no markup
+    for p in problems:  # as Text: rich must not read a value such as "[red]" as markup
         table.add_row(Text(p["file"]), f"{p['count']:,}", Text(p["reason"]), Text(p["example"]))
     return table

@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 
 GROUPLENS = "https://files.grouplens.org/datasets/movielens"
 AMAZON = "amazon-2014"
-_BLOCK = 1 << 16  # bytes; less than this is lost when a connection breaks
-_ATTEMPTS = 3  # in a row that bring nothing
+_BLOCK = 1 << 16  # bytes; a broken connection loses less than this
+_ATTEMPTS = 3  # consecutive failures without new bytes before giving up
 _TIMEOUT = (10, 60)  # seconds to connect, and between bytes
 
 
@@ -66,20 +66,21 @@ def locate(name: str, home: Path) -> Path:
 def fetch(name: str, home: Path, *, base_url: str = GROUPLENS) -> Path:
     """Find a data set in the data home, or download it there.
 
-    A download that breaks off leaves ``NAME.zip.part``, from which the next call goes on. The zip gets its name only
-    once it is whole: its checksum is as published or, for releases that change over time, every member passes its own.
+    An interrupted download leaves ``NAME.zip.part``, from which the next call resumes. The zip gets its name only once
+    it is complete: its checksum is the published one or, for releases that change over time, every member passes its
+    own.
 
     Args:
         name: as in :func:`locate`.
         home: the data home; made if needed.
-        base_url: where the zips lie: change it for a mirror.
+        base_url: folder of the zips; change it for a mirror.
 
     Returns:
         As :func:`locate`.
 
     Raises:
-        PlumError: for an unknown name, without network (it says what to place where), for a wrong checksum, and for
-            data that have no official address.
+        PlumError: for an unknown name, without network (it says which file to place where), for a wrong checksum, and
+            for data without an official address.
     """
     if name not in RELEASES or find_release(home, name) is not None:
         return locate(name, home)
@@ -95,7 +96,7 @@ def fetch(name: str, home: Path, *, base_url: str = GROUPLENS) -> Path:
         known = f"md5:{release.md5}" if release.md5 else None
         with _quiet(pooch):
             pooch.retrieve(url, known, fname=target.name, path=home, downloader=_Resuming(target, by_hand))
-    except ValueError as error:  # what pooch raises for a wrong checksum; it has thrown the file away
+    except ValueError as error:  # pooch raises this for a wrong checksum, after deleting the file
         raise PlumError(
             f"{url}: the checksum of the download is not the published one",
             str(error),
@@ -103,7 +104,7 @@ def fetch(name: str, home: Path, *, base_url: str = GROUPLENS) -> Path:
         ) from error
     except OSError as error:
         raise PlumError(
-            f"{target} can't be written", str(error), "free space there, or name another data home"
+            f"{target} can't be written", str(error), "free disk space, or set another data home"
         ) from error
     if release.md5 is None:
         _check_members(target, name)
@@ -118,10 +119,10 @@ def _listing(home: Path) -> str:
 
 
 def _check_members(archive: Path, name: str) -> None:
-    """Check a zip that has no published checksum: all members whole, the needed files there; deletes it if not.
+    """Check that a zip without a published checksum is complete; delete it if it is not.
 
     Raises:
-        PlumError: if it isn't so.
+        PlumError: if a member is damaged or a needed file is missing.
     """
     found: str | None
     try:
@@ -136,12 +137,12 @@ def _check_members(archive: Path, name: str) -> None:
         found = f"it lacks {', '.join(lacking)}" if lacking else None
     if found is not None:
         archive.unlink()
-        raise PlumError(f"the download of {name} is not a whole release", found, f"run plum data fetch {name} again")
+        raise PlumError(f"the download of {name} is incomplete", found, f"run plum data fetch {name} again")
 
 
 @contextmanager
 def _quiet(pooch: Any) -> Iterator[None]:
-    """Keep pooch from logging: it tells users to paste hashes into code."""
+    """Silence pooch's log, which tells users to paste hashes into code."""
     logger = pooch.get_logger()
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -152,10 +153,10 @@ def _quiet(pooch: Any) -> Iterator[None]:
 
 
 class _Resuming:
-    """Downloader for pooch that keeps what has arrived in ``TARGET.part`` and goes on from there.
+    """Downloader for pooch that keeps what has arrived in ``TARGET.part`` and resumes from there.
 
-    ``TARGET.part.tag`` holds the server's version (ETag or date) of the file: a release that changed in between is
-    begun anew, not spliced.
+    ``TARGET.part.tag`` holds the server's version (ETag or date) of the file. If the release changed in between, the
+    download starts again instead of mixing two versions.
     """
 
     def __init__(self, target: Path, by_hand: str) -> None:
@@ -167,7 +168,7 @@ class _Resuming:
         """Download ``url`` to ``output_file``.
 
         Raises:
-            PlumError: if the server can't be reached, refuses, or breaks off several times.
+            PlumError: if the server can't be reached, refuses, or closes the connection several times.
         """
         import requests
 
@@ -185,14 +186,14 @@ class _Resuming:
             except requests.RequestException as error:
                 failure = error
                 if not self.part.exists():
-                    break  # nothing ever arrived: there is no network, trying again only makes users wait
+                    break  # nothing ever arrived: without network, trying again only makes users wait
                 stuck = 0 if self._arrived() > before else stuck + 1
         arrived = self._arrived()
-        again = f"run the command again to go on from {arrived:,} bytes; or " if arrived else ""
+        again = f"run the command again to resume from {arrived:,} bytes; or " if arrived else ""
         raise PlumError(f"{url} can't be downloaded", str(failure), again + self.by_hand) from failure
 
     def _arrived(self) -> int:
-        """Bytes of the file that lie in the part file and may be gone on from."""
+        """Bytes in the part file from which the download may resume."""
         return self.part.stat().st_size if self.part.exists() and self.tag.exists() else 0
 
     def _go_on(self, url: str) -> None:
@@ -219,7 +220,7 @@ class _Resuming:
             length = int(response.headers.get("Content-Length", 0))
             total = have + length if length else None
             if have:
-                log.info("going on from %s bytes", f"{have:,}")
+                log.info("resuming from %s bytes", f"{have:,}")
             version = response.headers.get("ETag") or response.headers.get("Last-Modified")
             if version and not version.startswith("W/"):  # a weak tag can't vouch for single bytes
                 self.tag.write_text(version)

@@ -1,4 +1,4 @@
-"""Open data files, plain or packed in gzip or zip, and say in one message what is wrong with a file as a whole."""
+"""Open data files, plain or packed in gzip or zip, and report what is wrong with a file as a whole in one message."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LOOKS_LIKE_DATA = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?|\d{4}-\d\d-\d\d(
 
 @dataclass(frozen=True)
 class Source:
-    """A file, or a member of a zip archive, that can be opened again and again.
+    """A file, or a member of a zip archive, that can be opened repeatedly.
 
     Args:
         path: the file, or the archive.
@@ -56,7 +56,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Advice:
-    """What to do about a file that can't be read as it stands: users mend their own logs, but fetch releases again."""
+    """What to do about an unreadable file: users fix their own logs, but fetch published releases again."""
 
     columns: str
     encoding: str
@@ -69,7 +69,7 @@ class Advice:
 
 
 def missing_file(path: Path) -> PlumError:
-    """Build the error for a file that isn't there, with what lies beside it."""
+    """Build the error for a missing file, listing its folder's content."""
     if path.is_dir():
         return PlumError(f"{path} is a folder, not a file", None, "name the file itself")
     beside = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
@@ -83,7 +83,7 @@ def missing_file(path: Path) -> PlumError:
 
 @contextmanager
 def damage_reported(source: Source) -> Iterator[None]:
-    """Turn what damaged or truncated archives raise into one message.
+    """Turn the exceptions of damaged or truncated archives into one message.
 
     Raises:
         PlumError: if the gzip or zip data end too early or fail their checksum, or the file can't be opened.
@@ -92,7 +92,7 @@ def damage_reported(source: Source) -> Iterator[None]:
         yield
     except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
         raise PlumError(
-            f"{source.name} is damaged or was cut short",
+            f"{source.name} is damaged or truncated",
             f"{error} ({source.path.stat().st_size:,} bytes on disk)",
             f"copy or download {source.path} again",
         ) from error
@@ -115,7 +115,7 @@ def check_encoding(encoding: str) -> None:
 def undecodable(source: Source, encoding: str, fix: str) -> PlumError:
     """Find the first byte of ``source`` that isn't ``encoding`` and build the error that names it.
 
-    The file is read again for this: readers that fail in the middle of a block don't tell where.
+    This reads the file again, because readers that fail in the middle of a block don't say where.
     """
     decoder = codecs.getincrementaldecoder(encoding)()
     offset, line = 0, 1
@@ -125,7 +125,7 @@ def undecodable(source: Source, encoding: str, fix: str) -> PlumError:
             try:
                 decoder.decode(chunk, final=not chunk)
             except UnicodeDecodeError as error:
-                seen = cast(bytes, error.object)  # bytes the decoder had kept back, then the chunk
+                seen = cast(bytes, error.object)  # bytes that the decoder had buffered, then the chunk
                 at = offset - (len(seen) - len(chunk)) + error.start
                 line += seen[: error.start].count(b"\n")
                 where = f"byte 0x{seen[error.start]:02x} at offset {at:,} (line {line:,})"
@@ -163,7 +163,7 @@ def resolve_columns(
 
     Raises:
         PlumError: for missing columns (all at once, each with the nearest name there is), for a file without a header
-            line, and for a wanted name that stands twice in the header.
+            line, and for a wanted name that the header repeats.
     """
     missing = {ours: theirs for ours, theirs in columns.items() if theirs not in names}
     if missing and looks_like_data(names):
@@ -195,30 +195,30 @@ def resolve_columns(
     picked = dict(columns) | {name: name for name in optional if name in names and name not in columns}
     twice = sorted({theirs for theirs in picked.values() if names.count(theirs) > 1})
     if twice:
-        raise PlumError(f"{source.name}: column {twice[0]!r} stands twice in the header", None, "rename one of them")
+        raise PlumError(f"{source.name}: column {twice[0]!r} is twice in the header", None, "rename one of them")
     return picked
 
 
 def further_columns(source: Source, names: list[str], picked: Mapping[str, str]) -> dict[str, str]:
-    """Pick the columns that no one asked for by name; they keep their names.
+    """Pick the remaining columns; they keep their names.
 
     Args:
         source: the file, for messages.
         names: the file's columns.
-        picked: our name -> the file's name, of the columns asked for.
+        picked: our name -> the file's name, of the columns picked by name.
 
     Returns:
-        Name -> name. Columns without a name, with a name that stands twice, or with one of our names that means
-        another column are left out, and that is logged.
+        Name -> name. Columns without a name, with a repeated name, or with one of our names that is mapped to another
+        column are left out with a warning.
     """
     rest = [name for name in dict.fromkeys(names) if name not in picked.values()]
     usable = [name for name in rest if name.strip() and names.count(name) == 1 and name not in picked]
     if len(usable) < len(rest):
         left_out = ", ".join(repr(name) for name in rest if name not in usable)
-        log.warning("%s: left out columns whose names are blank, repeated or taken: %s", source.name, left_out)
+        log.warning("%s: left out columns whose names are blank, repeated or reserved: %s", source.name, left_out)
     return {name: name for name in usable}
 
 
 def empty_file(source: Source) -> PlumError:
-    """Build the error for a file that holds nothing."""
+    """Build the error for an empty file."""
     return PlumError(f"{source.name} is empty", "0 rows", f"check what wrote {source.path}")

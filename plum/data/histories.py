@@ -1,4 +1,4 @@
-"""A split as histories and targets of item rows, the form in which every later part takes interactions."""
+"""A split as histories and targets of item rows: the form of interactions that all later stages use."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Histories:
         return cls(user_ids, **parts)
 
     def questions(self, part: str) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
-        """What ``part`` (valid or test) asks: users that have both a history and a target there.
+        """The users whom ``part`` (valid or test) evaluates: those with both a history and a target there.
 
         Returns:
             users (Q,) indices, their histories (everything before the part) and their targets.

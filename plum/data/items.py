@@ -1,4 +1,4 @@
-"""The items table: fixed columns of content, then whatever else the source says of an item, typed."""
+"""The items table: fixed columns of content, then all further columns of the source, typed."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _DATE = r"^\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?$"
 
 
 def clean(value: Any) -> str | None:
-    """Give text without surrounding blanks, None for blank text and for what is no text."""
+    """Strip text; None for blank text and for other types."""
     if value is None or (isinstance(value, float) and np.isnan(value)):
         return None
     return str(value).strip() or None
 
 
 def split_topics(value: Any, separator: str) -> list[str] | None:
-    """Give topics as a list without blanks and repetitions, None if there are none.
+    """Split topics into a list without blanks and repetitions; None if there are none.
 
     Example:
         >>> split_topics("Drama| War|Drama", "|"), split_topics("", "|")
@@ -42,7 +42,7 @@ def split_topics(value: Any, separator: str) -> list[str] | None:
 
 
 def as_objects(values: Sequence[Any]) -> pd.Series:
-    """Hold values as they are: None stays None, and lists of one length don't become a matrix."""
+    """A series of objects: None stays None, and lists of equal length don't become a matrix."""
     held = np.empty(len(values), object)
     for row, value in enumerate(values):
         held[row] = value
@@ -61,14 +61,14 @@ def item_frame(columns: dict[str, list[Any]]) -> pd.DataFrame:
 def check_items(
     rows: RawRows, *, topic_separator: str, max_bad_share: float, texts: Collection[str] = ()
 ) -> tuple[pd.DataFrame, list[RowProblem]]:
-    """Turn rows into an items table: ids there and unique, blank text None, topics as lists, extra columns typed.
+    """Turn rows into an items table: ids unique, blank text None, topics as lists, extra columns typed.
 
     Args:
-        rows: N rows with ``item_id`` and any other column; topics may stand in ``rows.lists``, and what stands in
-            ``rows.extras`` becomes extra columns, typed as :func:`typed_column` does.
-        topic_separator: between topics that stand in one text.
+        rows: N rows with ``item_id`` and any other column; topics may be in ``rows.lists``, and ``rows.extras`` become
+            extra columns, typed by :func:`typed_column`.
+        topic_separator: between the topics of one text.
         max_bad_share: share of unusable rows, from 0 to 1, over which the file is refused.
-        texts: names of extra columns whose text stays as it stands, whatever it looks like.
+        texts: names of extra columns that stay text, whatever they look like.
 
     Returns:
         The items (M rows) in the order of the file, and the problems.
@@ -80,7 +80,7 @@ def check_items(
     label = rows.labels()
     ids = as_text(table.column("item_id"), label["item_id"])
     tally.strike(absent(ids), "item_id is missing", "item_id")
-    tally.strike(repeats([ids], tally.kept()), "item_id stands in an earlier row", "item_id")
+    tally.strike(repeats([ids], tally.kept()), "item_id repeats an earlier row", "item_id")
     refuse_many_problems(tally.problems, rows.n_read, max_bad_share)
     kept = np.flatnonzero(tally.kept())
     if not len(kept):
@@ -109,10 +109,10 @@ def check_items(
 
 
 def typed_column(values: pa.ChunkedArray) -> pd.Series:
-    """Give a column the type that its values have, whatever format it was read from.
+    """Give a column the type of its values, whatever format it was read from.
 
-    Text that is all true and false, whole numbers, numbers, or ISO 8601 dates (UTC where no zone is given) becomes
-    that; there, words such as "null" or "NaN" are missing values. Blank text is missing.
+    Text that is all true and false, all whole numbers, all numbers, or all ISO 8601 dates (UTC if no zone is given) is
+    converted; in such columns, words such as "null" or "NaN" are missing values. Blank text is missing.
 
     Args:
         values: N values as in ``RawRows.extras``.

@@ -1,4 +1,4 @@
-"""Read JSON Lines, one object a line, and count the lines that hold none."""
+"""Read JSON Lines, one object per line, and count the lines that are not objects."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ObjectReader:
         source: the file.
         encoding: of the text.
         advice: what to tell users of a file that can't be read.
-        parse: text of a line -> object; raises ValueError or SyntaxError for what it can't read.
+        parse: text of a line -> object; raises ValueError or SyntaxError for text that it can't read.
     """
 
     def __init__(self, source: Source, encoding: str, advice: Advice, parse: Callable[[str], Any] = json.loads) -> None:
@@ -43,7 +43,7 @@ class ObjectReader:
 
     @property
     def problems(self) -> list[RowProblem]:
-        """What could not be used so far."""
+        """The unusable lines so far."""
         return [RowProblem(self.source.name, reason, n, example) for reason, (n, example) in self.failures.items()]
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -69,9 +69,9 @@ class ObjectReader:
     def _object(self, line: int, content: str) -> dict[str, Any] | None:
         if self.n_read == 1 and content.lstrip().startswith("["):
             raise PlumError(
-                f"{self.source.name} is a JSON array, not one JSON object a line",
+                f"{self.source.name} is a JSON array, not one JSON object per line",
                 f"line {line}: {content.strip()[:40]!r}",
-                "write one object a line, for example with: jq -c '.[]'",
+                "write one object per line, for example with: jq -c '.[]'",
             )
         try:
             value = self.parse(content)
@@ -85,7 +85,7 @@ class ObjectReader:
 
 
 def scalar_text(value: Any) -> str | None:
-    """Give a JSON value as CSV would hold it: 4 -> "4", True -> "true", None -> None.
+    """Convert a JSON value to text as in CSV: 4 -> "4", True -> "true", None -> None.
 
     Raises:
         TypeError: for lists and objects.
@@ -102,7 +102,7 @@ def scalar_text(value: Any) -> str | None:
 
 
 class _Asked:
-    """Gathers the values of the keys that were asked for.
+    """Gathers the values of the keys to read by name.
 
     Args:
         wanted: our name -> key.
@@ -118,10 +118,10 @@ class _Asked:
         self._n_pending = 0
 
     def add(self, record: dict[str, Any]) -> None:
-        """Take the next row.
+        """Add the next row.
 
         Raises:
-            TypeError: for a list or object where one value is expected; the row is not taken.
+            TypeError: for a list or object instead of a single value; the row is not added.
         """
         row = {ours: scalar_text(record.get(self._wanted[ours])) for ours in self._pending}
         for ours, value in row.items():
@@ -133,7 +133,7 @@ class _Asked:
             self._flush()
 
     def columns(self) -> dict[str, pa.ChunkedArray]:
-        """Our name -> text, of all that is no list."""
+        """Our name -> text, of all keys outside ``lists``."""
         self._flush()
         return {ours: pa.chunked_array(chunks, pa.string()) for ours, chunks in self._chunks.items()}
 
@@ -145,23 +145,23 @@ class _Asked:
 
 
 class _Others:
-    """Gathers the keys that no one asked for by name, whose values may be lists, as they turn up.
+    """Gathers all other keys as they occur; their values may be lists.
 
     Attributes:
-        known: keys that are read otherwise.
-        nested: keys that hold objects, lists of lists, or vectors: not gathered.
+        known: keys that are read by name.
+        nested: keys that hold objects, lists of lists, or vectors; they are not gathered.
     """
 
     def __init__(self) -> None:
         self.known: set[str] = set()
         self._listed: set[str] = set()
-        self._pending: dict[str, list[list[str] | None]] = {}  # one value is a list of one
+        self._pending: dict[str, list[list[str] | None]] = {}  # a single value is a list of one
         self._chunks: dict[str, list[pa.Array]] = {}
         self._flushed = 0
         self.nested: dict[str, None] = {}
 
     def add(self, row: int, record: dict[str, Any]) -> None:
-        """Take row number ``row``; rows come in order from 0."""
+        """Add row number ``row``; rows come in order from 0."""
         for key, value in record.items():
             if key in self.known or key in self.nested or value is None:
                 continue
@@ -205,7 +205,7 @@ def read_jsonl(
     advice: Advice,
     extras: Mapping[str, str] | None = None,
 ) -> RawRows:
-    """Read JSON Lines: one object a line, keys as columns. A key that some lines lack is empty there.
+    """Read JSON Lines: one object per line, keys as columns. A key missing on a line is empty there.
 
     Args and Raises as in :func:`read_delimited`; ``columns=None`` reads the keys of the first object.
     """
@@ -224,16 +224,16 @@ def read_jsonl(
         try:
             asked.add(record)
         except TypeError as error:
-            reader.fail(f"a {error} where one value is expected", line, json.dumps(record))
+            reader.fail(f"a {error} instead of a single value", line, json.dumps(record))
             continue
         if extras is not None:
             others.add(len(lines), record)
         lines.append(line)
     if asked is None or not keys:
         listed = "; ".join(f"{p.count:,} lines: {p.reason} ({p.example})" for p in reader.problems)
-        raise PlumError(f"{source.name} holds no JSON object", listed, "write one JSON object a line")
+        raise PlumError(f"{source.name} holds no JSON object", listed, "write one JSON object per line")
     if others.nested:
-        log.warning("%s: left out keys whose values no field can have: %s", source.name, ", ".join(others.nested))
+        log.warning("%s: left out keys with nested values or vectors: %s", source.name, ", ".join(others.nested))
     names = [key for key in keys if key not in others.nested]
     picked = pick_columns(source, names, columns or {}, optional, extras, advice)
     return RawRows(

@@ -45,11 +45,11 @@ def read_table(
         path: a file ending in .csv, .tsv, .jsonl (or any of these with .gz), or .parquet.
         columns: our name -> the file's name; None reads every column under its own name.
         optional: columns read if they are there.
-        lists: columns that may hold lists: given back as Python values.
+        lists: columns that may hold lists; returned as Python values.
         encoding: of text files.
         advice: what to tell users of a file that can't be read.
-        extras: further columns, our name -> the file's name, for ``RawRows.extras``; with them, under its own name,
-            every column that is not asked for. None reads only what is asked for.
+        extras: further columns, our name -> the file's name, for ``RawRows.extras``; all remaining columns are added
+            under their own names. None reads only ``columns`` and ``optional``.
 
     Raises:
         PlumError: for another suffix, and as the readers do.
@@ -77,7 +77,7 @@ def file_format(path: Path) -> str:
     if path.suffix.lower() in (".parquet", ".pq"):
         return PARQUET
     if path.is_dir():
-        raise PlumError(f"{path} is a folder", "a file is expected", "name the file")
+        raise PlumError(f"{path} is a folder, not a file", None, "name the file")
     raise PlumError(f"{path.name}: unknown format {path.suffix!r}", f"known: {_SUFFIXES}", "convert or rename the file")
 
 
@@ -93,23 +93,22 @@ def load_logs(
     encoding: str = "utf-8",
     max_bad_share: float = 0.01,
 ) -> RawTables:
-    """Read interaction logs, and the items and users they speak of.
+    """Read interaction logs, with their items and users.
 
-    ``user_id``, ``item_id`` and ``timestamp`` are needed; a name that isn't mapped stands for itself. ``rating``,
-    ``reward`` and the item columns ``title``, ``topics``, ``creator``, ``description`` are read where the file has
-    them, and are needed once they are mapped. Other mapped names become extra columns. Columns that are neither
-    mapped nor known are extra columns of items, for rules to ask for; those of the log are not read. Two rows of the
-    log that agree in every column read are repetitions: map an event id as an extra column where such rows are events
-    of their own.
+    ``user_id``, ``item_id`` and ``timestamp`` are required; unmapped names are looked up as they are. ``rating``,
+    ``reward`` and the item columns ``title``, ``topics``, ``creator``, ``description`` are optional, but required once
+    they are mapped. Other mapped names become extra columns. Unmapped unknown columns of items become extra columns,
+    for rules; those of the log are not read. Rows of the log that agree in every column read are repetitions: if they
+    are separate events, map an event id as an extra column.
 
     Args:
         interactions: the log.
-        items: the catalogue; interactions with other items are unusable. None takes the items from the log.
+        items: the catalogue; interactions with other items are unusable. None derives the items from the log.
         users: user attributes; all columns are kept.
         columns: our name -> the name in ``interactions`` (and, for ``user_id``, in ``users``).
         item_columns: our name -> the name in ``items``.
-        topic_separator: between topics that stand in one text.
-        timestamp_unit: ``s`` or ``ms`` since 1970, ``iso`` (UTC where no zone is given), or ``auto``.
+        topic_separator: between the topics of one text.
+        timestamp_unit: ``s`` or ``ms`` since 1970, ``iso`` (UTC if no zone is given), or ``auto``.
         encoding: of text files.
         max_bad_share: share of unusable rows, from 0 to 1, over which a file is refused.
 
@@ -143,7 +142,7 @@ def load_logs(
 
 
 def _read_items(path: Path, columns: Mapping[str, str], encoding: str) -> RawRows:
-    """Read the catalogue: what we know of items under our names, everything else as extra columns."""
+    """Read the catalogue: known columns under our names, all others as extra columns."""
     known = {ours: theirs for ours, theirs in columns.items() if ours in ITEM_COLUMNS}
     extras = {ours: theirs for ours, theirs in columns.items() if ours not in ITEM_COLUMNS}
     advice = _advice("item_columns")
@@ -155,14 +154,14 @@ def read_fields(path: Path, id_column: str = "item_id", *, max_bad_share: float 
 
     Args:
         path: CSV, TSV, JSONL (UTF-8) or Parquet, with a column of item ids.
-        id_column: what that column may be called beside ``item_id``.
+        id_column: another name that this column may have, besides ``item_id``.
         max_bad_share: share of rows that can't be parsed, from 0 to 1, over which the file is refused.
 
     Returns:
         ``item_id`` (str or None) and every other column, typed.
 
     Raises:
-        PlumError: if the file can't be read, has no ids, or nothing beside them.
+        PlumError: if the file can't be read, has no ids, or has no other column.
     """
     advice = Advice("give a column item_id and one or more others", "save the file as UTF-8")
     try:
@@ -171,17 +170,17 @@ def read_fields(path: Path, id_column: str = "item_id", *, max_bad_share: float 
         if id_column == "item_id":
             raise
         rows = read_table(path, {"item_id": "item_id"}, encoding="utf-8", advice=advice, extras={})
-    refuse_many_problems(rows.problems, rows.n_read, max_bad_share, "mend the rows")
+    refuse_many_problems(rows.problems, rows.n_read, max_bad_share, "fix the rows")
     warn(rows.problems)
     if not rows.extras:
-        raise PlumError(f"{path.name} tells nothing of the items", "item ids and no other column", advice.columns)
+        raise PlumError(f"{path.name} holds no fields of items", "item ids and no other column", advice.columns)
     ids = as_text(rows.table.column("item_id"), rows.labels()["item_id"])
     columns = {name: typed_column(values) for name, values in rows.extras.items()}
     return pd.DataFrame({"item_id": ids.to_pandas(), **columns})
 
 
 def read_ids(path: Path) -> list[str]:
-    """Read ids, one a line; blank lines don't count.
+    """Read ids, one per line; blank lines are skipped.
 
     Raises:
         PlumError: if the file is missing, damaged or not UTF-8.
@@ -195,7 +194,7 @@ def read_ids(path: Path) -> list[str]:
 
 
 def _typed_extras(frame: pd.DataFrame, rows: RawRows) -> pd.DataFrame:
-    """Give extra columns that a text format holds as text the type that Parquet would have kept."""
+    """Give extra columns from a text format the type that Parquet would have kept."""
     for name in frame.columns[len(INTERACTION_COLUMNS) :]:
         if pa.types.is_string(rows.table.column(name).type):
             frame[name] = typed(pa.chunked_array([pa.array(frame[name], pa.string())]))
@@ -203,9 +202,9 @@ def _typed_extras(frame: pd.DataFrame, rows: RawRows) -> pd.DataFrame:
 
 
 def typed(text: pa.ChunkedArray) -> pd.Series:
-    """Give text as int64 if all of it is whole numbers, else as float64 if it is numbers or empty, else as it stands.
+    """Convert text to int64 if all values are whole numbers, else to float64 if all are numbers or empty.
 
-    Text such as "007", which a number would not give back, stays text.
+    Other text is returned unchanged, as is text such as "007", which a number would not reproduce.
     """
     if not pc.any(pc.match_substring_regex(text, r"^[+-]?0\d|^\+")).as_py():
         for kind in (pa.int64(), pa.float64()):
@@ -222,7 +221,7 @@ def typed(text: pa.ChunkedArray) -> pd.Series:
 def _load_users(
     path: Path, user_column: str, encoding: str, max_bad_share: float
 ) -> tuple[pd.DataFrame, list[RowProblem]]:
-    """Read user attributes, with ``user_id`` in front; the id's column is called as in the log, or ``user_id``."""
+    """Read user attributes, ``user_id`` first; the id's column has the same name as in the log, or ``user_id``."""
     advice = _advice("columns")
     rows = read_table(path, None, encoding=encoding, advice=advice)
     if user_column not in rows.table.column_names and "user_id" in rows.table.column_names:
@@ -240,7 +239,7 @@ def _load_users(
     missing = frame["user_id"].isna() | (frame["user_id"] == "")
     repeated = frame["user_id"].duplicated() & ~missing
     problems = list(rows.problems)
-    for mask, reason in ((missing, "user_id is missing"), (repeated, "user_id stands in an earlier row")):
+    for mask, reason in ((missing, "user_id is missing"), (repeated, "user_id repeats an earlier row")):
         if mask.any():
             first = int(mask.to_numpy().argmax())
             problems.append(

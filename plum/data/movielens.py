@@ -1,4 +1,4 @@
-"""The MovieLens releases of GroupLens in their original layouts, from a folder or the zip as downloaded."""
+"""The MovieLens releases of GroupLens in their original layouts, from a folder or the downloaded zip."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ class Release:
         licence: terms in one line.
         users: file of user attributes, if there is one.
         tags: file of free-text tags, if there is one.
-        counts: ratings, users (who rated) and movies (in the movie file); None for a release that changes over time,
-            whose README is asked instead.
-        md5: checksum of the zip as published beside it; None for a release that changes over time.
+        counts: ratings, users (who rated) and movies (in the movie file); None for a release that changes over time:
+            its README has them.
+        md5: published checksum of the zip; None for a release that changes over time.
     """
 
     folder: str
@@ -102,8 +102,8 @@ def _dat(file: str, encoding: str, *names: str) -> Table:
     return Table(file, Delimited("::", encoding, quoted=False, names=names))
 
 
-# Counts: the README of each release, but for the users of ml-10m. Its README says 71,567, the highest user id; 69,878
-# of them rated. Checksums: the .md5 files beside the zips.
+# Counts: the README of each release, except the users of ml-10m. Its README says 71,567, the highest user id; 69,878
+# of them rated. Checksums: the .md5 files published with the zips.
 RELEASES: dict[str, Release] = {
     "ml-100k": Release(
         "ml-100k",
@@ -170,7 +170,7 @@ def find_release(path: Path, name: str) -> Path | None:
     """
     release = get_release(name)
     folders = [path / name, path / release.folder, path / name / release.folder]
-    # A bare "ratings.csv" fits many releases: a folder whose own name says another one is not taken for this one.
+    # A bare "ratings.csv" fits many releases: reject a folder that is named after another one.
     if path.name not in {other for other in RELEASES if other != name}:
         folders.insert(0, path)
     for folder in folders:
@@ -186,20 +186,20 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     """Open a zip archive.
 
     Raises:
-        PlumError: if it is no zip, or was cut short.
+        PlumError: if it is not a zip, or is truncated.
     """
     try:
         return zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
         raise PlumError(
-            f"{path} is not a whole zip archive",
+            f"{path} is not a complete zip archive",
             f"{error} ({path.stat().st_size:,} bytes)",
             "delete it and download it again",
         ) from error
 
 
 def release_opener(path: Path, name: str) -> Callable[[str], Source | None]:
-    """Give a function from file names to sources in a folder or zip; None for a file that isn't there."""
+    """Return a function from file names to sources in a folder or zip; it gives None for a missing file."""
     if path.suffix != ".zip" or path.is_dir():
         return lambda file: Source(path / file) if (path / file).is_file() else None
     with open_zip(path) as archive:
@@ -217,14 +217,14 @@ def load_movielens(path: Path, release: str, *, max_bad_share: float = 0.01, che
     """Read a MovieLens release.
 
     Items are all movies of the movie file, rated or not; titles keep their year, genres become topics. The extra
-    column ``year`` (Int64) is the one at the end of the title: the release dates of ml-100k are of the USA, and of
-    re-releases, Taxi Driver (1976) in 1996. ``age`` of ml-1m is the lower end of a bracket (1: under 18).
+    column ``year`` (Int64) comes from the end of the title, because the release dates of ml-100k are of the USA and of
+    re-releases: 1996 for Taxi Driver (1976). ``age`` of ml-1m is the lower end of a bracket (1: under 18).
 
     Args:
         path: the folder of the release, its zip, or a folder that holds either.
         release: a key of ``RELEASES``.
         max_bad_share: share of unusable rows, from 0 to 1, over which a file is refused.
-        check_counts: refuse a release whose ratings, users or movies are not as many as published.
+        check_counts: refuse a release whose numbers of ratings, users or movies differ from the published ones.
 
     Raises:
         PlumError: if the release isn't there, or a file is damaged, unusable or not as published.
@@ -242,7 +242,7 @@ def load_movielens(path: Path, release: str, *, max_bad_share: float = 0.01, che
     for table in (info.ratings, info.movies):
         if opener(table.file) is None:
             raise PlumError(
-                f"{found} lacks {table.file}", None, f"this is not {release}, or not all of it: get it again"
+                f"{found} lacks {table.file}", None, f"this is not {release}, or is incomplete: get it again"
             )
     items, problems = _movies(opener, info, advice, max_bad_share)
     known = items["item_id"].tolist()
@@ -269,7 +269,7 @@ def load_movielens(path: Path, release: str, *, max_bad_share: float = 0.01, che
 def _there(opener: Callable[[str], Source | None], table: Table) -> Source:
     source = opener(table.file)
     if source is None:
-        raise PlumError(f"{table.file} is missing", None, "this is not the whole release: get it again")
+        raise PlumError(f"{table.file} is missing", None, "the release is incomplete: get it again")
     return source
 
 
@@ -293,13 +293,13 @@ def _movies(
 
 
 def _years(titles: pd.Series) -> pd.Series:
-    """The years (M,), Int64, at the end of titles (M,); missing where there is none."""
+    """The years (M,), Int64, at the end of titles (M,); missing if a title has none."""
     found = [_YEAR.search(title) if isinstance(title, str) else None for title in titles]
     return pd.Series([int(match[1]) if match else pd.NA for match in found], index=titles.index, dtype="Int64")
 
 
 def _genres(topics: Any) -> list[str] | None:
-    """Leave out the genres that say there is none."""
+    """Drop the placeholders for "no genre"."""
     return [topic for topic in topics if topic not in _NO_GENRE] or None if isinstance(topics, list) else None
 
 
@@ -328,7 +328,7 @@ def _tags(
     max_bad_share: float,
     problems: list[RowProblem],
 ) -> pd.DataFrame:
-    """Read the tags (``user_id``, ``item_id``, ``tag``, ``timestamp``); adds what can't be used to ``problems``."""
+    """Read the tags (``user_id``, ``item_id``, ``tag``, ``timestamp``); unusable rows are added to ``problems``."""
     assert info.tags is not None
     rows = read_delimited(source, info.tags.layout, _TAGS, advice=advice)
     frame, found = check_interactions(
@@ -346,7 +346,7 @@ def _tags(
 
 
 def _readme_counts(opener: Callable[[str], Source | None]) -> tuple[int, int, int] | None:
-    """Read ratings, users and movies from the README of a release that changes over time; None if it doesn't say."""
+    """Numbers of ratings, users and movies from the README of a release that changes over time; None if not found."""
     for name in ("README.txt", "README.html"):
         source = opener(name)
         if source is None:

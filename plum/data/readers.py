@@ -1,6 +1,6 @@
-"""Read delimited text and Parquet into one form: our column names, and where each row stands in its file.
+"""Read delimited text and Parquet into one form: our column names, and each row's place in its file.
 
-Text is kept as text here, so that one set of checks (``plum.data.rows``) judges values alike for every format.
+Text stays text here, so that the same checks (``plum.data.rows``) apply to every format.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from plum.errors import PlumError
 
 log = logging.getLogger(__name__)
 
-_UNIT_SEPARATOR = "\x1f"  # stands in for "::", which no fast parser takes; it occurs in no text
-_LONGEST_FIELD = 1 << 27  # characters; the csv module's own limit of 2^17 is short for a description
+_UNIT_SEPARATOR = "\x1f"  # replaces "::", which no fast parser accepts; it occurs in no text
+_LONGEST_FIELD = 1 << 27  # characters; the csv module's own limit of 2^17 is too short for a description
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Delimited:
     Args:
         separator: between fields; ``::`` is allowed in files without quotes.
         encoding: of the text.
-        quoted: whether fields may stand in double quotes (and then hold separators and line ends).
+        quoted: whether fields may be in double quotes (and then hold separators and line ends).
         names: the columns of a file without a header line.
     """
 
@@ -60,10 +60,10 @@ class RawRows:
         name: name of the file, for messages.
         table: N rows under our column names; strings, or typed columns from Parquet.
         lists: N values each of the columns that may hold lists (str, list of str or None).
-        extras: N values each of the columns beside those that were asked for, text or typed or lists.
+        extras: N values each of the further columns: text, typed or lists.
         where: row number, from 0, -> ``"line 7"``.
-        n_read: rows read, with those that could not be parsed at all.
-        problems: rows that could not be parsed at all.
+        n_read: rows read, including those that could not be parsed.
+        problems: rows that could not be parsed.
         theirs: our column names -> the file's.
     """
 
@@ -83,7 +83,7 @@ class RawRows:
 
 @dataclass(frozen=True)
 class Picked:
-    """Columns to read, our name -> the file's name: those asked for, and the extra ones."""
+    """Columns to read, our name -> the file's name: those asked for by name, and the extra ones."""
 
     asked: dict[str, str]
     extras: dict[str, str]
@@ -110,7 +110,7 @@ def pick_columns(
 
 
 def open_text(stream: Any, encoding: str) -> io.TextIOWrapper:
-    """A stream of bytes as text, line ends as they are; a byte-order mark before UTF-8 is not part of it."""
+    """Decode a stream of bytes; keep line ends, and drop a UTF-8 byte-order mark."""
     codec = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
     return io.TextIOWrapper(stream, encoding=codec, newline="")
 
@@ -134,15 +134,15 @@ def records(source: Source, layout: Delimited) -> Iterator[tuple[int, int, list[
                 if fields:
                     yield before + 1, len(fields), fields
                 before = reader.line_num
-        except csv.Error:  # a field longer than the limit: a quote that never closes, which ends the count of lines
+        except csv.Error:  # a field longer than the limit: an unclosed quote, after which lines can't be counted
             yield before + 1, 0, []
 
 
 def _line(source: Source, layout: Delimited, n_fields: int, row: int | None) -> tuple[int, int]:
-    """Find the line of row number ``row`` among the well-formed rows, or of the first malformed row for None.
+    """Find the line of row number ``row`` among the well-formed rows; None finds the first malformed row.
 
     Returns:
-        The line, from 1, and the number of fields there. Scanning the file again is slow, but only bad input pays.
+        The line, from 1, and its number of fields. This scans the file again, which only bad input pays for.
     """
     lines = records(source, layout)
     if layout.names is None:
@@ -166,7 +166,7 @@ def _header(source: Source, layout: Delimited, advice: Advice) -> list[str]:
 
 
 def _parse_delimited(source: Source, layout: Delimited, names: list[str], wanted: list[str]) -> tuple[pa.Table, int]:
-    """Parse with pyarrow. Returns the table under the file's names, and how many rows have too many or few fields."""
+    """Parse with pyarrow. Returns the table under the file's names, and the number of rows with a wrong field count."""
     malformed = 0
     swallowed = False
 
@@ -206,8 +206,8 @@ def _parse_delimited(source: Source, layout: Delimited, names: list[str], wanted
 def _unclosed_quote(source: Source, layout: Delimited, n_fields: int) -> PlumError:
     line, _ = _line(source, layout, n_fields, None)
     return PlumError(
-        f"{source.name}: a double quote opened on line {line:,} swallows the lines after it",
-        "a row that spans lines and has the wrong number of fields",
+        f"{source.name}: the double quote opened on line {line:,} is not closed on that line",
+        "a row that spans several lines and has the wrong number of fields",
         "close the quote, or double each quote that belongs to the text",
     )
 
@@ -226,13 +226,13 @@ def read_delimited(
 
     Args:
         source: the file.
-        layout: how it is laid out.
+        layout: of the text.
         columns: our name -> the file's name; None reads every column under its own name.
         optional: columns read if they are there.
-        lists: columns that hold lists: given back as Python values.
+        lists: columns that hold lists; returned as Python values.
         advice: what to tell users of a file that can't be read.
-        extras: further columns, our name -> the file's name, for ``RawRows.extras``; with them, under its own name,
-            every column that is not asked for. None reads only what is asked for.
+        extras: further columns, our name -> the file's name, for ``RawRows.extras``; all remaining columns are added
+            under their own names. None reads only ``columns`` and ``optional``.
 
     Raises:
         PlumError: for a file that is missing, empty, damaged, in another encoding or without the columns.
@@ -260,9 +260,9 @@ def read_delimited(
         if malformed:
             line, found = _line(source, layout, len(names), None)
             reason = (
-                f"a row has not {len(names)} fields like the header"
+                f"the row does not have {len(names)} fields like the header"
                 if layout.names is None
-                else f"a row has not {len(names)} fields"
+                else f"the row does not have {len(names)} fields"
             )
             problems.append(RowProblem(source.name, reason, malformed, f"line {line}: {found} fields"))
     n_read = parsed.num_rows + malformed
@@ -279,11 +279,11 @@ def read_parquet(
     advice: Advice,
     extras: Mapping[str, str] | None = None,
 ) -> RawRows:
-    """Read Parquet; rows are named by their number, from 1. Args and Raises as in :func:`read_delimited`."""
+    """Read Parquet; messages count rows from 1. Args and Raises as in :func:`read_delimited`."""
     import pyarrow.parquet as pq
 
     with source.open():
-        pass  # says so if the file isn't there
+        pass  # raises the usual error if the file is missing
     try:
         with pq.ParquetFile(source.path) as file:
             names = file.schema_arrow.names
@@ -293,7 +293,7 @@ def read_parquet(
             parsed = _plain_text(file.read(columns=list(dict.fromkeys(picked.all.values()))))
     except (pa.ArrowException, OSError) as error:
         raise PlumError(
-            f"{source.name} is not a whole Parquet file",
+            f"{source.name} is not a complete Parquet file",
             f"{error} ({source.path.stat().st_size:,} bytes)",
             f"copy or write {source.path} again",
         ) from error
@@ -309,7 +309,7 @@ def _sorted_out(
     n_read: int,
     problems: list[RowProblem],
 ) -> RawRows:
-    """Put a table under the file's names into the form that all readers give."""
+    """Convert a table with the file's column names to the common form."""
     return RawRows(
         source.name,
         pa.table({ours: parsed.column(theirs) for ours, theirs in picked.asked.items() if ours not in lists}),
@@ -323,11 +323,11 @@ def _sorted_out(
 
 
 def _without_odd_types(source: Source, schema: pa.Schema, picked: Picked) -> Picked:
-    """Leave out extra columns whose type no field can have: an image or a vector of each item is much to read."""
+    """Drop extra columns that can't be fields, such as images or vectors, before they are read."""
     odd = [ours for ours, theirs in picked.extras.items() if not _can_be_field(schema.field(theirs).type)]
     if odd:
         listed = ", ".join(f"{name!r} ({schema.field(picked.extras[name]).type})" for name in odd)
-        log.warning("%s: left out columns of types that no field can have: %s", source.name, listed)
+        log.warning("%s: left out columns whose types can't be fields: %s", source.name, listed)
     return Picked(picked.asked, {ours: theirs for ours, theirs in picked.extras.items() if ours not in odd})
 
 

@@ -1,4 +1,4 @@
-"""Checks on rows that every source shares: nothing unusable stays, nothing leaves uncounted."""
+"""Checks on rows that all sources share: unusable rows are removed, and every removed row is counted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _EARLIEST, _LATEST = -62_135_596_800, 253_402_300_799  # years 1 to 9999 in seco
 
 
 def as_text(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    """Give ids as trimmed text: 12 and 12.0 -> "12" (a column of ints with gaps is often stored as float).
+    """Convert ids to trimmed text: 12 and 12.0 -> "12" (a column of ints with gaps is often stored as float).
 
     Raises:
         PlumError: if the column holds lists or structures.
@@ -46,7 +46,7 @@ def as_text(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
 
 
 def absent(text: pa.ChunkedArray) -> np.ndarray:
-    """Mask (N,) of the values that say there is none."""
+    """Mask (N,) of missing values."""
     return pc.is_in(pc.fill_null(text, ""), value_set=MISSING).to_numpy().astype(bool)
 
 
@@ -58,8 +58,8 @@ def to_numbers(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, np.ndarr
         name: file and column, for messages.
 
     Returns:
-        Float64 values (N,), NaN where there is none; mask (N,) of missing values (empty, NaN); mask (N,) of values
-        that aren't finite numbers.
+        Float64 values (N,), NaN if missing; mask (N,) of missing values (empty, NaN); mask (N,) of values that aren't
+        finite numbers.
 
     Raises:
         PlumError: if the type of the column can't be numbers.
@@ -70,7 +70,7 @@ def to_numbers(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, np.ndarr
                 column = column.cast(pa.int8())
             values = column.cast(pa.float64(), safe=False).to_numpy()
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise PlumError(f"{name} is of type {column.type}", "numbers are expected", "store numbers") from error
+            raise PlumError(f"{name} must hold numbers", f"type {column.type}", "store numbers") from error
         missing = np.isnan(values)
         return values, missing, np.isinf(values)
     text = pc.utf8_trim_whitespace(column)
@@ -86,9 +86,9 @@ def to_numbers(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, np.ndarr
 
 
 def guess_unit(column: pa.ChunkedArray, name: str) -> str:
-    """Guess how timestamps are written: as numbers (of which size?), or as ISO dates if most of 1,000 aren't numbers.
+    """Guess the unit of timestamps: ISO dates if most of 1,000 aren't numbers, else by the size of the numbers.
 
-    10^11 seconds are the year 5138, 10^11 milliseconds 1973: sizes of units don't overlap for dates from 1973 on.
+    10^11 seconds are the year 5138, 10^11 milliseconds 1973: the units' ranges don't overlap for dates from 1973 on.
     """
     if not pa.types.is_string(column.type) and not pa.types.is_large_string(column.type):
         head = column
@@ -106,10 +106,10 @@ def unit_of(values: np.ndarray) -> str:
 
 
 def to_seconds(column: pa.ChunkedArray, unit: str, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Read a column as seconds since 1970 (UTC), rounded down; dates without a time zone are taken as UTC.
+    """Read a column as seconds since 1970 (UTC), rounded down; dates without a time zone count as UTC.
 
     Args:
-        column: N timestamps: text, numbers, or typed dates, for which ``unit`` says nothing.
+        column: N timestamps: text, numbers, or typed dates, for which ``unit`` is ignored.
         unit: a key of ``UNITS``, ``iso`` or ``auto``.
         name: file and column, for messages.
 
@@ -117,7 +117,7 @@ def to_seconds(column: pa.ChunkedArray, unit: str, name: str) -> tuple[np.ndarra
         Int64 seconds (N,), 0 where unusable; masks (N,) of missing and of unreadable values.
 
     Raises:
-        PlumError: if the type can't be a time, or not a single value can be read.
+        PlumError: if the type can't be a time, or no value can be read.
     """
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         missing = column.is_null().to_numpy().astype(bool)
@@ -142,7 +142,7 @@ def to_seconds(column: pa.ChunkedArray, unit: str, name: str) -> tuple[np.ndarra
     if len(bad) and bad.any() and (bad | missing).all():
         first = column[int(np.argmax(bad))].as_py()
         raise PlumError(
-            f"{name}: not one timestamp can be read as {_UNIT_NAMES[chosen]}",
+            f"{name}: no timestamp can be read as {_UNIT_NAMES[chosen]}",
             f"the first is {first!r}",
             "set data.source.timestamp_unit to s, ms, iso or auto, whichever fits",
         )
@@ -159,11 +159,11 @@ _UNIT_NAMES = {
 
 
 def repeats(columns: Iterable[pa.ChunkedArray], keep: np.ndarray) -> np.ndarray:
-    """Find rows that repeat an earlier one in every column, among the rows of ``keep``.
+    """Find rows of ``keep`` that repeat an earlier one of them in every column.
 
     Args:
         columns: N values each.
-        keep: mask (N,) of the rows that count.
+        keep: mask (N,) of the rows to compare.
 
     Returns:
         Mask (N,), true from the second occurrence on.
@@ -175,7 +175,7 @@ def repeats(columns: Iterable[pa.ChunkedArray], keep: np.ndarray) -> np.ndarray:
         codes = pc.dictionary_encode(part).combine_chunks().indices.to_numpy(zero_copy_only=False)
         codes, distinct = pd.factorize(codes)  # -1 where there is no value
         key = pd.factorize(key)[0] * (len(distinct) + 1) + codes + 1  # below (number of rows + 1)^2: fits in 63 bits
-        # Rows that repeat in every column repeat in the first ones: most rows drop out after user and item.
+        # A full repetition repeats the first columns too: most rows are ruled out after user and item.
         twice = pd.Series(key).duplicated(keep=False).to_numpy()
         rows, key = rows[twice], key[twice]
         if not len(rows):
@@ -186,7 +186,7 @@ def repeats(columns: Iterable[pa.ChunkedArray], keep: np.ndarray) -> np.ndarray:
 
 
 class Tally:
-    """Counts unusable rows of one file, each under the first reason that strikes it."""
+    """Counts unusable rows of one file, each under the first reason found."""
 
     def __init__(self, rows: RawRows) -> None:
         self.rows = rows
@@ -219,11 +219,11 @@ def check_interactions(
     known_items: Sequence[str] | None = None,
     items_name: str = "the items table",
 ) -> tuple[pd.DataFrame, list[RowProblem]]:
-    """Turn rows into interactions and account for those that can't be used.
+    """Turn rows into interactions, and count and report the unusable ones.
 
-    Unusable are: rows that could not be parsed, a user, item or time that is missing, a time, rating or reward that is
-    no number, and an item that isn't in ``known_items``. Exact repetitions of a row are left out and reported as well,
-    but don't count as unusable: leaving them out loses nothing.
+    A row is unusable if it could not be parsed, its user, item or time is missing, its time, rating or reward is not a
+    number, or its item isn't in ``known_items``. Exact repetitions of a row are left out and reported too, but don't
+    count as unusable.
 
     Args:
         rows: N rows with ``user_id``, ``item_id``, ``timestamp``, and any of ``rating``, ``reward`` and extra columns.
@@ -277,7 +277,7 @@ def _frame(
     numbers: dict[str, np.ndarray],
     kept: np.ndarray,
 ) -> pd.DataFrame:
-    """Put the checked columns (N values each) together, for the rows of the mask ``kept`` (N,)."""
+    """Combine the checked columns (N values each), for the rows of the mask ``kept`` (N,)."""
     mask = pa.array(kept)
     frame = pd.DataFrame({name: values.filter(mask).to_pandas() for name, values in ids.items()})
     frame["timestamp"] = seconds[kept]
@@ -290,13 +290,13 @@ def _frame(
 
 
 def nothing_left(rows: RawRows, problems: list[RowProblem]) -> PlumError:
-    """Build the error for a file of which no row can be used."""
+    """Build the error for a file without a usable row."""
     found = "; ".join(f"{p.count:,} rows: {p.reason} ({p.example})" for p in problems) or "a header and no rows"
     return PlumError(f"{rows.name} has no usable row", found, "check the file and the mapping of its columns")
 
 
 def _refuse_swallowed_lines(rows: RawRows, tally: Tally) -> None:
-    """Refuse a file in which a quote that never closes turned many lines into one value: it would count as one row."""
+    """Refuse a file in which an unclosed quote joined many lines into one value: they would count as one row."""
     for name in ("user_id", "item_id", "timestamp", "rating", "reward"):
         if name in rows.table.column_names and pa.types.is_string(rows.table.column(name).type):
             hits = pc.fill_null(pc.match_substring(rows.table.column(name), "\n"), False).to_numpy().astype(bool)
@@ -310,7 +310,7 @@ def _refuse_swallowed_lines(rows: RawRows, tally: Tally) -> None:
 
 
 def warn(problems: Iterable[RowProblem]) -> None:
-    """Log every problem: a row left out is never left out in silence."""
+    """Log every problem, so that no row is left out silently."""
     for problem in problems:
         log.warning(
             "%s: %s rows left out, %s (first: %s)", problem.file, f"{problem.count:,}", problem.reason, problem.example

@@ -1,6 +1,6 @@
-"""From an unordered log to train, validation and test: time order, ties, k-core, and the two split protocols.
+"""From an unordered log to training, validation and test sets: time order, tie-breaking, k-core, two split protocols.
 
-Every function takes and returns data frames; a column is named as in ``interactions.parquet`` and ``split.parquet``.
+Functions take and return data frames with the column names of ``interactions.parquet`` and ``split.parquet``.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class TieReport:
         tied: interactions that share user and timestamp with another one.
         share: ``tied`` of ``interactions``, 0 to 1.
         users: users with such interactions.
-        users_test_tied: users whose last two interactions tie, so that the tie-break picks their test item under
-            leave-one-out; users too short to have one are not among them.
+        users_test_tied: users whose last two interactions tie, so that tie-breaking picks their test item under
+            leave-one-out; users without a test item are not counted.
         broken_by: ``"shuffle"`` or ``"keep"``.
     """
 
@@ -45,16 +45,16 @@ class TieReport:
 
 @dataclass(frozen=True)
 class SplitReport:
-    """What a split holds.
+    """Counts of a split.
 
     Attributes:
         users: users.
         interactions: interactions of all parts.
-        train: interactions of the part, likewise ``valid`` and ``test``.
-        users_with_test: users with an interaction in test.
+        train, valid, test: interactions of the part.
+        users_with_test: users with a test interaction.
         users_without_test: the others; under leave-one-out those with fewer than 3 interactions.
-        test_users_without_train: users in test with nothing in train, whom only a global split makes.
-        test_cold: test interactions with an item that train doesn't hold.
+        test_users_without_train: users with test but no training interactions; possible only in a temporal split.
+        test_cold: test interactions with an item that has no training interaction.
     """
 
     users: int
@@ -71,17 +71,16 @@ class SplitReport:
 def order_interactions(
     interactions: pd.DataFrame, ties: Literal["shuffle", "keep"] = "shuffle", seed: int = 0
 ) -> tuple[pd.DataFrame, TieReport]:
-    """Sort by user (as a string), then time, and break ties in a stated way.
+    """Sort by user (as a string), then time, with explicit tie-breaking.
 
     Args:
         interactions: ``user_id``, ``item_id``, ``timestamp`` and any other columns, in any order.
-        ties: what orders a user's interactions at one timestamp. ``"shuffle"``: chance, by ``seed``; the same rows in
-            another input order come out alike. ``"keep"``: the order of the input, for logs that are known to be
-            written in order.
+        ties: order of a user's interactions at one timestamp. ``"shuffle"``: random by ``seed``, independent of the
+            order of the input. ``"keep"``: the order of the input, for logs that were written in order.
         seed: of the shuffle.
 
     Returns:
-        The sorted rows with a fresh index, and the account of ties.
+        The sorted rows with a new index, and the counts of ties.
 
     Raises:
         PlumError: if there are no rows, a column or an entry of the three is missing, or ``ties`` is unknown.
@@ -94,8 +93,8 @@ def order_interactions(
     if ties == "keep":
         order = np.lexsort((time, user))  # lexsort is stable
     else:
-        # A canonical order first, so that the draw below lands on the same rows whatever the input order was.
-        # Rating and reward tell repeats of one item at one time apart; what ties even then is interchangeable.
+        # A canonical order first, so that the draw below gives each row the same number whatever the input order was.
+        # Rating and reward tell repeats of one item at one time apart; rows that still tie are interchangeable.
         values = [interactions[name].to_numpy() for name in ("reward", "rating") if name in interactions]
         canonical = np.lexsort((*values, _ranks(interactions["item_id"]), time, user))
         draw = np.random.default_rng(seed).random(len(interactions))
@@ -104,7 +103,7 @@ def order_interactions(
     report = _tie_report(user[order], time[order], ties)
     if report.tied:
         log.info(
-            "%d interactions (%.1f%%) of %d users tie in time, ordered by %s; for %d users this picks the test item",
+            "%d interactions (%.1f%%) of %d users tie in time; tie-breaking by %s decides the test item of %d users",
             report.tied,
             100 * report.share,
             report.users,
@@ -115,15 +114,15 @@ def order_interactions(
 
 
 def k_core(interactions: pd.DataFrame, k_users: int, k_items: int) -> pd.DataFrame:
-    """Keep users and items with enough interactions, repeated until nothing more falls away.
+    """Drop users and items with too few interactions, repeatedly until all have enough.
 
     Args:
         interactions: ``user_id``, ``item_id`` and any other columns.
-        k_users: interactions that each user keeps at least; 0 is off.
-        k_items: interactions that each item keeps at least; 0 is off.
+        k_users: fewest interactions of a user; 0 is off.
+        k_items: fewest interactions of an item; 0 is off.
 
     Returns:
-        The rows that remain, in the order they came, with a fresh index.
+        The remaining rows in their order, with a new index.
 
     Raises:
         PlumError: if there are no rows, a column or an entry of the two is missing, a threshold is negative, or
@@ -152,9 +151,9 @@ def k_core(interactions: pd.DataFrame, k_users: int, k_items: int) -> pd.DataFra
 
 
 def leave_one_out(ordered: pd.DataFrame) -> pd.DataFrame:
-    """Last interaction of each user to test, the one before to validation, the rest to train.
+    """Split each user's history: last interaction to test, the one before to validation, the rest to training.
 
-    A user with fewer than 3 interactions is all train (see ``users_without_test`` of :func:`report_split`).
+    Users with fewer than 3 interactions only train (see ``users_without_test`` of :func:`report_split`).
 
     Args:
         ordered: rows of :func:`order_interactions`.
@@ -182,7 +181,7 @@ def leave_one_out(ordered: pd.DataFrame) -> pd.DataFrame:
 
 
 def temporal(ordered: pd.DataFrame, valid_from: int, test_from: int) -> pd.DataFrame:
-    """Split at two moments, the same for all users: train < ``valid_from`` <= valid < ``test_from`` <= test.
+    """Split at two times, the same for all users: train < ``valid_from`` <= valid < ``test_from`` <= test.
 
     Args:
         ordered: rows of :func:`order_interactions`.
@@ -197,7 +196,7 @@ def temporal(ordered: pd.DataFrame, valid_from: int, test_from: int) -> pd.DataF
     """
     if valid_from >= test_from:
         raise PlumError(
-            "the validation part must begin before the test part",
+            "the validation set must begin before the test set",
             f"valid_from={valid_from}, test_from={test_from}",
             "move the cut-offs apart",
         )
@@ -216,7 +215,7 @@ def temporal(ordered: pd.DataFrame, valid_from: int, test_from: int) -> pd.DataF
 
 
 def temporal_cutoffs(timestamps: np.ndarray, valid_share: float, test_share: float) -> tuple[int, int]:
-    """Cut-offs that put given shares of the interactions into validation and test, as nearly as ties allow.
+    """Cut-off times that give validation and test the wanted shares of the interactions, as nearly as ties allow.
 
     Args:
         timestamps: int64 epoch seconds of all interactions, in any order.
@@ -235,7 +234,7 @@ def temporal_cutoffs(timestamps: np.ndarray, valid_share: float, test_share: flo
     """
     if not (valid_share > 0 and test_share > 0 and valid_share + test_share < 1):
         raise PlumError(
-            "the shares of the temporal split can't be used",
+            "the shares of the temporal split are invalid",
             f"valid_share={valid_share}, test_share={test_share}",
             "give two shares above 0 that sum to less than 1",
         )
@@ -257,7 +256,7 @@ def temporal_cutoffs(timestamps: np.ndarray, valid_share: float, test_share: flo
 
 
 def report_split(split: pd.DataFrame) -> SplitReport:
-    """Count what a split holds.
+    """Count a split.
 
     Args:
         split: ``user_id``, ``item_id``, ``position``, ``part``.
@@ -293,11 +292,11 @@ def _require(frame: pd.DataFrame, columns: tuple[str, ...], what: str) -> None:
     nulls = {name: int(frame[name].isna().sum()) for name in columns}
     if any(nulls.values()):
         listed = ", ".join(f"{count:,} in {name}" for name, count in nulls.items() if count)
-        raise PlumError(f"{what} have missing entries", listed, "drop or mend these rows")
+        raise PlumError(f"{what} have missing entries", listed, "drop or fix these rows")
 
 
 def _ranks(ids: pd.Series) -> np.ndarray:
-    """(rows,) int64 ranks of ids, compared as strings: sorting ranks sorts ids, and is much faster."""
+    """(rows,) int64 ranks of ids, compared as strings. Sorting by rank equals sorting by id, and is much faster."""
     return pd.factorize(ids.astype(str), sort=True)[0]
 
 
@@ -330,7 +329,7 @@ def _positions(ordered: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     if (user[1:] < user[:-1]).any() or (same_user & (time[1:] < time[:-1])).any():
         raise PlumError(
             "the interactions are not in order of user and time",
-            "a user's rows are apart, or a later one stands before an earlier one",
+            "a user's rows are not contiguous, or not sorted by time",
             "call order_interactions first",
         )
     lengths = np.bincount(user)
@@ -351,5 +350,5 @@ def _split_table(ordered: pd.DataFrame, position: np.ndarray, part: np.ndarray) 
 
 
 def _date(seconds: int) -> str:
-    """Minute of epoch seconds, in UTC; any year, so that milliseconds taken for seconds show."""
+    """Minute of epoch seconds, in UTC; for any year, so that milliseconds mistaken for seconds show."""
     return str(np.datetime_as_string(np.datetime64(int(seconds), "s"), unit="m")).replace("T", " ")

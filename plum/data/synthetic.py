@@ -8,16 +8,16 @@ further item. The item at step t comes from
 
 where S gives each item a handful of successors, W each topic its items with Zipf-like weights, and Z sums the
 numerator. The first item has no predecessor: base(j | z) = W(j | z). No user has an item twice. Both parts are
-needed to predict well: S is read off the last item, z only from the whole history.
+needed to predict well: S depends on the last item only, z must be inferred from the whole history.
 
-The truth is a dict of float64 and int64 arrays, fit for safetensors. Item axes are in the order of the items table:
+The truth is a dict of float64 and int64 arrays for safetensors. Item axes are in the order of the items table:
 
     topic_prior (Z,), transition (Z, Z), item_weights (Z, N)    P(z_1), P(z_{t+1} | z_t), W
     successor_items, successor_weights (N, R)                   S; padded with -1 and 0
     successor_share (1,)                                        lambda
     item_topic, item_second_topic, item_cold (N,)               for analysis; -1 for no second topic, 1 for cold
 
-Letters beside those of the package: Z topics, R successors of one item, T steps of the longest history.
+Further letters: Z topics, R successors of one item, T steps of the longest history.
 """
 
 from __future__ import annotations
@@ -65,8 +65,7 @@ def generate(
 ) -> RawTables:
     """Draw a catalogue and the histories of its users.
 
-    The planted truth depends on the seed and on the settings of items and topics alone: more users of the same seed
-    live in the same world.
+    The planted truth depends only on the seed and the settings of items and topics, not on the number of users.
 
     Args:
         n_users: users.
@@ -74,8 +73,8 @@ def generate(
         seed: same seed and settings, same tables.
         n_topics: 1 to ``len(TOPIC_WORDS)``.
         mean_length: mean interactions of a user, log-normal above ``min_length``; no one has over half the catalogue.
-        min_length: interactions that every user has at least.
-        stay: chance that the hidden topic stays from one interaction to the next.
+        min_length: fewest interactions of a user.
+        stay: probability that the hidden topic stays from one interaction to the next.
         successor_share: lambda, the weight of the successors of the last item.
         n_successors: successors of each item.
         zipf: exponent of the popularity weights within a topic; 0 makes all alike.
@@ -85,7 +84,7 @@ def generate(
             strictly increasing.
 
     Returns:
-        RawTables with a ``truth`` as told at the top of this module.
+        RawTables with a ``truth`` as described at the top of this module.
 
     Raises:
         PlumError: if a setting is out of range; it lists all that are.
@@ -96,7 +95,7 @@ def generate(
         {"stay": stay, "successor_share": successor_share, "second_topic_share": second_topic_share},
         {"cold_share": cold_share, "tie_share": tie_share},
     )
-    # One stream for each concern: changing the users leaves the world as it is.
+    # Separate random streams: changing the users does not change the world.
     world_rng, text_rng, user_rng, time_rng = np.random.default_rng(seed).spawn(4)
     transition, neighbours = topic_chain(n_topics, stay, world_rng)
     catalogue = draw_catalogue(n_items, neighbours, second_topic_share, cold_share, world_rng)
@@ -119,7 +118,7 @@ def _check_settings(
         f"{name}={value} is not within 0 and 1" for name, value in {**process, **extras}.items() if not 0 <= value <= 1
     ]
     if process["successor_share"] == 1:
-        wrong.append("successor_share=1 leaves nothing to draw once all successors are seen")
+        wrong.append("successor_share=1 leaves no item to draw once all successors are seen")
     if counts["n_topics"] > len(TOPIC_WORDS):
         wrong.append(f"n_topics={counts['n_topics']}, but there are words for {len(TOPIC_WORDS)}")
     if counts["n_items"] < 2 * counts["n_topics"]:
@@ -129,7 +128,7 @@ def _check_settings(
     if sizes["mean_length"] < counts["min_length"]:
         wrong.append(f"mean_length={sizes['mean_length']} is below min_length={counts['min_length']}")
     if wrong:
-        raise PlumError("the settings of the synthetic data can't be used", "; ".join(wrong), "change these settings")
+        raise PlumError("the settings of the synthetic data are invalid", "; ".join(wrong), "change these settings")
 
 
 def _lengths(n_users: int, mean: float, low: int, high: int, rng: np.random.Generator) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""The made-up world of the synthetic data: what its items are, and the truth planted in them.
+"""The made-up world of the synthetic data: its items, and the truth planted in them.
 
-The process and the arrays of the truth are told in ``plum.data.synthetic``, as are the letters.
+``plum.data.synthetic`` describes the process, the arrays of the truth and the letters.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-# Each topic has its own words; no word stands in two lists, so text tells topics apart.
+# Each topic has its own words; no word is in two lists, so text tells topics apart.
 TOPIC_WORDS: dict[str, str] = {
     "cooking": "skillet simmer pepper dough roast basil broth oven garlic pastry marinade saucepan whisk crust savory "
     "noodle stew caramel",
@@ -55,11 +55,11 @@ LAST_NAMES = (
 )
 
 ITEMS_PER_CREATOR = 6
-N_NEIGHBOURS = 3  # topics a topic mostly moves to
-NEIGHBOUR_ODDS = (0.5, 0.3, 0.15)  # the rest of the moves, 0.05, goes anywhere
+N_NEIGHBOURS = 3  # likely next topics of a topic
+NEIGHBOUR_ODDS = (0.5, 0.3, 0.15)  # the other moves, 0.05, go anywhere
 SECOND_TOPIC_ODDS = 0.5  # weight of an item in its second topic, relative to its main one
 COLD_ODDS = 0.03  # weight of a cold item, relative to the mean warm item of its topic
-STRAY_SHARE = 0.02  # share of W spread over items of all topics: no topic is ever ruled out
+STRAY_SHARE = 0.02  # share of W spread over items of all topics, so that no item rules a topic out
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ class Catalogue:
 
     Attributes:
         topic: (N,) main topic.
-        second: (N,) second topic, -1 where there is none.
-        creator: (N,) number of the creator; a creator keeps to one topic.
+        second: (N,) second topic, or -1.
+        creator: (N,) number of the creator; each creator has one topic.
         cold: (N,) bool.
     """
 
@@ -84,7 +84,7 @@ def topic_chain(n_topics: int, stay: float, rng: np.random.Generator) -> tuple[n
 
     Args:
         n_topics: Z.
-        stay: chance that the topic stays; 1 for certain with a single topic.
+        stay: probability that the topic stays; certain if there is a single topic.
         rng: of the world.
 
     Returns:
@@ -108,13 +108,13 @@ def topic_chain(n_topics: int, stay: float, rng: np.random.Generator) -> tuple[n
 def draw_catalogue(
     n_items: int, neighbours: np.ndarray, second_topic_share: float, cold_share: float, rng: np.random.Generator
 ) -> Catalogue:
-    """Give items their topics and creators; ids tell nothing, as topics are dealt in random order.
+    """Draw the items' topics and creators. Topics are in random order, so that ids carry no information.
 
     Args:
         n_items: N.
-        neighbours: (Z, <=3) likely next topics, of which second topics are drawn.
+        neighbours: (Z, <=3) likely next topics, from which second topics are drawn.
         second_topic_share: share of items with two topics.
-        cold_share: share of cold items in each topic; one item at least stays warm.
+        cold_share: share of cold items in each topic; at least one item stays warm.
         rng: of the world.
     """
     n_topics = len(neighbours)
@@ -152,7 +152,7 @@ def plant_truth(
         rng: of the world.
 
     Returns:
-        The truth, as told in ``plum.data.synthetic``.
+        The truth, as described in ``plum.data.synthetic``.
     """
     n_topics = len(transition)
     prior = rng.uniform(0.5, 1.5, size=n_topics)
@@ -172,7 +172,7 @@ def plant_truth(
 
 
 def _popularity(catalogue: Catalogue, n_topics: int, zipf: float, rng: np.random.Generator) -> np.ndarray:
-    """(N,) weights of items in their main topic: Zipf over the warm ones, next to nothing for the cold ones."""
+    """(N,) weights of items in their main topic: Zipf over the warm ones, nearly zero for the cold ones."""
     popularity = np.zeros(len(catalogue.topic))
     for z in range(n_topics):
         warm = rng.permutation(np.flatnonzero((catalogue.topic == z) & ~catalogue.cold))
@@ -201,7 +201,7 @@ def _successors(
     """S: (N, R) successor items, best first, padded with -1, and their (N, R) weights, rows summing to one."""
     n_items = len(popularity)
     # Gumbel top-R draws without replacement by odds: the creator's other works first, then the topic, then the rest.
-    # Popularity counts little here, or popular items would take all places and popularity alone would predict well.
+    # Popularity has little weight here; otherwise popularity alone would predict well.
     odds = np.where(catalogue.cold, 1e-3, 1.0)
     items = np.full((n_items, n_successors), -1, dtype=np.int64)
     weights = np.zeros((n_items, n_successors))
@@ -218,7 +218,7 @@ def _successors(
 
 
 def item_table(catalogue: Catalogue, rng: np.random.Generator) -> pd.DataFrame:
-    """Items with unique titles made of the words of their topics.
+    """Items with unique titles from the words of their topics.
 
     Args:
         catalogue: N items.
@@ -249,7 +249,7 @@ def item_table(catalogue: Catalogue, rng: np.random.Generator) -> pd.DataFrame:
 
 
 def _unique_title(title: str, taken: set[str]) -> str:
-    """Number a title that is taken: "Comet Orbit", "Comet Orbit 2", ... Adds the result to ``taken``."""
+    """Number a title that is in use: "Comet Orbit", "Comet Orbit 2", ... Adds the result to ``taken``."""
     candidate, number = title, 1
     while candidate in taken:
         number += 1

@@ -1,4 +1,4 @@
-"""What every data source yields: plain tables with fixed columns, and an account of unusable rows."""
+"""The result of every data source: plain tables with fixed columns, and a list of unusable rows."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class RowProblem:
     """Rows of one file that cannot be used, for one reason.
 
     Args:
-        file: name of the file the rows stand in.
+        file: name of the file.
         reason: what is wrong, for example ``"timestamp is not a number"``.
-        count: how many rows.
-        example: where the first one is and what it says, for example ``"line 7: 'abc'"``.
+        count: number of rows.
+        example: place and content of the first one, for example ``"line 7: 'abc'"``.
     """
 
     file: str
@@ -36,17 +36,17 @@ class RawTables:
 
     Attributes:
         interactions: ``user_id``, ``item_id`` (str), ``timestamp`` (int64 seconds), ``rating`` (float32, NaN where
-            there is none), ``reward`` (float32, 1.0 where the source says nothing), then extra columns.
+            there is none), ``reward`` (float32, 1.0 if the source has none), then extra columns.
         items: ``item_id``, ``title``, ``topics`` (list of str or None), ``creator``, ``description``, then extra
-            columns, which only rules ask about; one row an item, ids unique; every value but ``item_id`` may be None.
+            columns, which only rules use; one row per item, ids unique; every value but ``item_id`` may be None.
         users: ``user_id`` and attributes, or None.
-        tags: free-text tags given by users, ``user_id``, ``item_id``, ``tag``, ``timestamp``, or None. They become
-            item text only where that leaks nothing held out (see ``plum.stages.prepare``).
-        problems: rows that could not be used.
+        tags: free-text tags given by users, ``user_id``, ``item_id``, ``tag``, ``timestamp``, or None. Those that leak
+            no validation or test interaction become item text (see ``plum.stages.prepare``).
+        problems: unusable rows.
         n_rows: interaction rows read, usable or not.
-        truth: arrays of a planted truth, for synthetic data alone.
-        timestamps_are_positions: ``timestamp`` counts a user's interactions from 0 because the source gives only their
-            order: times of different users can't be compared, and a global time cut-off means nothing.
+        truth: arrays of a planted truth; synthetic data only.
+        timestamps_are_positions: ``timestamp`` counts a user's interactions from 0, because the source gives only
+            their order. Times of different users can't be compared, so a temporal split is impossible.
     """
 
     interactions: pd.DataFrame
@@ -63,12 +63,12 @@ def refuse_many_problems(
     problems: Iterable[RowProblem],
     n_rows: int,
     max_bad_share: float,
-    fix: str = "mend the rows, or allow more with --set data.max_bad_share=SHARE",
+    fix: str = "fix the rows, or allow more with --set data.max_bad_share=SHARE",
 ) -> None:
     """Refuse a source in which too many rows are unusable.
 
     Raises:
-        PlumError: if more than ``max_bad_share`` of ``n_rows`` are unusable; it lists every reason with its count and
+        PlumError: if more than ``max_bad_share`` of ``n_rows`` are unusable. It lists every reason with its count and
             first example.
     """
     problems = list(problems)
@@ -76,7 +76,7 @@ def refuse_many_problems(
     if n_rows and bad / n_rows > max_bad_share:
         listed = "; ".join(f"{p.file}: {p.count:,} rows, {p.reason} (first: {p.example})" for p in problems)
         raise PlumError(
-            f"{bad:,} of {n_rows:,} rows can't be used, more than the allowed share of {max_bad_share:.1%}",
+            f"{bad:,} of {n_rows:,} rows are unusable, more than the allowed share of {max_bad_share:.1%}",
             listed,
             fix,
         )

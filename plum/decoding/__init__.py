@@ -1,11 +1,11 @@
-"""Constrained decoding: Semantic IDs of the catalogue, and no others, from a language model.
+"""Constrained decoding: a language model generates Semantic IDs of the catalogue only.
 
 ``beam``, ``exact`` and ``sampling`` search the index of ``constraint``, made from a ``trie``, with the attention of
-``tree``; ``processor`` brings the same constraint to ``generate``. ``plum.retrievers.generative`` turns what they find
+``tree``; ``processor`` offers the same constraint to ``generate``. ``plum.retrievers.generative`` turns the results
 into lists of items.
 
-The names below can be imported from here: ``from plum.decoding import beam_search``. Each name's module is loaded when
-it is first used, since most of them load torch.
+The names below can be imported from here: ``from plum.decoding import beam_search``. Each name's module is loaded on
+first use, because most of them load torch.
 """
 
 from __future__ import annotations

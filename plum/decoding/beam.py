@@ -1,8 +1,8 @@
 """Constrained beam search over Semantic IDs: catalogue items only, the prompt computed once, its cache never copied.
 
-All beams of a user grow side by side behind one cached prompt (``plum.decoding.tree``), into what the index allows
-(``plum.decoding.constraint``). Logits are computed for the current level's codes alone. docs/decoding.md states what a
-score is, how ties are broken, and why.
+All beams of a user grow side by side after one cached prompt (``plum.decoding.tree``), into the children that the index
+allows (``plum.decoding.constraint``). Logits are computed for the current level's codes only. docs/decoding.md defines
+scores and tie-breaking.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Scoring:
     """How logits become the log-probability of a code.
 
     Attributes:
-        over: what probabilities sum to one over. ``codes``: all codes of the level, in the catalogue or not.
-            ``legal``: the codes that the user may get after this prefix. ``vocabulary``: all of the model's tokens.
+        over: the set over which probabilities sum to one. ``codes``: all codes of the level, in the catalogue or not.
+            ``legal``: the codes that the user may get after this prefix. ``vocabulary``: all tokens of the model.
         temperature: logits are divided by it.
 
     Raises:
@@ -42,7 +42,7 @@ class Scoring:
 
     def __post_init__(self) -> None:
         if self.over not in get_args(Normalisation):
-            raise ValueError(f"probabilities are over {', '.join(get_args(Normalisation))}, found {self.over!r}")
+            raise ValueError(f"over must be one of {', '.join(get_args(Normalisation))}, found {self.over!r}")
         if not self.temperature > 0:
             raise ValueError(f"temperature must be above 0, found {self.temperature}")
 
@@ -57,13 +57,13 @@ class Quota:
 
 @dataclass(frozen=True)
 class Beams:
-    """The Semantic IDs found for B users, best first; where fewer than K are legal, -1 and -inf at the end.
+    """The Semantic IDs found for B users, best first; if fewer than K are legal, filled up with -1 and -inf.
 
     Attributes:
         nodes: (B, K) int64 leaves of the index.
         codes: (B, K, L) int64.
         scores: (B, K) float32 log-probabilities, sums over the levels.
-        keys: (B, K) float32, what the beams are ordered by: the scores, unless they were perturbed.
+        keys: (B, K) float32, the beams' sort keys: the scores, unless they were perturbed.
     """
 
     nodes: Tensor
@@ -85,24 +85,24 @@ def beam_search(
 ) -> Beams:
     """The best Semantic IDs of each prompt.
 
-    Log-probabilities are summed in float32. Of equal keys, the child of the better beam comes first, then the smaller
-    code.
+    Log-probabilities are summed in float32. Tie-breaking of equal keys: the child of the better beam first, then the
+    smaller code.
 
     Args:
         model: decoder-only, in evaluation mode.
         prompts: B arrays of token ids, none empty.
-        index: what beams may grow into.
-        widths: beams kept, the same after every level or one number per level. The last is K.
+        index: of the valid Semantic IDs.
+        widths: beam width, one number for all levels or one per level. The last is K.
         legal: the items each user may get, from ``DeviceTrie.legal``; None for all.
         scoring: by default probabilities over the level's codes.
-        quota: on the Semantic IDs returned. Between the levels, prefixes share the beams evenly first, so that each is
-            searched about equally well; what beams they leave go to the best others.
+        quota: on the Semantic IDs returned. At earlier levels, beams are first divided evenly among prefixes, so that
+            each is searched about equally well; remaining beams go to the best others.
         perturb: from scores of children (B, K, F) and keys of their beams (B, K) to keys of the children (B, K, F);
             beams are kept by key (see ``plum.decoding.sampling``).
 
     Raises:
-        PlumError: if prompt and Semantic ID are longer together than the model takes.
-        ValueError: for widths or a quota that mean nothing.
+        PlumError: if prompt and Semantic ID together exceed the model's longest sequence.
+        ValueError: for invalid widths or an invalid quota.
     """
     n_levels = len(index.sizes)
     scoring = scoring or Scoring()
@@ -137,12 +137,12 @@ def _grow(
     prefixes: Tensor,
     is_last: bool,
 ) -> tuple[Beams, Tensor]:
-    """The best ``width`` children of all beams, and the place (B, K') of each one's parent among the beams.
+    """The best ``width`` children of all beams, and each one's parent (B, K') as a place among the beams.
 
     Args:
         logp: (B, K, F) log-probabilities of the children's codes.
-        quota: if it holds at this level; then ``prefixes`` (B, K) are those of the beams.
-        is_last: whether the children are whole Semantic IDs.
+        quota: None if it does not apply at this level; else ``prefixes`` (B, K) are those of the beams.
+        is_last: whether the children are complete Semantic IDs.
     """
     grown = beams.scores[..., None] + logp
     if children.legal is not None:
@@ -163,7 +163,7 @@ def _grow(
 def code_logp(
     model: PreTrainedModel, hidden: Tensor, token_ids: Tensor, children: Children, scoring: Scoring
 ) -> Tensor:
-    """Log-probabilities (B, K, F) of the children's codes, from hidden states (B, K, D); anything where not legal."""
+    """Log-probabilities (B, K, F) of the children's codes, from hidden states (B, K, D); undefined if not legal."""
     if scoring.over == "vocabulary":
         everything = token_logits(model, hidden) / scoring.temperature
         logits = everything[..., token_ids]
@@ -195,7 +195,7 @@ def _follow(values: Tensor, parents: Tensor) -> Tensor:
 def _choose(
     keys: Tensor, width: int, fan_out: int, prefixes: Tensor, quota: Quota | None, is_last: bool
 ) -> tuple[Tensor, Tensor]:
-    """The best ``width`` of (B, M) keys in order, and their places; equal keys by place. Place p is of beam p // F."""
+    """The best ``width`` of (B, M) keys in order, and their places; ties by place. Place p belongs to beam p // F."""
     if quota is None:
         return best_places(keys, min(width, keys.shape[1]))
     ordered, place = keys.sort(dim=1, descending=True, stable=True)
@@ -213,16 +213,16 @@ def _choose(
 
 
 def _distinct(groups: Tensor, counted: Tensor) -> Tensor:
-    """How many different groups (B,) the counted ones of (B, M) are of; at least 1."""
+    """Number (B,) of different groups among the counted entries of (B, M); at least 1."""
     ordered = groups.masked_fill(~counted, -1).sort(dim=1).values
     return ((ordered[:, 1:] != ordered[:, :-1]).sum(1) + (ordered[:, 0] >= 0)).clamp(min=1)
 
 
 def best_places(keys: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """The best ``width`` of each row of keys (B, M), in descending order, and their places; equal keys by place.
+    """The best ``width`` of each row of keys (B, M), in descending order, and their places; ties by place.
 
-    ``topk`` leaves the order of equal keys open, and which of them it takes at the border; a full sort costs several
-    times as much. So: topk, and the sort only for a batch in which the border falls between equals.
+    ``topk`` leaves the order and the choice of equal keys unspecified; a full sort costs several times as much. So
+    topk is used, and the sort only for batches with a tie at the border.
     """
     values, place = keys.topk(min(width + 1, keys.shape[1]), dim=1)
     cut = (values[:, width - 1 : width] == values[:, width:]) & (values[:, width:] > -torch.inf)

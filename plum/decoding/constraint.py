@@ -1,7 +1,7 @@
-"""What a beam may grow into: the trie of the catalogue on the model's device, and the legal items of each user.
+"""The allowed children of a beam: the trie of the catalogue on the model's device, and the legal items of each user.
 
 Source of the flat layout: STATIC (Su et al., arXiv 2602.22647). Items are kept in the order of their Semantic IDs, so
-the items below a node are one range, and a running count over that order says for every node whether it leads to a
+the items below a node are one range, and a running count of legal items in that order tells whether a node leads to a
 legal item. A rule costs a few passes over the catalogue, a step one look-up per child; the index never changes.
 """
 
@@ -22,8 +22,8 @@ from plum.decoding.trie import Trie
 from plum.errors import PlumError
 from plum.sid.codec import Codec
 
-SMALL_TABLE = 1 << 16  # entries of a dense table that never matter
-NOBODY = -2  # no node, and not -1 either, which stands for a beam that is not there
+SMALL_TABLE = 1 << 16  # entries; the memory of a dense table up to this size is negligible
+NOBODY = -2  # neither a node nor -1, which marks a missing beam
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Children:
     """Children of B x K beams, F places for each; codes ascend along the places.
 
     Attributes:
-        nodes: (B, K, F) node numbers one level deeper, any integer type; anything where not legal.
+        nodes: (B, K, F) node numbers one level deeper, any integer type; undefined if not legal.
         legal: (B, K, F) bool, or None if all are.
         codes: (B, K, F) int64 codes, or None if place f is code f.
     """
@@ -42,7 +42,7 @@ class Children:
 
 
 class Index(Protocol):
-    """What beams may grow into. Nodes of a level are numbered; the root is node 0."""
+    """The valid Semantic IDs as a tree. Nodes of a level are numbered; the root is node 0."""
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -56,20 +56,20 @@ class Index(Protocol):
 
     @property
     def n_nodes(self) -> tuple[int, ...]:
-        """Nodes that each level leads to."""
+        """Number of nodes of depth 1, 2, ... L."""
         ...
 
     def children(self, level: int, nodes: Tensor, legal: Legal | None) -> Children:
-        """Children of beams ``nodes`` (B, K) of depth ``level``; those of a beam -1 are anything."""
+        """Children of beams ``nodes`` (B, K) of depth ``level``; undefined for a beam -1."""
         ...
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """What is left of the index under a rule.
+    """The index under a rule.
 
     Attributes:
-        counts: (N + 1,) int32, how many of the first i items in SID order are legal.
+        counts: (N + 1,) int32, number of legal items among the first i items in SID order.
         alive: per level (nodes,) bool: whether a legal item lies below the node.
     """
 
@@ -82,10 +82,10 @@ class Legal:
     """Which items each of B users may get.
 
     Attributes:
-        alive: per level (M, nodes) bool, a row for each of the batch's M different rules; None if no user has one.
+        alive: per level (M, nodes) bool, a row for each of the batch's M different rules; None without rules.
         row: (B,) int64, the row of each user.
-        dead: per level the children that a user's seen items leave nothing of, as the parent's node (B, W), NOBODY
-            where there are fewer, and the child's place (B, W) among ``Children``. None for none.
+        dead: per level the children whose legal items the user has all seen, as the parent's node (B, W), padded with
+            NOBODY, and the child's place (B, W) among ``Children``. None if there are none.
     """
 
     alive: tuple[Tensor, ...] | None
@@ -93,7 +93,7 @@ class Legal:
     dead: tuple[tuple[Tensor, Tensor] | None, ...]
 
     def user(self, number: int) -> Legal:
-        """The same for one user of the batch alone."""
+        """The legal items of a single user of the batch."""
         one = slice(number, number + 1)
         dead = tuple(None if level is None else (level[0][one], level[1][one]) for level in self.dead)
         return Legal(self.alive, self.row[one], dead)
@@ -120,7 +120,7 @@ class DeviceTrie:
 
     Attributes:
         sizes: codes per level.
-        tables: per level a dense table (nodes, C) of child numbers, -1 for none, where that is small; else None.
+        tables: per level a dense table (nodes, C) of child numbers, -1 for none, if it is small enough; else None.
         child_start, child_code, item_start: as in ``Trie``.
         place_of_item: (N,) place of each catalogue row in SID order.
         items: (N,) catalogue row at each place.
@@ -143,14 +143,14 @@ class DeviceTrie:
         """Move a trie and its tokens to ``device``.
 
         Raises:
-            PlumError: if trie and codec are not of the same Semantic IDs, or there is no item.
+            PlumError: if trie and codec belong to different Semantic IDs, or there is no item.
         """
         if not trie.n_items:
             raise PlumError("the index holds no item", None, "recommend from a catalogue with at least one item")
         sizes = tuple(len(ids) for ids in codec.token_ids)
         if sizes != trie.sizes:
             raise PlumError(
-                "the index and the model's tokens are not of the same Semantic IDs",
+                "the index and the model's tokens belong to different Semantic IDs",
                 f"codes per level {list(trie.sizes)} in the index, {list(sizes)} in the vocabulary",
                 "run `plum tokenize` and the stages after it again",
             )
@@ -183,7 +183,7 @@ class DeviceTrie:
         return tuple(len(codes) for codes in self.child_code)
 
     def children(self, level: int, nodes: Tensor, legal: Legal | None) -> Children:
-        """Children in the catalogue; with ``legal`` those alone that lead to an item the user may get."""
+        """Children in the catalogue; with ``legal`` only those that lead to an item the user may get."""
         table, parents = self.tables[level], nodes.clamp(min=0)
         codes = None
         if table is not None:
@@ -201,13 +201,13 @@ class DeviceTrie:
         return Children(found, exists, codes)
 
     def prune(self, mask: np.ndarray | Tensor) -> Pruned:
-        """What a rule leaves of the index; ``mask`` (N,) bool says which catalogue rows are legal.
+        """The index under a rule; ``mask`` (N,) bool marks the legal catalogue rows.
 
         Raises:
             ValueError: for a mask that is not (N,) bool.
         """
         if isinstance(mask, np.ndarray) and not mask.flags.writeable:
-            mask = mask.copy()  # torch warns of what it may not write to, though nothing is written
+            mask = mask.copy()  # torch warns of read-only arrays, even if nothing is written
         mask = torch.as_tensor(mask).to(self.items.device)
         if mask.shape != (self.n_items,) or mask.dtype != torch.bool:
             raise ValueError(f"a mask must be ({self.n_items},) bool, found {tuple(mask.shape)} {mask.dtype}")
@@ -220,11 +220,11 @@ class DeviceTrie:
         """The legal items of a batch of users.
 
         Args:
-            pruned: per user what ``prune`` gave, None for all items. Users who share one share its memory.
-            seen: per user the catalogue rows not to return beside that; None for none.
+            pruned: per user the result of ``prune``, None for all items. Users who share one share its memory.
+            seen: per user further catalogue rows not to return; None for none.
 
         Returns:
-            None if everything is legal for all.
+            None if all items are legal for all users.
         """
         distinct = {id(rule): rule for rule in pruned}
         numbers = {key: number for number, key in enumerate(distinct)}
@@ -242,11 +242,11 @@ class DeviceTrie:
 
     @cached_property
     def _everything(self) -> Pruned:
-        """The index under no rule, for users without one beside users with one."""
+        """The index without a rule, for users without one in a batch with users who have one."""
         return self.prune(torch.ones_like(self.items, dtype=torch.bool))
 
     def _places(self, seen: Sequence[np.ndarray], counts: Tensor | None, row: Tensor) -> Tensor:
-        """Places (B, W) in SID order of the seen items that were legal, each once, ascending, filled up with N."""
+        """Places (B, W) in SID order of the seen items that were legal, unique, ascending, padded with N."""
         padded = np.full((len(seen), max(map(len, seen))), -1, dtype=np.int64)
         for user, items in enumerate(seen):
             padded[user, : len(items)] = items
@@ -254,13 +254,13 @@ class DeviceTrie:
         places = torch.where(rows < 0, self.n_items, self.place_of_item[rows.clamp(min=0)].long()).sort(dim=1).values
         counted = places < self.n_items
         counted[:, 1:] &= places[:, 1:] > places[:, :-1]
-        if counts is not None:  # what the rule leaves out must not be taken off twice
+        if counts is not None:  # items that the rule excludes must not be subtracted twice
             inside = places.clamp(max=self.n_items - 1)
             counted &= _between(counts, row, inside, inside + 1) > 0
         return torch.where(counted, places, self.n_items).sort(dim=1).values
 
     def _dead(self, level: int, counts: Tensor | None, row: Tensor, places: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Children of a level left without a legal item when those at ``places`` (B, W) go, as in ``Legal``."""
+        """Children of a level without a legal item once those at ``places`` (B, W) are removed, as in ``Legal``."""
         start, ends = self.child_start[level], self.item_start[level]
         inside = places < self.n_items
         last = places.clamp(max=self.n_items - 1).to(ends.dtype)
@@ -296,7 +296,7 @@ class AllCodes:
     def children(self, level: int, nodes: Tensor, legal: Legal | None) -> Children:
         """All codes of the level; ``legal`` must be None."""
         if legal is not None:
-            raise ValueError("rules need a catalogue: there are no items without one")
+            raise ValueError("legal must be None: rules need a catalogue")
         codes = torch.arange(self.sizes[level], device=nodes.device)
         return Children(nodes[..., None] * self.sizes[level] + codes, None, None)
 
@@ -307,13 +307,13 @@ def _stack(tensors: list[Tensor]) -> Tensor:
 
 
 def _between(counts: Tensor, row: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """How many legal items stand at places ``low`` to ``high`` - 1, all (B, W), by rows of ``counts`` (M, N + 1)."""
+    """Number of legal items at places ``low`` to ``high`` - 1, all (B, W), by rows of ``counts`` (M, N + 1)."""
     flat, start = counts.reshape(-1), (row * counts.shape[1])[:, None]
     return flat[start + high] - flat[start + low]
 
 
 def _dense_tables(trie: Trie) -> list[np.ndarray | None]:
-    """Child numbers by node and code where nodes have most codes as children, as near the root."""
+    """Child numbers by node and code, for levels near the root, where nodes have most codes as children."""
     tables: list[np.ndarray | None] = []
     for level, size in enumerate(trie.sizes):
         n_parents, n_children = len(trie.child_start[level]) - 1, len(trie.child_code[level])

@@ -1,12 +1,12 @@
 """The exact K best Semantic IDs by best-first search, for small catalogues and to measure what a beam search misses.
 
-Prefixes are expanded in the order of their own log-probability. That is a bound on everything behind them: each
-further code adds the logarithm of a probability, at most 0, whatever the probabilities sum to one over
-(``Scoring.over``). It also holds as computed in float32: the sum of exponentials under the logarithm includes the
-code's own, and rounding keeps order. Once K whole Semantic IDs stand before every prefix left, nothing can change them.
+Prefixes are expanded in the order of their log-probability. It is an upper bound for everything that starts with the
+prefix: each further code adds the logarithm of a probability, at most 0, whatever set the probabilities sum to one over
+(``Scoring.over``). The bound also holds in float32: the sum of exponentials under the logarithm includes the code's
+own, and rounding is monotonic. Once K complete Semantic IDs rank before every remaining prefix, they are final.
 
-Source: best-first search with an admissible bound (A*; Hart, Nilsson and Raphael 1968), here many prefixes at a time,
-side by side in ``plum.decoding.tree``.
+Source: best-first search with an admissible bound (A*; Hart, Nilsson and Raphael 1968), here with many prefixes at a
+time, side by side in ``plum.decoding.tree``.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from plum.decoding.tree import Tree
 
 @dataclass(frozen=True)
 class Exact:
-    """What was found for B users.
+    """Results for B users.
 
     Attributes:
-        beams: the best Semantic IDs, proven: every list is the start of the exact list. Keys are scores.
-        expanded: (B,) int64 prefixes whose children were scored, the empty one included: one token each for the model,
-            none for the empty one.
-        proven: (B,) bool, whether the list is whole: K entries, or all that are legal. If not, ``max_expansions`` was
-            not enough.
+        beams: the best Semantic IDs; every list is a proven start of the exact list. Keys are scores.
+        expanded: (B,) int64, number of prefixes whose children were scored, including the empty one. Each costs the
+            model one token, the empty one none.
+        proven: (B,) bool, whether the list is complete: K entries, or all legal ones. If not, ``max_expansions`` was
+            too small.
     """
 
     beams: Beams
@@ -43,13 +43,13 @@ class Exact:
 
 @dataclass(frozen=True)
 class _Pool:
-    """M prefixes and whole Semantic IDs of one user.
+    """M prefixes and complete Semantic IDs of one user.
 
     Attributes:
-        bounds: (M,) float32 log-probabilities: scores of whole Semantic IDs, upper bounds of what starts with a prefix.
-        codes: (M, L) int64, -1 behind the last code of a prefix.
+        bounds: (M,) float32 log-probabilities: scores of complete Semantic IDs, upper bounds for prefixes.
+        codes: (M, L) int64, -1 after the last code of a prefix.
         nodes: (M,) int64.
-        slots: (M, L) int64, where in the tree the token of each code stands; -1 for the last code and behind it.
+        slots: (M, L) int64, slot in the tree of each code's token; -1 from the last code on.
     """
 
     bounds: np.ndarray
@@ -69,17 +69,17 @@ class _Pool:
 
     @property
     def whole(self) -> np.ndarray:
-        """(M,) bool, which are whole Semantic IDs."""
+        """(M,) bool, which are complete Semantic IDs."""
         return self.codes[:, -1] >= 0
 
     def take(self, rows: np.ndarray | slice) -> _Pool:
         return _Pool(self.bounds[rows], self.codes[rows], self.nodes[rows], self.slots[rows])
 
     def ranked(self, k: int) -> _Pool:
-        """Best first, up to the k-th whole Semantic ID: nothing behind it can lead to a better one.
+        """Best first, up to the k-th complete Semantic ID: nothing after it can lead to a better one.
 
-        Equal bounds stand in the order of codes, a prefix before all that starts with it (-1 is below any code): what
-        starts with a prefix that stands behind a Semantic ID comes behind it too.
+        Equal bounds are ordered by codes, a prefix before its continuations (-1 is below any code): if a prefix ranks
+        after a Semantic ID, so do its continuations.
         """
         ordered = self.take(np.lexsort((*self.codes.T[::-1], -self.bounds)))
         last = np.flatnonzero(ordered.whole)[k - 1 : k]
@@ -87,7 +87,7 @@ class _Pool:
 
 
 class _Search:
-    """One user's tree, and the scores of what follows a prefix."""
+    """One user's tree, and the scores of continuations."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class _Search:
         self._tree = Tree(model, [prompt], depth=len(index.sizes) - 1, reserve=reserve)
 
     def expand(self, prefixes: _Pool, at_least: float) -> _Pool:
-        """Legal children of M prefixes, of any depths, that score ``at_least``. All of them take one forward pass."""
+        """Legal children of M prefixes, of any depths, that score ``at_least``, in one forward pass."""
         depths = (prefixes.codes >= 0).sum(axis=1)
         hidden, slots = self._grow(prefixes, depths)
         found = []
@@ -112,8 +112,8 @@ class _Search:
         return _Pool.join(found)
 
     def _grow(self, prefixes: _Pool, depths: np.ndarray) -> tuple[Tensor, np.ndarray]:
-        """Hidden states (1, M, D) of the last codes' tokens, and the slots (M, L) of all of a prefix's tokens."""
-        if not depths[0]:  # the empty prefix is always expanded alone: there is nothing else at the start
+        """Hidden states (1, M, D) of the last codes' tokens, and the slots (M, L) of all tokens of each prefix."""
+        if not depths[0]:  # the empty prefix is always expanded alone: at the start there is no other
             return self._tree.last_hidden[:, None], prefixes.slots
         rows, last = np.arange(len(depths)), depths - 1
         tokens = torch.empty(len(depths), dtype=torch.long, device=self._model.device)
@@ -129,7 +129,7 @@ class _Search:
         nodes, bounds = (torch.from_numpy(values)[None].to(hidden.device) for values in (parents.nodes, parents.bounds))
         children = self._index.children(level, nodes, self._legal)
         logp = code_logp(self._model, hidden, self._index.token_ids[level], children, self._scoring)
-        scores = bounds[..., None] + logp  # the order of addition of beam_search: the same sums
+        scores = bounds[..., None] + logp  # summed in the same order as in beam_search, so that rounding agrees
         if children.legal is not None:
             scores = scores.masked_fill(~children.legal, -torch.inf)
         kept = (scores > -torch.inf) & (scores >= at_least)
@@ -151,25 +151,25 @@ def exact_search(
     batch: int = 64,
     max_expansions: int | None = None,
 ) -> Exact:
-    """The K likeliest Semantic IDs of each prompt, with nothing left out; equal scores in the order of codes.
+    """The exact K likeliest Semantic IDs of each prompt; ties in the order of codes.
 
-    Users are taken one by one. The effort is what the model makes it: a peaked one needs about K times L expansions, a
+    Users are processed one by one. The effort depends on the model: a peaked one needs about K times L expansions, a
     flat one up to all prefixes of the catalogue. Keys and values of every expanded prefix stay in memory until the user
-    is done. A larger ``batch`` means fewer forward passes and a few needless expansions; it doesn't change the result,
-    but for rounding.
+    is done. A larger ``batch`` means fewer forward passes and a few unnecessary expansions; the result differs by
+    rounding only.
 
     Args:
         model: decoder-only, in evaluation mode.
         prompts: B arrays of token ids, none empty.
-        index: what a Semantic ID may be.
+        index: of the valid Semantic IDs.
         k: Semantic IDs per user.
         legal: the items each user may get, from ``DeviceTrie.legal``; None for all.
         scoring: by default probabilities over the level's codes.
-        batch: prefixes expanded in one forward pass, at most.
-        max_expansions: prefixes expanded per user, at most; the list is then what is proven so far, perhaps nothing.
+        batch: most prefixes expanded in one forward pass.
+        max_expansions: most prefixes expanded per user; the list then holds what is proven so far, perhaps nothing.
 
     Raises:
-        PlumError: if prompt and Semantic ID are longer together than the model takes.
+        PlumError: if prompt and Semantic ID together exceed the model's longest sequence.
         ValueError: for numbers below 1.
     """
     scoring = scoring or Scoring()
@@ -178,7 +178,7 @@ def exact_search(
     for user, prompt in enumerate(prompts):
         search = _Search(model, prompt, index, None if legal is None else legal.user(user), scoring, 4 * batch)
         pool, n_expanded = _best_first(search, _Pool.root(len(index.sizes)), k, batch, max_expansions)
-        n_proven = int(np.append(pool.whole, False).argmin())  # those that no prefix stands before
+        n_proven = int(np.append(pool.whole, False).argmin())  # those that rank before every prefix
         pools.append(pool.take(slice(n_proven)))
         expanded.append(n_expanded)
         proven.append(n_proven == len(pool.nodes))
@@ -188,7 +188,7 @@ def exact_search(
 
 
 def _best_first(search: _Search, pool: _Pool, k: int, batch: int, max_expansions: int | None) -> tuple[_Pool, int]:
-    """Expand the best prefixes until K Semantic IDs or no prefix is left before them; how many it took."""
+    """Expand the best prefixes until K Semantic IDs rank before all prefixes; also returns the number of expansions."""
     n_expanded = 0
     while True:
         left = batch if max_expansions is None else min(batch, max_expansions - n_expanded)
@@ -208,7 +208,7 @@ def _check(k: int, batch: int, max_expansions: int | None) -> None:
 
 
 def _beams(pools: Sequence[_Pool], k: int, n_levels: int, device: torch.device) -> Beams:
-    """Whole Semantic IDs of B users as beams, filled up with -1 and -inf."""
+    """Complete Semantic IDs of B users as beams, filled up with -1 and -inf."""
     nodes = np.full((len(pools), k), -1, dtype=np.int64)
     codes = np.full((len(pools), k, n_levels), -1, dtype=np.int64)
     scores = np.full((len(pools), k), -np.inf, dtype=np.float32)

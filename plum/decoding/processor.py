@@ -1,7 +1,7 @@
 """Semantic IDs of the catalogue from ``generate`` of transformers: a mask over the vocabulary at every step.
 
-For those who stay with ``generate``: greedy, sampling or its beam search. ``plum.decoding.beam`` finds the same as its
-beam search, without logits of the whole vocabulary and without a cache that moves with the beams.
+It serves users of ``generate`` with greedy decoding, sampling or beam search. ``plum.decoding.beam`` finds the same as
+that beam search, without logits of the whole vocabulary and without a cache that moves with the beams.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ NAMED = 10  # users named in a message
 
 
 class SidLogitsProcessor(LogitsProcessor):
-    """Lets ``generate`` write one Semantic ID of the catalogue behind each prompt, and nothing else.
+    """Restricts ``generate`` to one Semantic ID of the catalogue after each prompt.
 
     ::
 
@@ -26,37 +26,36 @@ class SidLogitsProcessor(LogitsProcessor):
             input_ids, attention_mask=mask, logits_processor=[processor], max_new_tokens=len(index.sizes), num_beams=20
         )
 
-    Every step writes a mask as large as the logits, (rows, V), beside the logits of all V tokens that ``generate`` asks
-    the model for; the beam search of this project does neither. The index is walked from the root at every step, so
-    rows may change places between steps. The device is waited for at the first step, and at steps where the items a
-    user has seen are all that a code leads to.
+    Every step writes a mask as large as the logits, (rows, V), and ``generate`` computes the logits of all V tokens;
+    the beam search of this project does neither. Every step walks the index from the root, so rows may change places
+    between steps. It synchronises with the device at the first step, and at steps where a code leads only to items
+    that a user has seen.
 
-    What ``generate`` does with it:
+    How to use it with ``generate``:
 
-    - Without ``eos_token_id``, run it with ``max_new_tokens`` = L: a step behind L codes is refused. With it, EOS alone
-      may follow, so that L + 1 tokens or more may be asked for.
-    - Where a user has fewer legal Semantic IDs than there are beams, beam search fills the list with scores of about
-      -1e9 (repetitions) and -inf (rows that are no Semantic ID). Results are those with scores above -1e8. A row that
-      can lead to no legal item keeps one token, as a row of -inf alone would become NaN where it is normalised; its
-      own score stays -inf.
+    - Without ``eos_token_id``, set ``max_new_tokens`` = L: a step after L codes is refused. With it, only EOS may
+      follow, so that ``max_new_tokens`` may exceed L.
+    - If a user has fewer legal Semantic IDs than beams, beam search fills the list with scores of about -1e9
+      (repetitions) and -inf (rows without a Semantic ID). Only scores above -1e8 are results. A row that can't lead
+      to a legal item keeps one token, because normalising a row of -inf would give NaN; its own score stays -inf.
     - A probability is over the vocabulary, as in ``Scoring("vocabulary")``; with ``renormalize_logits=True`` over the
       legal codes, as in ``Scoring("legal")``.
     - Sampling keeps the 50 likeliest codes, unless ``top_k=0``.
 
     Args:
-        index: what may be generated: ``DeviceTrie``, on the model's device.
+        index: ``DeviceTrie`` of the valid Semantic IDs, on the model's device.
         prompt_length: tokens of the padded prompts (padding on the left), or 0 for prompts given as ``inputs_embeds``.
-            Tokens behind it are codes; a prompt may go on with the first codes of a Semantic ID, not counted here.
-        legal: items that each of B users may get, from ``DeviceTrie.legal``; None for all items. Rows of one user stand
-            together, as ``generate`` has them: B x beams, or B x ``num_return_sequences`` when it samples.
-        eos_token_id: the one token that may follow a Semantic ID.
+            Tokens after it are codes; a prompt may continue with the first codes of a Semantic ID, not counted here.
+        legal: items that each of B users may get, from ``DeviceTrie.legal``; None for all items. The rows of a user
+            must be adjacent, as in ``generate``: B x beams, or B x ``num_return_sequences`` when it samples.
+        eos_token_id: the only token that may follow a Semantic ID.
 
     Raises:
         ValueError: for a negative ``prompt_length`` or ``eos_token_id``. When called: for input shorter than
-            ``prompt_length``, rows that cannot be shared among the users, or a Semantic ID to be continued without
-            ``eos_token_id``.
-        PlumError: when called: at the first step if nothing is legal for a user (a row of -inf alone, which would crash
-            sampling and give greedy and beam search a token from nowhere); or if the model lacks tokens of the codes.
+            ``prompt_length``, a number of rows that is not a multiple of the users, or a step after a complete Semantic
+            ID without ``eos_token_id``.
+        PlumError: when called: at the first step if nothing is legal for a user (a row of -inf would crash sampling and
+            give greedy and beam search an arbitrary token); or if the model lacks tokens of the codes.
     """
 
     supports_continuous_batching = False
@@ -115,23 +114,23 @@ class SidLogitsProcessor(LogitsProcessor):
     def _check(self, input_ids: Tensor, scores: Tensor, level: int) -> None:
         n_rows, width = input_ids.shape
         if level < 0:
-            raise ValueError(f"prompt_length is {self._prompt_length}, but there are {width} tokens only")
+            raise ValueError(f"prompt_length is {self._prompt_length}, but the input has only {width} tokens")
         if n_rows % self._n_users:
-            raise ValueError(f"{n_rows} rows cannot be shared among the {self._n_users} users of `legal`")
+            raise ValueError(f"{n_rows} rows can't be divided equally among the {self._n_users} users of `legal`")
         if scores.shape[1] < self._n_tokens:
             raise PlumError(
                 "the model lacks tokens of the Semantic IDs",
                 f"{scores.shape[1]:,} tokens in the model, the highest one needed is {self._n_tokens - 1}",
-                "take the model and the vocabulary of one run",
+                "use model and vocabulary of the same run",
             )
         if level >= len(self._index.sizes) and self._eos_token_id is None:
             raise ValueError(
-                f"{level + 1} tokens asked for behind the prompt, a Semantic ID has {len(self._index.sizes)}: "
+                f"{level + 1} tokens requested after the prompt, a Semantic ID has {len(self._index.sizes)}: "
                 f"set max_new_tokens to {len(self._index.sizes)}, or give eos_token_id"
             )
 
     def _check_start(self, exist: Tensor, width: int) -> None:
-        """Make sure that every prompt can be continued. A beam that cannot later on is one that ``generate`` drops."""
+        """Check that every prompt can be continued. At later steps, ``generate`` drops beams that can't."""
         if self._checked:
             return
         stuck = (~exist.any(2)).nonzero()[:, 1 if self._legal is None else 0].unique().tolist()
@@ -154,5 +153,5 @@ def _exist(children: Children) -> Tensor:
 def _only(scores: Tensor, tokens: Tensor, kept: Tensor) -> Tensor:
     """Scores (rows, V) with -inf for all but those of ``tokens`` (rows, F) which are ``kept`` (rows, F)."""
     values = scores.gather(1, tokens).masked_fill(~kept, -torch.inf)
-    # The maximum, as a place that is not kept may hold the token of one that is.
+    # The maximum, because a place that is not kept may hold the same token as one that is.
     return torch.full_like(scores, -torch.inf).scatter_reduce(1, tokens, values, "amax")

@@ -2,9 +2,9 @@
 
 Source: Kool, van Hoof and Welling 2019, "Stochastic Beams and Where to Find Them" (arXiv 1903.06059), section 3, and
 appendix B for the computation without overflow. Adding independent Gumbel noise to the log-probabilities of all
-Semantic IDs and keeping the K largest draws K without replacement. It need not be done for all of them: the largest key
-below a node is itself a Gumbel variable around the node's log-probability. So keys are drawn from the root down, those
-of children under the condition that the largest is their parent's, and the K best prefixes of a level are enough.
+Semantic IDs and keeping the K largest draws K without replacement. Not all of them need noise: the largest key below a
+node is itself a Gumbel variable around the node's log-probability. So keys are drawn from the root down, those of
+children conditioned on their maximum being the parent's key, and the K best prefixes of a level are enough.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from plum.decoding.beam import Beams, Perturb, Quota, Scoring, beam_search
 from plum.decoding.constraint import Index, Legal
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
-"""Where noise comes from: one generator for a batch, one for each user, or torch's own."""
+"""Source of noise: one generator for a batch, one for each user, or torch's own."""
 
 
 def sample(
@@ -37,7 +37,7 @@ def sample(
     """K different Semantic IDs of each prompt, in the order drawn from the model's distribution over the legal ones.
 
     Each is drawn with its probability among those not drawn before. Probabilities of codes sum to one over the codes
-    that are legal after a prefix (``Scoring("legal")``): otherwise some would be lost on what can't be drawn.
+    that are legal after a prefix (``Scoring("legal")``); otherwise illegal codes would have some of the probability.
 
     ``scores`` are log-probabilities phi at this temperature. ``keys`` are the largest K, in descending order, of phi
     plus standard Gumbel noise over all legal Semantic IDs. Given the key kappa of the K-th, each of the first K - 1 was
@@ -47,17 +47,17 @@ def sample(
     Args:
         model: decoder-only, in evaluation mode.
         prompts: B arrays of token ids, none empty.
-        index: what may be drawn.
-        k: Semantic IDs per user; where fewer are legal, lists end in -1 and -inf.
+        index: of the valid Semantic IDs.
+        k: Semantic IDs per user; if fewer are legal, lists end in -1 and -inf.
         legal: the items each user may get, from ``DeviceTrie.legal``; None for all.
-        temperature: logits are divided by it; the smaller, the less is left to chance.
-        generator: source of noise; on the CPU it gives the same draws on every device. With one for each user, what a
-            user gets does not depend on the others in the batch, but for rounding.
-        quota: draws beyond it are passed over. The inclusion probability above does not know it.
+        temperature: logits are divided by it; smaller values give less random lists.
+        generator: source of noise; on the CPU it gives the same draws on every device. With one for each user, a user's
+            draws depend on the others in the batch by rounding only.
+        quota: draws beyond it are skipped. The inclusion probability above does not account for it.
 
     Raises:
-        PlumError: if prompt and Semantic ID are longer together than the model takes.
-        ValueError: for k, temperature or quota that mean nothing, or another number of generators than prompts.
+        PlumError: if prompt and Semantic ID together exceed the model's longest sequence.
+        ValueError: for an invalid k, temperature or quota, or another number of generators than prompts.
     """
     if isinstance(generator, Sequence) and len(generator) != len(prompts):
         raise ValueError(f"found {len(generator)} generators for {len(prompts)} prompts")
@@ -66,7 +66,7 @@ def sample(
 
 
 def user_generators(seed: int, users: Sequence[int] | np.ndarray) -> list[torch.Generator]:
-    """One generator on the CPU for each user, from the seed and the user's number alone.
+    """One generator on the CPU for each user, from the seed and the user's number only.
 
     Raises:
         ValueError: if the seed or a number is below 0.
@@ -76,13 +76,13 @@ def user_generators(seed: int, users: Sequence[int] | np.ndarray) -> list[torch.
 
 
 def gumbel(generator: Generators = None) -> Perturb:
-    """Keys for ``beam_search``: Gumbel variables around the children's log-probabilities, the largest the parent's key.
+    """Keys for ``beam_search``: Gumbel variables around children's log-probabilities with the parent's key as maximum.
 
     Needs ``Scoring("legal")``: the children's probabilities must sum to their parent's.
 
-    The root's key is what the caller starts with. ``beam_search`` starts with 0, so the largest key of a list is 0.
-    Which Semantic IDs are drawn, and in which order, does not depend on it: the largest of independent Gumbel variables
-    says nothing about their order. ``sample`` makes the root's key a Gumbel variable as well.
+    The caller sets the root's key. ``beam_search`` starts with 0, so the largest key of a list is 0. The draws and
+    their order don't depend on it, because the maximum of independent Gumbel variables is independent of their order.
+    ``sample`` makes the root's key a Gumbel variable too.
     """
 
     def perturb(phi: Tensor, keys: Tensor) -> Tensor:
@@ -92,9 +92,9 @@ def gumbel(generator: Generators = None) -> Perturb:
 
 
 def _with_maximum(noisy: Tensor, maximum: Tensor) -> Tensor:
-    """Move Gumbel variables (B, K, F) so that the largest is (B, K, 1), as if drawn under that condition.
+    """Shift Gumbel variables (B, K, F) to the maximum (B, K, 1), as if drawn under that condition.
 
-    Appendix B.3 of the paper. What is -inf stays so.
+    Appendix B.3 of the paper. Values of -inf stay -inf.
     """
     below = noisy - noisy.amax(dim=-1, keepdim=True)  # NaN where all are -inf
     v = maximum - noisy + _log1mexp(below)
@@ -110,8 +110,8 @@ def _log1mexp(x: Tensor) -> Tensor:
 def _exponential(like: Tensor, generator: Generators) -> Tensor:
     """Exponential variables (B, ...), never 0; minus their logarithms are standard Gumbel variables.
 
-    Drawn where the generator is, in float64: float32 would cut off large Gumbel variables. If each user has a
-    generator, the number of users does not matter.
+    Drawn on the generator's device, in float64: float32 would cut off large Gumbel variables. If each user has a
+    generator, draws don't depend on the number of users.
     """
     if isinstance(generator, Sequence):
         return torch.stack([_exponential(row, one) for row, one in zip(like, generator, strict=True)])
@@ -121,11 +121,11 @@ def _exponential(like: Tensor, generator: Generators) -> Tensor:
 
 
 def _free_root(keys: Tensor, generator: Generators) -> Tensor:
-    """Keys (B, K) under the condition that the largest is 0 -> keys whose largest is a standard Gumbel variable.
+    """Keys (B, K) conditioned on maximum 0 -> keys whose maximum is a standard Gumbel variable.
 
-    In E = exp(-key), exponential variables, the condition is that the smallest E is 1. What the others exceed it by
-    does not depend on it, so E - 1 + R with R drawn anew is what is sought: key - log(1 - exp(key) + R exp(key)). Their
-    order stays.
+    In terms of the exponential variables E = exp(-key), the condition is that the smallest E is 1. The others' excess
+    over it is independent of it, so with a new R, E - 1 + R is the result: key - log(1 - exp(key) + R exp(key)). The
+    order does not change.
     """
     r = _exponential(keys[:, :1], generator)
     moved = keys - torch.log(r * keys.exp() - torch.expm1(keys))

@@ -1,7 +1,7 @@
-"""Tree attention: tokens that grow behind a batch of prompts, each seeing its prompt and its own ancestors.
+"""Tree attention: tokens grown after a batch of prompts attend to their prompt and their own ancestors.
 
-The prompts run through the model once. Grown tokens of all beams stand side by side behind them, in any shape of tree;
-a 4-D attention mask and explicit positions say what each sees. The cache is neither copied nor reordered when beams
+The prompts run through the model once. The grown tokens of all beams follow side by side, in any shape of tree; a 4-D
+attention mask and explicit positions define what each attends to. The cache is neither copied nor reordered when beams
 change places. (Attention itself may repeat keys and values of grouped heads, as transformers does under any mask.)
 """
 
@@ -21,11 +21,11 @@ from plum.lm.logits import check_length
 
 
 class _GrowingLayer(DynamicLayer):
-    """Keys and values of one layer, written behind one another into one allocation.
+    """Keys and values of one layer, appended in one preallocated tensor.
 
-    The cache of transformers concatenates, which copies the whole prompt for every token grown. It also drops what a
-    sliding window no longer shows; with padding on the right that is the wrong part, so this keeps all of it and the
-    masks know the window.
+    The cache of transformers concatenates, which copies the whole prompt for every token grown. It also drops tokens
+    outside a sliding window, which with padding on the right are the wrong ones. This cache keeps all tokens; the masks
+    apply the window.
     """
 
     def __init__(self, reserve: int) -> None:
@@ -35,7 +35,7 @@ class _GrowingLayer(DynamicLayer):
         self._length = 0
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Write (B, H, n, D) keys and values behind the others; views of all of them, no copies."""
+        """Append (B, H, n, D) keys and values; return views of all of them, without copies."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         start, end = self._length, self._length + key_states.shape[2]
@@ -61,19 +61,19 @@ def _enlarge(store: Tensor, used: int, length: int) -> Tensor:
 
 
 class Tree:
-    """Prompts of B users, run once, and the tokens grown behind them.
+    """Prompts of B users, run once, and the tokens grown after them.
 
-    Grown tokens are numbered by slots 0, 1, ... in the order they came, the same numbers for all users.
+    Grown tokens have slots 0, 1, ... in the order of their arrival, the same for all users.
 
     Args:
         model: decoder-only, in evaluation mode.
         prompts: B arrays of token ids, none empty.
-        depth: tokens on the longest path that will grow. A Semantic ID's last code is chosen, never fed: L - 1.
-        reserve: tokens per user to make room for at once; more may come, at the cost of a copy.
+        depth: tokens on the longest path: L - 1 for Semantic IDs, because the last code is never fed to the model.
+        reserve: tokens per user to allocate at once; further ones cost a copy.
 
     Raises:
-        PlumError: if prompt and path are longer together than the model takes, or a sliding window is narrower than the
-            path.
+        PlumError: if prompt and path together exceed the model's longest sequence, or a sliding window is narrower than
+            the path.
     """
 
     def __init__(self, model: PreTrainedModel, prompts: Sequence[np.ndarray], depth: int, reserve: int = 0) -> None:
@@ -96,7 +96,7 @@ class Tree:
 
     @torch.no_grad()
     def _prefill(self, prompts: Sequence[np.ndarray]) -> Tensor:
-        """Hidden state (B, D) of each prompt's last token. Padding stands on the right, where nothing looks."""
+        """Hidden state (B, D) of each prompt's last token. Padding is on the right, where no token attends."""
         tokens = np.zeros((len(prompts), self._width), dtype=np.int64)
         for row, prompt in enumerate(prompts):
             tokens[row, : len(prompt)] = prompt
@@ -109,15 +109,15 @@ class Tree:
 
         Args:
             tokens: (B, K) token ids.
-            ancestors: (B, K, A) slots of the tokens between prompt and this one, in any order, -1 for none: a token
-                with a ancestors stands at position (length of its prompt + a).
+            ancestors: (B, K, A) slots of the tokens between prompt and this one, in any order, padded with -1. A token
+                with a ancestors has position (length of its prompt + a).
 
         Returns:
             (B, K, D) hidden states.
         """
         n_new, n_before = tokens.shape[1], self.n_slots
         lineage = torch.zeros(*tokens.shape, n_before + n_new + 1, dtype=torch.bool, device=tokens.device)
-        lineage.scatter_(2, torch.where(ancestors < 0, n_before + n_new, ancestors), True)  # the last column is waste
+        lineage.scatter_(2, torch.where(ancestors < 0, n_before + n_new, ancestors), True)  # drop the last column
         itself = torch.arange(n_new, device=tokens.device)
         lineage[:, itself, n_before + itself] = True
         positions = self._lengths[:, None] + (ancestors >= 0).sum(2)
@@ -135,7 +135,7 @@ class Tree:
     def _masks(self, positions: Tensor, lineage: Tensor) -> Tensor | dict[str, Tensor]:
         """Additive attention masks (B, 1, K, T + S) of new tokens, by kind of layer if there are several.
 
-        A sliding window hides the prompt's older tokens; it is wider than a Semantic ID, so never an ancestor.
+        A sliding window hides the prompt's older tokens, but never an ancestor, since it is wider than a Semantic ID.
         """
         places = torch.arange(self._width, device=positions.device)
         in_prompt = places < self._lengths[:, None, None]  # (B, 1, T)
@@ -151,7 +151,7 @@ class Tree:
 
 
 def _kinds_of_layers(model: PreTrainedModel) -> dict[str, int | None]:
-    """Kinds of attention layers and how many tokens back each sees, None for all.
+    """Kinds of attention layers and the window of each in tokens, None for no limit.
 
     Raises:
         PlumError: for layers of another kind (linear or chunked attention, convolutions).
@@ -173,10 +173,10 @@ def _kinds_of_layers(model: PreTrainedModel) -> dict[str, int | None]:
 
 @torch.no_grad()
 def check_tree_attention(model: PreTrainedModel) -> None:
-    """Make sure that beams side by side give what each gives alone, by growing a few and recomputing them.
+    """Check that beams side by side give the same hidden states as each beam alone, by recomputing a few.
 
     Raises:
-        PlumError: for an architecture without a plain attention cache, or one that ignores a mask of ours.
+        PlumError: for an architecture without a plain attention cache, or one that ignores the given mask.
     """
     was_training = model.training
     model.eval()
@@ -200,7 +200,7 @@ def check_tree_attention(model: PreTrainedModel) -> None:
         reason = f"hidden states differ by {difference:.2g} of their size"
     except PlumError:
         raise
-    except Exception as error:  # an architecture of another kind raises whatever it raises
+    except Exception as error:  # other architectures may raise anything
         difference, reason = float("inf"), f"{type(error).__name__}: {error}"
     finally:
         model.train(was_training)

@@ -1,9 +1,9 @@
 """The valid Semantic IDs as a trie in flat arrays, so that decoding can look up the legal children of many beams.
 
 Source: STATIC (Su et al., arXiv 2602.22647). Items are kept in the order of their SIDs, so the items below a node are
-one range; a set of allowed items becomes, per user, a running count over the items, and a child is legal if its range
-holds an allowed one. For catalogues of tens of millions, SIDs are sorted as packed integers, and copies as long as the
-catalogue are avoided or made in blocks.
+one range; a set of allowed items becomes a running count over the items, and a child is legal if its range holds an
+allowed one. For catalogues of tens of millions, SIDs are sorted as packed integers, and catalogue-sized copies are
+avoided or made in blocks.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from plum.errors import PlumError
 FORMAT = "plum-sid-index"
 VERSION = 1
 BLOCK = 1 << 20
-"""Rows that are converted or compared at a time, so that temporaries stay small."""
+"""Rows converted or compared at a time, so that temporaries stay small."""
 
 WORD_BITS = 63
 AGAIN = "make the Semantic IDs again with `plum tokenize --force`"
@@ -40,7 +40,7 @@ class Trie:
         child_start: L arrays (nodes of depth d, + 1): the children of node n of depth d are the nodes
             ``child_start[d][n]`` up to ``child_start[d][n + 1]`` of depth d + 1.
         child_code: L arrays (nodes of depth d + 1,): the code of each node, ascending among the children of one node;
-            int16, or int32 where a level has more than 32,768 codes.
+            int16, or int32 if a level has more than 32,768 codes.
         item_start: L arrays (nodes of depth d + 1, + 1): the items below node n of depth d + 1 are
             ``items[item_start[d][n]:item_start[d][n + 1]]``.
         items: (N,) catalogue rows, in the order of their SIDs, within a SID in the order of ``rank``.
@@ -84,8 +84,8 @@ class Trie:
         Args:
             codes: (N, L) Semantic IDs in any integer dtype, memory layout and order. Items may share one.
             sizes: codes per level.
-            rank: (N,) order of items that share a Semantic ID (see ``plum.sid.table.bucket_rank``); by catalogue row
-                where ranks are equal, or without any.
+            rank: (N,) order of items that share a Semantic ID (see ``plum.sid.table.bucket_rank``); ties, or None, by
+                catalogue row.
 
         Raises:
             PlumError: if codes are not a table of integers with one column per size, a code is outside its codebook,
@@ -102,7 +102,7 @@ class Trie:
             first = _positions(departs, depth, items.dtype)
             item_start.append(first)
             child_code.append(_gather(codes[:, depth], items, first[:-1], sizes[depth]))
-            # The first child of a node is where the first item departs from the one before above this level.
+            # A node's first child starts where an item differs from the one before at a level above this one.
             root = np.array([0, len(first) - 1], dtype=items.dtype)
             child_start.append(_positions(departs[first[:-1]], depth - 1, items.dtype) if depth else root)
         return cls(sizes, tuple(child_start), tuple(child_code), tuple(item_start), items)
@@ -115,16 +115,16 @@ class Trie:
         """
         nodes = np.asarray(leaves, dtype=self.items.dtype)
         if nodes.size and (nodes.min() < 0 or nodes.max() >= self.n_leaves):
-            raise IndexError(f"leaves {nodes.min()} to {nodes.max()} asked of a trie of {self.n_leaves:,}")
+            raise IndexError(f"leaves {nodes.min()} to {nodes.max()} are not all among the trie's {self.n_leaves:,}")
         codes = np.empty((len(nodes), self.n_levels), dtype=np.int64)
         for depth in reversed(range(self.n_levels)):
             codes[:, depth] = self.child_code[depth][nodes]
-            # In the dtype of the array that is searched: NumPy would otherwise convert all of it at every call.
+            # In the dtype of the searched array: NumPy would otherwise convert the whole array at every call.
             nodes = (self.child_start[depth].searchsorted(nodes, side="right") - 1).astype(self.items.dtype)
         return codes
 
     def leaf_of(self, codes: np.ndarray) -> np.ndarray:
-        """Leaf (M,) int64 of each of the Semantic IDs (M, L); -1 for one that is not in the trie.
+        """Leaf (M,) int64 of each of the Semantic IDs (M, L); -1 for those outside the trie.
 
         Raises:
             PlumError: if codes are not a table of integers with one column per level.
@@ -137,7 +137,7 @@ class Trie:
         return leaves
 
     def _descend(self, codes: np.ndarray) -> np.ndarray:
-        """Follow codes (B, L) down by a binary search among the children of the node that each has reached."""
+        """Follow codes (B, L) down the trie, by binary search among the children of each node."""
         nodes, lost = np.zeros(len(codes), dtype=np.int64), np.zeros(len(codes), dtype=bool)
         for depth, code in enumerate(codes.astype(np.int64, order="F").T):
             listed, last = self.child_code[depth], len(self.child_code[depth]) - 1
@@ -153,24 +153,23 @@ class Trie:
         return nodes
 
     def verify(self, codes: np.ndarray) -> None:
-        """Check that every item is reachable by its own Semantic ID, its row of codes (N, L), and nothing else is.
+        """Check that the trie holds exactly the items of codes (N, L), each under its own Semantic ID.
 
         Raises:
             PlumError: if arrays contradict each other, a catalogue row is missing or listed twice, a node has no
-                item, codes of siblings are not ascending or outside their codebook, or an item stands at another SID
-                than its own.
+                item, codes of siblings are not ascending or outside their codebook, or an item is under a wrong SID.
         """
         codes = _checked_codes(codes, self.sizes)
         _check(self)
         if len(codes) != self.n_items:
-            raise _damaged("it is of another number of items", f"{self.n_items:,}, and {len(codes):,} Semantic IDs")
+            raise _damaged("its number of items is wrong", f"{self.n_items:,} items, {len(codes):,} Semantic IDs")
         for depth in range(self.n_levels):
             for block in _blocks(self.n_items):
                 rows = self.items[block]
                 wrong = self._codes_at(depth, block) != codes[rows, depth]
                 if wrong.any():
                     row = int(rows[wrong.argmax()])
-                    raise _damaged(f"it has item {row} at another Semantic ID than {codes[row].tolist()}")
+                    raise _damaged(f"item {row} is not under its Semantic ID {codes[row].tolist()}")
 
     def _codes_at(self, depth: int, block: slice) -> np.ndarray:
         """Code at one level of the items at consecutive places of ``items``."""
@@ -179,10 +178,10 @@ class Trie:
         return np.repeat(self.child_code[depth][first:last], np.diff(start[first : last + 1].clip(*bounds)))
 
     def save(self, path: Path, of: str) -> None:
-        """Write the trie to a safetensors file, whole or not at all; ``of``: :func:`fingerprint` of its SIDs."""
+        """Write the trie atomically to a safetensors file; ``of``: :func:`fingerprint` of its SIDs."""
         arrays = [*self.child_start, *self.child_code, *self.item_start, self.items]
         tensors = {name: np.ascontiguousarray(a) for name, a in zip(_names(self.n_levels), arrays, strict=True)}
-        # One entry: safetensors writes several in an order that differs from one time to the next.
+        # One metadata entry: safetensors writes several in an unstable order.
         metadata = {FORMAT: json.dumps({"version": VERSION, "sizes": self.sizes, "of": of})}
         partial = path.with_name(path.name + ".partial")
         try:
@@ -193,11 +192,11 @@ class Trie:
 
     @classmethod
     def load(cls, path: Path, of: str | None = None) -> Trie:
-        """Read a trie and check that its arrays belong together, and if ``of`` is given, that it was saved with it.
+        """Read a trie; check that its arrays belong together and that it was saved with ``of``, if given.
 
         Raises:
-            PlumError: if the file is missing, truncated, no index, of another format version or of other Semantic
-                IDs, or if :meth:`verify` would refuse it for what it holds.
+            PlumError: if the file is missing, truncated, not an index, of another format version or of other Semantic
+                IDs, or if its arrays contradict each other.
         """
         try:
             path.open("rb").close()  # safetensors' own error for a missing file differs between its versions
@@ -205,7 +204,7 @@ class Trie:
                 sizes = _checked_metadata(path, file.metadata() or {}, of)
                 names, depth = _names(len(sizes)), len(sizes)
                 if set(file.keys()) != set(names):
-                    raise PlumError(f"{path} holds other arrays than an index", ", ".join(sorted(file.keys())), AGAIN)
+                    raise PlumError(f"{path} lacks the arrays of an index", ", ".join(sorted(file.keys())), AGAIN)
                 arrays = tuple(file.get_tensor(name) for name in names)
         except FileNotFoundError:
             raise PlumError(f"{path} is missing", None, AGAIN) from None
@@ -220,7 +219,7 @@ class Trie:
 
 
 def fingerprint(codes: np.ndarray, sizes: Sequence[int]) -> str:
-    """SHA-256, in hexadecimal, of Semantic IDs (N, L) and codes per level, whatever the codes' dtype and layout.
+    """SHA-256 (hexadecimal) of Semantic IDs (N, L) and codes per level, independent of the codes' dtype and layout.
 
     Raises:
         PlumError: if codes are not a table of integers with one column per size.
@@ -244,7 +243,7 @@ def _names(n_levels: int) -> list[str]:
 
 
 def _pack(codes: np.ndarray, sizes: tuple[int, ...]) -> list[tuple[np.ndarray, dict[int, int]]]:
-    """Pack SIDs into words (N,) that compare like them, first level highest; with each the shifts of its levels."""
+    """Pack SIDs into integers (N,) that sort like them, first level highest; each with the bit shifts of its levels."""
     bits = [(size - 1).bit_length() for size in sizes]
     groups: list[list[int]] = [[]]
     for level, width in enumerate(bits):
@@ -263,9 +262,9 @@ def _pack(codes: np.ndarray, sizes: tuple[int, ...]) -> list[tuple[np.ndarray, d
 
 
 def _sort(codes: np.ndarray, sizes: tuple[int, ...], rank: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (N,) in the order of SID, rank and row; and the first level (N,) at which each differs from the one before.
+    """Rows (N,) sorted by SID, rank and row; and the first level (N,) at which each differs from the one before.
 
-    It is 0 for the first row, and L for one with the SID of the one before.
+    The level is 0 for the first row, and L for a row with the same SID as the one before.
     """
     words = _pack(codes, sizes)
     order = np.lexsort([*([] if rank is None else [rank]), *(word for word, _ in reversed(words))])
@@ -275,7 +274,7 @@ def _sort(codes: np.ndarray, sizes: tuple[int, ...], rank: np.ndarray | None) ->
         word = word[order]
         changes = word[1:] ^ word[:-1]
         del word
-        # From the last level to the first, so that the first at which two rows differ is what stays.
+        # From the last level to the first, so that the first differing level overwrites later ones.
         for level, shift in sorted(shifts.items(), reverse=True):
             np.copyto(departs[1:], level, where=changes >= np.uint64(1 << shift), casting="unsafe")
         del changes
@@ -284,7 +283,7 @@ def _sort(codes: np.ndarray, sizes: tuple[int, ...], rank: np.ndarray | None) ->
 
 
 def _positions(departs: np.ndarray, depth: int, dtype: np.dtype) -> np.ndarray:
-    """Where a new prefix of depth + 1 codes begins, and the end."""
+    """Starts of the prefixes of depth + 1 codes, and the end."""
     found = np.flatnonzero(departs <= depth)
     positions = np.full(len(found) + 1, len(departs), dtype=dtype)
     positions[:-1] = found
@@ -292,7 +291,7 @@ def _positions(departs: np.ndarray, depth: int, dtype: np.dtype) -> np.ndarray:
 
 
 def _gather(column: np.ndarray, items: np.ndarray, places: np.ndarray, size: int) -> np.ndarray:
-    """column[items[places]] in the smallest dtype, without a copy of the column or of what is gathered."""
+    """column[items[places]] in the smallest dtype, without a copy of the column or of a wider result."""
     gathered = np.empty(len(places), dtype=np.int16 if size <= 1 << 15 else np.int32)
     for block in _blocks(len(places)):
         gathered[block] = column[items[places[block]]]
@@ -310,11 +309,11 @@ def _checked_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
 
 
 def _checked_table(codes: np.ndarray, n_levels: int) -> np.ndarray:
-    """Codes as they are, if they are a table of integers with one column per level."""
+    """The codes, checked to be a table of integers with one column per level."""
     try:
         table = np.asarray(codes)
     except ValueError as error:
-        raise PlumError("Semantic IDs are of different length", str(error), "give every item L codes") from None
+        raise PlumError("Semantic IDs have different lengths", str(error), "give every item L codes") from None
     if table.ndim != 2 or table.dtype.kind not in "iu":
         found = f"shape {table.shape}, dtype {table.dtype}"
         raise PlumError("Semantic IDs must be a table of integers", found, "give an integer array (N, L)")
@@ -325,7 +324,7 @@ def _checked_table(codes: np.ndarray, n_levels: int) -> np.ndarray:
 
 
 def _checked_codes(codes: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
-    """Codes as they are, if they are SIDs of codebooks of these sizes."""
+    """The codes, checked to be SIDs of codebooks of these sizes."""
     table = _checked_table(codes, len(sizes))
     for level, size in enumerate(sizes):
         column = table[:, level]
@@ -337,15 +336,15 @@ def _checked_codes(codes: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
 
 
 def _checked_metadata(path: Path, metadata: dict[str, str], of: str | None) -> tuple[int, ...]:
-    """Sizes from a file's metadata, if it is an index of this version and of these Semantic IDs."""
+    """Sizes from a file's metadata, checked to be an index of this version and of these Semantic IDs."""
     if FORMAT not in metadata:
-        raise PlumError(f"{path} is no index of Semantic IDs", f"metadata {metadata}"[:200], AGAIN)
+        raise PlumError(f"{path} is not an index of Semantic IDs", f"metadata {metadata}"[:200], AGAIN)
     about = json.loads(metadata[FORMAT])
     if not isinstance(about, dict) or about.get("version") != VERSION:
-        raise PlumError(f"{path} has another format than this plum's", metadata[FORMAT][:200], AGAIN)
+        raise PlumError(f"{path} was written in another format version", metadata[FORMAT][:200], AGAIN)
     if of is not None and about.get("of") != of:
         found = f"SHA-256 {str(about.get('of'))[:12]} in the index, {of[:12]} of these"
-        raise PlumError(f"{path} was made from other Semantic IDs than these", found, AGAIN)
+        raise PlumError(f"{path} was made from other Semantic IDs", found, AGAIN)
     return _checked_sizes(about.get("sizes", ()))
 
 
@@ -358,7 +357,7 @@ def _check(trie: Trie) -> None:
     _check_nodes(trie)
     items, seen = trie.items, np.zeros(trie.n_items, dtype=bool)
     if len(items) and (items.min() < 0 or items.max() >= len(items)):
-        raise _damaged("an item is no row of the catalogue", f"rows {items.min()} to {items.max()} of {len(items):,}")
+        raise _damaged("an item is outside the catalogue", f"rows {items.min()} to {items.max()} of {len(items):,}")
     seen[items] = True
     if not seen.all():
         raise _damaged(f"item {int(seen.argmin())} is missing and another is listed twice")
@@ -378,14 +377,14 @@ def _check_shapes(trie: Trie) -> None:
 
 
 def _check_nodes(trie: Trie) -> None:
-    """Children partition the nodes, items partition alike at every level, and siblings' codes ascend."""
+    """Check that children partition the nodes, items are partitioned consistently, and siblings' codes ascend."""
     for depth, code in enumerate(trie.child_code):
         start, below = trie.child_start[depth], trie.item_start[depth]
         if not (depth == 0 and trie.n_items == 0 and start.tolist() == [0, 0]):
             _check_partition(start, len(code), f"the children at level {depth}")
         _check_partition(below, trie.n_items, f"the items at level {depth}")
         if depth and not np.array_equal(below[start], trie.item_start[depth - 1]):
-            raise _damaged(f"the items of a node are not those of its children at level {depth}")
+            raise _damaged(f"the items of a node differ from those of its children at level {depth}")
         if len(code) and (code.min() < 0 or code.max() >= trie.sizes[depth]):
             raise _damaged(f"a code at level {depth} is outside its codebook", f"{code.min()} to {code.max()}")
         ascends = code[1:] > code[:-1]

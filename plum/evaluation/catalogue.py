@@ -1,6 +1,6 @@
-"""What a retriever makes of the catalogue: how many items it recommends, how evenly, how rare, how unlike each other.
+"""How a retriever uses the catalogue: how many items it recommends, how evenly, how rare and how diverse they are.
 
-None of this is accuracy: a retriever that draws its lists at random is excellent in all of it.
+None of this is accuracy: random lists score excellently.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _BLOCK_ENTRIES = 1 << 22
 
 
 def effective_vocabulary(items: np.ndarray, share: float = 0.95) -> int:
-    """Fewest items that cover a share of all that is recommended (PLUM table 2: 95% of impressions).
+    """Fewest items that cover a share of all recommendations (PLUM table 2: 95% of impressions).
 
     Args:
         items: int64 (U, K), ``-1`` for empty places, which do not count.
@@ -28,12 +28,12 @@ def effective_vocabulary(items: np.ndarray, share: float = 0.95) -> int:
     counts = np.sort(_counts(items))[::-1]
     if not counts.size:
         return 0
-    # The tolerance keeps 0.95 * 20 = 19.000000000000004 from asking for a twentieth place.
+    # The tolerance keeps 0.95 * 20 = 19.000000000000004 from requiring a twentieth place.
     return int(np.searchsorted(np.cumsum(counts), share * counts.sum() - 1e-6) + 1)
 
 
 def coverage(items: np.ndarray, n_items: int) -> float:
-    """Share of the catalogue's N items that stand in some list.
+    """Share of the catalogue's N items that are in some list.
 
     Args:
         items: int64 (U, K), ``-1`` for empty places.
@@ -46,7 +46,7 @@ def coverage(items: np.ndarray, n_items: int) -> float:
 
 
 def gini(items: np.ndarray, n_items: int) -> float | None:
-    """Gini index of how often each of the catalogue's N items is recommended, the never recommended among them.
+    """Gini index of how often each of the catalogue's N items is recommended, including those never recommended.
 
     With the counts c_1 <= ... <= c_N: sum over i of (2i - N - 1) c_i / (N * sum over i of c_i), which is half of the
     mean difference between two items' counts, divided by the mean count. No correction for a small N.
@@ -76,17 +76,17 @@ def gini(items: np.ndarray, n_items: int) -> float | None:
 
 
 def novelty(items: np.ndarray, train_counts: np.ndarray) -> float | None:
-    """Mean self-information of what is recommended, in bits: -log2 p(item), high for rare items (Zhou et al. 2010).
+    """Mean self-information of the recommended items, in bits: -log2 p(item), high for rare items (Zhou et al. 2010).
 
-    p(item) = (c + 1) / (total + N) with c training interactions: one is added so that an item never seen in training
-    has a finite value.
+    p(item) = (c + 1) / (total + N) with c training interactions; the 1 keeps items without training interactions
+    finite.
 
     Args:
         items: int64 (U, K), ``-1`` for empty places, which do not count.
         train_counts: (N,), training interactions per catalogue row.
 
     Returns:
-        Mean over all places that hold an item; None if there is none.
+        Mean over all places with an item; None if there is none.
     """
     listed = items[items != NO_ITEM]
     if not listed.size:
@@ -96,11 +96,10 @@ def novelty(items: np.ndarray, train_counts: np.ndarray) -> float | None:
 
 
 def intra_list_diversity(items: np.ndarray, vectors: np.ndarray) -> float | None:
-    """How unlike each other the items of a list are: mean over users of the mean 1 - cosine over a list's pairs.
+    """Diversity within lists: mean over users of the mean 1 - cosine over a list's pairs.
 
-    Ziegler et al. (2005) have the similarity of a list's pairs; this is its opposite. Nothing is known of an item
-    whose vector is zero: it takes part in no pair, as if it were not in the list. A list with fewer than two other
-    items has no pair, and does not count.
+    Ziegler et al. (2005) use the similarity of a list's pairs; this is its complement. Items with a zero vector are
+    ignored. Lists with fewer than two other items don't count.
 
     Args:
         items: int64 (U, K), ``-1`` for empty places; no item twice in a row.
@@ -132,8 +131,8 @@ def intra_list_diversity(items: np.ndarray, vectors: np.ndarray) -> float | None
     total = 0.0
     for start in range(0, len(users), size):
         block = users[start : start + size]
-        # The squared length of the sum of n unit vectors is n + 2 * (sum of the cosines of their pairs): no pair is
-        # ever formed, and the cost grows with K, not with K squared.
+        # The squared length of the sum of n unit vectors is n + 2 * (sum of their pairs' cosines), so the cost grows
+        # with K, not with K squared.
         unit_sum = (weights[block, None, :] @ vectors[items[block]].astype(np.float64))[:, 0]
         n = n_known[block]
         cosine = ((unit_sum**2).sum(axis=1) - n) / (n * (n - 1))

@@ -20,26 +20,25 @@ def compare(
     n_resamples: int = N_RESAMPLES,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Paired differences of one retriever against each other one.
+    """Paired differences between one retriever and each of the others.
 
-    ``p_holm`` is corrected by Holm's method for the number of entries: all metrics and all rivals of one call are one
-    family, so that a difference called significant by it is not the lucky one among many. ``p_value`` and ``ci95``
-    are of the single comparison, as if it were the only one.
+    ``p_holm`` is corrected by Holm's method for multiple tests: all metrics and rivals of one call are one family.
+    ``p_value`` and ``ci95`` are not corrected.
 
     Args:
         per_user: retriever -> metric -> (U,), users in one order for all.
-        metrics: which to compare.
+        metrics: to compare.
         reference: the retriever compared with all others.
         n_resamples: of the bootstrap and of the sign-flip test.
         seed: of both.
 
     Returns:
-        One entry per metric and other retriever, in the order given:
+        One entry per metric and other retriever, in the given order:
         ``{"metric", "a": reference, "b": other, "difference": mean of a - b, "ci95": [low, high], "p_value",
         "p_holm"}``.
 
     Raises:
-        PlumError: a retriever or metric that is not there.
+        PlumError: an unknown retriever or metric.
         ValueError: different numbers of users.
     """
     _require(per_user, metrics)
@@ -88,8 +87,8 @@ def summarise(
         intervals: retriever -> metric -> [low, high].
 
     Raises:
-        PlumError: a metric that is not there.
-        ValueError: different numbers of users, none, or NaN.
+        PlumError: an unknown metric.
+        ValueError: different numbers of users, no users, or NaN.
     """
     names = list(metrics if metrics is not None else next(iter(per_user.values()), {}))
     _require(per_user, names)
@@ -106,7 +105,7 @@ def summarise(
 
 
 def _require(per_user: PerUser, metrics: Sequence[str]) -> None:
-    """Every retriever has every metric, all for the same number of users."""
+    """Check that every retriever has every metric, all for the same number of users."""
     for retriever, values in per_user.items():
         missing = [name for name in metrics if name not in values]
         if missing:

@@ -1,4 +1,4 @@
-"""How good lists are, user by user. Everything but :func:`prefix_recall` is counted on items, never on Semantic IDs."""
+"""Metrics of lists per user. All but :func:`prefix_recall` count items, never Semantic IDs."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def per_user_metrics(
     - ``ndcg@k``: sum of 1/log2(1 + place) over relevant items found, divided by the same sum of the best possible
       list, which has min(R, k) of them in front (binary gains; Järvelin & Kekäläinen 2002).
     - ``mrr@k``: 1/place of the first relevant item, 0 if there is none in the first k.
-    - ``hit@k``: 1 if any relevant item is found. Equal to recall where R = 1.
+    - ``hit@k``: 1 if any relevant item is found. Equal to recall if R = 1.
 
     Args:
-        items: int64 (U, K), catalogue rows, best first, ``-1`` for an empty place, which is a miss and may
-            stand anywhere; no item twice in a row.
+        items: int64 (U, K), catalogue rows, best first, ``-1`` for an empty place (a miss) at any place; no item twice
+            in a row.
         targets: U arrays of catalogue rows, at least one each; repeats count once.
         cutoffs: values of k, which may exceed K.
 
@@ -75,11 +75,11 @@ def cold_start_recall(
         targets: U arrays of catalogue rows.
         train_counts: (N,), training interactions per catalogue row.
         cutoffs: values of k.
-        below: training interactions from which an item counts as known.
+        below: items with fewer training interactions are cold.
 
     Returns:
-        ``cold_users``: users with a cold target; and if there are any, ``cold_recall@k``. Without any, there is no
-        recall to report, so the key is left out (JSON has no NaN).
+        ``cold_users``: users with a cold target; and ``cold_recall@k``, left out if there are no such users (JSON has
+        no NaN).
     """
     cold = [row[train_counts[row] < below] for row in targets]
     users = np.flatnonzero([len(row) > 0 for row in cold])
@@ -93,20 +93,20 @@ def cold_start_recall(
 def hit_rating(
     items: np.ndarray, targets: Sequence[np.ndarray], ratings: Sequence[np.ndarray], k: int
 ) -> tuple[float | None, int]:
-    """How users rated what was found for them: the mean rating of the targets within the first k places.
+    """The mean rating of the targets found within the first k places.
 
-    Two retrievers find different targets, so their means rest on different ratings: compare them beside their numbers.
+    Two retrievers find different targets, so their means cover different ratings: compare the counts too.
 
     Args:
         items: int64 (U, K), ``-1`` for empty places.
         targets: U arrays of catalogue rows; may be empty.
-        ratings: U arrays, entry by entry those of ``targets``, in the data's unit; NaN where unknown. A target that
-            stands there twice was rated twice, and both ratings count.
-        k: places of a list that are looked at.
+        ratings: U arrays, entry by entry those of ``targets``, in the data's unit; NaN if unknown. Both ratings of a
+            repeated target count.
+        k: places of a list to evaluate.
 
     Returns:
-        mean: of the ratings known; None if there is none.
-        count: how many ratings the mean rests on.
+        mean: of the known ratings; None if there is none.
+        count: number of ratings in the mean.
 
     Raises:
         ValueError: different numbers of users, ratings that do not fit the targets, a target < 0, or k < 1.
@@ -127,21 +127,21 @@ def hit_rating(
 
 
 def prefix_recall(items: np.ndarray, targets: Sequence[np.ndarray], codes: np.ndarray, k: int) -> dict[str, np.ndarray]:
-    """Down to which level of the Semantic ID the first k places agree with the targets. For diagnosis alone.
+    """Recall of prefixes of Semantic IDs: shows at which level a retriever loses its targets. For diagnosis only.
 
     A target counts at level l if any item within the first k places has the same codes 0 to l, be it the target or
-    another item. That is laxer than recall of items on purpose, so it is never a headline: the last level equals
-    ``recall@k`` only where Semantic IDs are unique. It shows at which level a retriever loses its targets.
+    another item. This is laxer than recall of items, so it is never a headline: the last level equals ``recall@k`` only
+    if Semantic IDs are unique.
 
     Args:
         items: int64 (U, K), catalogue rows, ``-1`` for empty places.
-        targets: U arrays of catalogue rows, at least one each; repeats count once, items that share a SID do not.
+        targets: U arrays of catalogue rows, at least one each; repeats count once, items that share a SID each count.
         codes: integers (N, L), the Semantic ID of each catalogue row.
-        k: places of a list that are looked at.
+        k: places of a list to evaluate.
 
     Returns:
-        ``"prefix_recall_0@10"`` for code_0, and so on to level L - 1: float64 (U,), each within 0 and 1, never
-        growing from one level to the next.
+        ``"prefix_recall_0@10"`` for code_0, and so on to level L - 1: float64 (U,), each within 0 and 1, non-increasing
+        over levels.
 
     Raises:
         ValueError: as :func:`per_user_metrics`, or an item or target without a row in ``codes``.
@@ -162,7 +162,7 @@ def prefix_recall(items: np.ndarray, targets: Sequence[np.ndarray], codes: np.nd
     prefix = np.zeros(len(codes), dtype=np.int64)
     result: dict[str, np.ndarray] = {}
     for level, column in enumerate(codes.T):
-        # A prefix as one small number: numbered anew at every level, it cannot overflow however many levels there are.
+        # A prefix as one small number: renumbered at every level, it can't overflow.
         values, code = np.unique(column, return_inverse=True)
         _, prefix = np.unique(prefix * len(values) + code, return_inverse=True)
         offered, wanted = _pairs(np.where(top == NO_ITEM, NO_ITEM, prefix[top]), users, prefix[relevant])
@@ -172,7 +172,7 @@ def prefix_recall(items: np.ndarray, targets: Sequence[np.ndarray], codes: np.nd
 
 
 def _flat(items: np.ndarray, targets: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """All targets in one array with the user of each, both int64, once it is sure that they fit the lists."""
+    """All targets in one array, with the user of each, both int64; checks that they fit the lists."""
     if items.ndim != 2 or len(targets) != len(items):
         raise ValueError(f"items must be (U, K) with U = {len(targets)} targets, found {items.shape}")
     users = np.repeat(np.arange(len(items)), np.array([len(row) for row in targets], dtype=np.int64))
@@ -183,7 +183,7 @@ def _flat(items: np.ndarray, targets: Sequence[np.ndarray]) -> tuple[np.ndarray,
 
 
 def _distinct(items: np.ndarray, targets: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The relevant items without repeats, the user of each, and their number R (U,) per user, which is never 0."""
+    """The relevant items without repeats, the user of each, and their number R (U,) per user, at least 1."""
     users, flat = _flat(items, targets)
     base = int(flat.max(initial=0)) + 1
     users, relevant = np.divmod(np.unique(users * base + flat), base)

@@ -1,4 +1,4 @@
-"""Ranked lists of catalogue rows, one a user, with ties broken by one stated rule.
+"""Ranked lists of catalogue rows, one per user, with one rule of tie-breaking.
 
 Items are catalogue rows (rows of ``items.parquet``), never Semantic IDs, so that retrievers can be compared on items.
 """
@@ -15,14 +15,14 @@ NO_ITEM = -1
 
 @dataclass(frozen=True)
 class Recommendations:
-    """Ranked lists, one row a user, best first; a list with fewer than K items ends in ``-1`` / ``-inf``.
+    """Ranked lists, one row per user, best first; a list with fewer than K items ends in ``-1`` / ``-inf``.
 
     Args:
-        items: int64 (U, K), catalogue rows; ``-1`` where the list is shorter.
-        scores: float32 (U, K), non-increasing along a row; ``-inf`` where ``items`` is ``-1``, and only there.
+        items: int64 (U, K), catalogue rows; ``-1`` after the end of the list.
+        scores: float32 (U, K), non-increasing along a row; ``-inf`` exactly where ``items`` is ``-1``.
 
     Raises:
-        ValueError: a retriever broke the contract above, or lists one item twice for a user.
+        ValueError: if the above does not hold, or an item is twice in a list.
     """
 
     items: np.ndarray
@@ -47,14 +47,14 @@ class Recommendations:
             raise ValueError("scores must not increase along a list")
         ordered = np.sort(items, axis=1)
         if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != NO_ITEM)).any():
-            raise ValueError("an item stands twice in one list")
+            raise ValueError("an item is twice in one list")
 
 
 def top_k(scores: np.ndarray, k: int, seen: Sequence[np.ndarray] | None) -> Recommendations:
-    """The k best items of each row. Ties: score descending, then catalogue row ascending.
+    """The k best items of each row, by score descending; tie-breaking by catalogue row ascending.
 
-    Scores are compared as float32, the precision they are handed on in, so that a tie in the result is a tie here.
-    Items scored ``-inf`` are never recommended: a row with fewer than k others gives a shorter list.
+    Scores are compared as float32, the precision of the result. Items scored ``-inf`` are never recommended: a row with
+    fewer than k others gives a shorter list.
 
     Args:
         scores: (U, N), any float type; not changed.
@@ -75,7 +75,7 @@ def top_k(scores: np.ndarray, k: int, seen: Sequence[np.ndarray] | None) -> Reco
         raise ValueError(f"scores must be (U, N), found {scores.shape}")
     if k < 1:
         raise ValueError(f"k must be at least 1, found {k}")
-    ranked = scores.astype(np.float32)  # a copy, so that masking leaves the caller's array alone
+    ranked = scores.astype(np.float32)  # a copy, so that masking does not change the caller's array
     if np.isnan(ranked).any():
         raise ValueError("scores hold NaN, which has no rank")
     n_users, n_items = ranked.shape
@@ -100,14 +100,14 @@ def top_k(scores: np.ndarray, k: int, seen: Sequence[np.ndarray] | None) -> Reco
 
 
 def flatten(rows: Sequence[np.ndarray], n_items: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lists of catalogue rows, one a user, as two flat index arrays.
+    """Lists of catalogue rows, one per user, as two flat index arrays.
 
     Args:
         rows: U arrays of catalogue rows.
-        n_items: N, to check them against.
+        n_items: N, upper bound of the rows.
 
     Returns:
-        users: int64, the list each entry came from.
+        users: int64, the list of each entry.
         items: int64, the entries in order.
 
     Raises:

@@ -1,18 +1,17 @@
-"""Several seeds of the same system joined: means, intervals and paired tests that resample seeds beside users.
+"""Results of several seeds: means, intervals and paired tests that resample both seeds and users.
 
-Letters: S seeds, U users, R resamples, J columns. Every system was trained S times and scored on the same U users each
-time, so its values are (S, U), and two things vary: which users were asked, and which seed the training had.
+Letters: S seeds, U users, R resamples, J columns. Every system is trained S times and scored on the same U users, so
+its values are (S, U), and two things vary: the sample of users and the seed of the training.
 
 What each figure covers:
 
 - ``ci95``: users and seeds, by a two-way bootstrap (the pigeonhole bootstrap, Owen 2007): users drawn with replacement,
   the same for all seeds and systems, and seeds drawn with replacement. With one seed it is the usual interval over
-  users, and says nothing of other seeds. It counts what a user and a seed have in common more than once, which makes
-  it too wide, and with few seeds it sees too little of their spread, by the factor (S - 1) / S of the variance: give
-  three seeds or more, and read ``seed_sd`` beside it.
-- ``p_value``, ``p_holm``: users alone, for the differences averaged over the seeds at hand. A small one says that these
-  trained models differ for other users too, not that other seeds would show the same.
-- ``seed_sd``, ``seed_means``: seeds alone, for these users.
+  users. It is too wide because it counts the interaction of user and seed more than once, and with few seeds it
+  underestimates their variance by the factor (S - 1) / S: use three seeds or more, and read ``seed_sd`` too.
+- ``p_value``, ``p_holm``: users only, for the differences averaged over the given seeds. A small value means that these
+  trained models would differ for other users too, not that other seeds would differ.
+- ``seed_sd``, ``seed_means``: seeds only, for these users.
 """
 
 from __future__ import annotations
@@ -29,29 +28,29 @@ PerSeed = Mapping[str, Mapping[str, np.ndarray]]
 """System -> metric -> float (S, U), users in one order for all; S may differ between systems."""
 
 _LEVEL = 0.95
-_FIRST, _SECOND = 1, 2  # streams of seed draws, beside the one of user draws
+_FIRST, _SECOND = 1, 2  # random streams of seed draws, separate from user draws
 
 
 def summarise_seeds(
     values: PerSeed, metrics: Sequence[str], n_resamples: int = N_RESAMPLES, seed: int = 0
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Means over seeds and users, with what is known of their spread.
+    """Means over seeds and users, and their spread.
 
     Args:
         values: system -> metric -> (S, U).
-        metrics: which to summarise.
+        metrics: to summarise.
         n_resamples: of the two-way bootstrap.
         seed: of the bootstrap.
 
     Returns:
         system -> metric -> ``mean`` over seeds and users, ``ci95`` [low, high], ``seed_means`` (S values, means over
         users) and ``seed_sd``, their standard deviation (ddof 1): 0 for a system without randomness, None with one
-        seed, which tells nothing of it.
+        seed.
 
     Raises:
         PlumError: a metric that is not there.
-        ValueError: values that are not (S, U), other numbers of users or, between the metrics of a system, of seeds,
-            none of either, or NaN.
+        ValueError: values that are not (S, U), NaN, no users or seeds, different numbers of users, or different numbers
+            of seeds between the metrics of a system.
     """
     drawn = _Drawn(values, metrics, n_resamples, seed)
     result: dict[str, dict[str, dict[str, Any]]] = {}
@@ -77,27 +76,27 @@ def compare_seeds(
     n_resamples: int = N_RESAMPLES,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Paired differences of one system against each other one, over users and seeds.
+    """Paired differences between one system and each of the others, over users and seeds.
 
-    Two systems trained with the same seed numbers are paired by them, in their draws and in ``seed_sd``; otherwise
-    their seeds are drawn independently. Users are always paired.
+    Two systems trained with the same seeds are paired by seed, in resampling and in ``seed_sd``; otherwise their seeds
+    are drawn independently. Users are always paired.
 
     Args:
         values: system -> metric -> (S, U).
-        seeds: system -> the S seeds, all different, in the order of the values.
-        metrics: which to compare.
+        seeds: system -> the S seeds, unique, in the order of the values.
+        metrics: to compare.
         reference: the system compared with all others.
         n_resamples: of the two-way bootstrap and of the sign-flip test.
         seed: of both.
 
     Returns:
-        One entry per metric and other system, in the order given: ``metric``, ``a`` (the reference), ``b``,
+        One entry per metric and other system, in the given order: ``metric``, ``a`` (the reference), ``b``,
         ``difference`` (mean of a - b), ``ci95``, ``p_value``, ``p_holm`` (Holm's correction over all entries of this
-        call), ``seeds_paired``, and ``seed_sd`` of the differences seed by seed, None where seeds are not paired or
-        there is one.
+        call), ``seeds_paired``, and ``seed_sd`` of the differences per seed, None if seeds are not paired or there is
+        only one.
 
     Raises:
-        PlumError: a system or metric that is not there.
+        PlumError: an unknown system or metric.
         ValueError: as :func:`summarise_seeds`, or seeds that don't fit the values.
     """
     others = _others(values, reference)
@@ -129,7 +128,7 @@ def compare_seeds(
 
 
 def _others(values: PerSeed, reference: str) -> list[str]:
-    """All systems but the reference, which must be there."""
+    """All systems but the reference, which must be among them."""
     if reference not in values:
         raise PlumError(
             f"there are no results of {reference!r} to compare with",
@@ -142,17 +141,17 @@ def _others(values: PerSeed, reference: str) -> list[str]:
 def _over_users(
     values: PerSeed, metrics: Sequence[str], reference: str, n_resamples: int, seed: int
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Of each other system, averaged over seeds: differences (U, J) from the reference, and their p-values (J,)."""
+    """For each other system, averaged over seeds: differences (U, J) from the reference, and their p-values (J,)."""
     averaged = {name: np.stack([values[name][metric].mean(axis=0) for metric in metrics], axis=1) for name in values}
     differences = {name: averaged[reference] - averaged[name] for name in values if name != reference}
-    # All in one call: drawing the signs takes longer than their products.
+    # All in one call: drawing the signs is slower than multiplying by them.
     p_values = sign_flip_p_values(np.concatenate(list(differences.values()), axis=1), n_resamples, seed)
     by_system = p_values.reshape(len(differences), len(metrics))
     return differences, dict(zip(differences, by_system, strict=True))
 
 
 class _Drawn:
-    """The resampled means of all systems, users drawn once for all of them.
+    """The resampled means of all systems, with the same draws of users.
 
     Args:
         values: system -> metric -> (S, U).
@@ -171,14 +170,14 @@ class _Drawn:
         self._columns: dict[str, np.ndarray] = {}
         if not tables or not metrics:
             return
-        # (S, U, J) as U rows of S * J columns, all systems beside each other: one draw of users serves all.
+        # (S, U, J) as U rows of S * J columns, all systems side by side: one draw of users serves all.
         rows = [table.transpose(1, 0, 2).reshape(table.shape[1], -1) for table in tables.values()]
         means = resampled_means(np.concatenate(rows, axis=1), n_resamples, seed)
         widths = np.cumsum([row.shape[1] for row in rows])[:-1]
         self._columns = dict(zip(tables, np.split(means, widths, axis=1), strict=True))
 
     def means(self, name: str, stream: int) -> np.ndarray:
-        """Means (R, J) of a system over drawn users and seeds; equal streams draw the same of equally many seeds."""
+        """Means (R, J) of a system over drawn users and seeds; equal streams and seed counts give equal draws."""
         if not self._columns:
             return np.zeros((self._n_resamples, 0))
         n_seeds = self._n_seeds[name]
@@ -208,10 +207,10 @@ def _table(name: str, values: Mapping[str, np.ndarray], metrics: Sequence[str]) 
 def _by_seed(
     name: str, seeds: Sequence[int], values: Mapping[str, np.ndarray], metrics: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """One system's values (S, U) in ascending order of seed, so that equal sets of seeds stand side by side."""
+    """One system's values (S, U) in ascending order of seed, so that equal sets of seeds are aligned."""
     table = _table(name, values, metrics)
     if len(seeds) != len(table) or len(set(seeds)) != len(seeds):
-        raise ValueError(f"{name!r} has values of {len(table)} seeds and the seeds {list(seeds)}: give each its own")
+        raise ValueError(f"{name!r} has values of {len(table)} seeds, but seeds {list(seeds)}: give each its own seed")
     order = np.argsort(np.asarray(seeds), kind="stable")
     return {metric: table[order, :, column] for column, metric in enumerate(metrics)}
 
@@ -223,7 +222,7 @@ def _ends(means: np.ndarray) -> np.ndarray:
 
 
 def _deviation(by_seed: np.ndarray) -> float | None:
-    """Standard deviation over seeds; exactly 0 where they agree, None for a single one."""
+    """Standard deviation over seeds; exactly 0 if they agree, None for a single one."""
     if len(by_seed) < 2:
         return None
     return float(by_seed.std(ddof=1)) if np.ptp(by_seed) else 0.0

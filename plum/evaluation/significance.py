@@ -1,6 +1,6 @@
-"""How sure a figure is: bootstrap intervals over users, a paired test between two retrievers, Holm's correction.
+"""Statistical uncertainty: bootstrap intervals over users, a paired test between two retrievers, Holm's correction.
 
-Intervals and test resample users, the unit that is independent; the same seed gives the same figures.
+Intervals and test resample users, which are the independent units; the same seed gives the same figures.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from plum import runtime
 
 N_RESAMPLES = 2000
 
-# Numbers drawn at a time: 1M user indices are 8 MiB, whatever the number of users and resamples.
+# Numbers drawn at a time: 1M user indices are 8 MiB, for any number of users and resamples.
 _BLOCK_ENTRIES = 1 << 20
 
 
@@ -23,12 +23,12 @@ def bootstrap_intervals(
 ) -> np.ndarray:
     """Percentile bootstrap intervals (Efron 1979) of the mean of several columns, users drawn with replacement.
 
-    All columns see the same draws: the cost of many metrics is about that of one.
+    All columns share the draws, so many metrics cost about as much as one.
 
     Args:
-        values: (U, J), one row a user, no NaN.
+        values: (U, J), one row per user, no NaN.
         n_resamples: draws of U users.
-        seed: of the draws; 0 is a seed.
+        seed: of the draws.
         level: share of the resampled means inside the interval.
 
     Returns:
@@ -48,9 +48,9 @@ def resampled_means(values: np.ndarray, n_resamples: int = N_RESAMPLES, seed: in
     """Means of several columns over users drawn with replacement, the same users for all columns.
 
     Args:
-        values: (U, J), one row a user, no NaN.
+        values: (U, J), one row per user, no NaN.
         n_resamples: draws of U users (R).
-        seed: of the draws; equal seeds and numbers of users give equal draws, whatever the columns.
+        seed: of the draws; equal seeds and numbers of users give equal draws.
 
     Returns:
         float64 (R, J).
@@ -65,7 +65,7 @@ def resampled_means(values: np.ndarray, n_resamples: int = N_RESAMPLES, seed: in
     for start, stop in _blocks(n_resamples, n_users, "bootstrap"):
         size = stop - start
         drawn = rng.integers(0, n_users, size=(size, n_users))
-        # How often each user was drawn: the resampled sums of all columns are then one matrix product.
+        # Counts of draws per user: the resampled sums of all columns are then one matrix product.
         cells = (drawn + np.arange(size)[:, None] * n_users).ravel()
         times = np.bincount(cells, minlength=size * n_users).reshape(size, n_users)
         means[start:stop] = times.astype(np.float64) @ values / n_users
@@ -78,7 +78,7 @@ def bootstrap_interval(
     """Interval of the mean of one metric: :func:`bootstrap_intervals` for one column.
 
     Args:
-        values: (U,), one entry a user.
+        values: (U,), one entry per user.
         n_resamples: draws of U users.
         seed: of the draws.
         level: share of the resampled means inside the interval.
@@ -96,13 +96,13 @@ def bootstrap_interval(
 def sign_flip_p_values(differences: np.ndarray, n_resamples: int = N_RESAMPLES, seed: int = 0) -> np.ndarray:
     """Two-sided p-values of paired sign-flip permutation tests, one per column.
 
-    If two retrievers are alike, a user's difference is as likely to have either sign. p is the share of random signs
-    that give a mean at least as far from 0, the observed signs counted among them: (1 + count) / (1 + n), which is
+    If two retrievers are equally good, both signs of a user's difference are equally likely. p is the share of random
+    sign assignments, including the observed one, whose mean is at least as far from 0: (1 + count) / (1 + n), which is
     never 0 (Phipson & Smyth 2010).
 
     Args:
-        differences: (U, J), one row a user, no NaN.
-        n_resamples: random signs tried.
+        differences: (U, J), one row per user, no NaN.
+        n_resamples: random sign assignments.
         seed: of the signs.
 
     Returns:
@@ -113,7 +113,7 @@ def sign_flip_p_values(differences: np.ndarray, n_resamples: int = N_RESAMPLES, 
     """
     differences = _checked(differences, n_resamples)
     n_users, n_columns = differences.shape
-    # Sums of the same numbers in another order differ in their last digits; such sums are ties, and ties count.
+    # Sums of the same numbers in another order differ in their last digits; they are ties, which count.
     bound = np.abs(differences.sum(axis=0)) - 1e-9 * np.abs(differences).sum(axis=0)
     rng = np.random.default_rng(seed)
     count = np.zeros(n_columns, dtype=np.int64)
@@ -124,17 +124,17 @@ def sign_flip_p_values(differences: np.ndarray, n_resamples: int = N_RESAMPLES, 
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
-    """Adjust the p-values of a family of tests, so that calling those below .05 significant errs at all in 5% of cases.
+    """Adjust the p-values of a family of tests: at .05, the probability of any false positive is at most 5%.
 
     Step-down (Holm 1979, "A simple sequentially rejective multiple test procedure"): the smallest of m is multiplied
-    by m, the next by m - 1, and so on; none may fall below one before it, none exceeds 1. Nothing is assumed of how
-    the tests depend on each other.
+    by m, the next by m - 1, and so on; none may fall below one before it, none exceeds 1. The tests may depend on each
+    other in any way.
 
     Args:
         p_values: (m,), each within 0 and 1, in any order.
 
     Returns:
-        float64 (m,), adjusted, in the order given.
+        float64 (m,), adjusted, in the given order.
 
     Raises:
         ValueError: another shape, NaN, or a value outside 0 to 1.
@@ -157,7 +157,7 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 def paired_difference(
     a: np.ndarray, b: np.ndarray, n_resamples: int = N_RESAMPLES, seed: int = 0, level: float = 0.95
 ) -> dict[str, Any]:
-    """How much a is above b for the same users.
+    """The mean difference of a and b over the same users, with interval and p-value.
 
     Args:
         a: (U,), one metric of one retriever.
@@ -185,10 +185,10 @@ def paired_difference(
 
 
 def _checked(values: np.ndarray, n_resamples: int) -> np.ndarray:
-    """The values as float64 (U, J), or why they cannot be resampled."""
+    """The values as float64 (U, J); raises ValueError if they can't be resampled."""
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 2 or not len(values):
-        raise ValueError(f"values must be one row a user with at least one user, found shape {values.shape}")
+        raise ValueError(f"values must have one row per user and at least one user, found shape {values.shape}")
     if np.isnan(values).any():
         raise ValueError("values hold NaN: leave users without a value out, for every retriever")
     if n_resamples < 1:

@@ -1,7 +1,6 @@
-"""Where each retriever is good or bad: the same metrics over parts of the users and of their targets.
+"""Metrics over parts of the users and of their targets, which show where each retriever is good or bad.
 
-A slice is looked at after the fact and chosen by nobody, but there are many of them: an interval that excludes another
-one in one slice of forty is no discovery.
+There are many slices: a difference between two intervals in one slice of forty may be due to chance.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from plum.evaluation.rankings import flatten
 from plum.evaluation.significance import N_RESAMPLES, bootstrap_intervals
 
 HEAD_TENTHS, TORSO_TENTHS = 5, 3
-"""Tenths of the training interactions that the head has, and the torso after it."""
+"""Tenths of the training interactions covered by the head, and by head and torso together."""
 UNSEEN = "cold, not in training"
 _LENGTHS = ((0, 0), (1, 5), (6, 10), (11, 20), (21, 50))
 _UNKNOWN, _OTHER = "unknown", "other"
@@ -26,12 +25,12 @@ _UNKNOWN, _OTHER = "unknown", "other"
 
 @dataclass(frozen=True)
 class Slice:
-    """Some of the asked users, with those of their targets that the slice is about.
+    """Some of the test users, with those of their targets that belong to the slice.
 
     Args:
-        group: what the slice divides by; the slices of a group are shown together.
-        name: of the slice, unlike that of any other in its group.
-        users: int64 (S,), places among the U asked users, ascending.
+        group: the criterion; the slices of a group are shown together.
+        name: of the slice, unique in its group.
+        users: int64 (S,), places among the U test users, ascending.
         targets: S arrays of catalogue rows.
 
     Raises:
@@ -49,34 +48,34 @@ class Slice:
 
 
 def by_popularity(targets: Sequence[np.ndarray], train_counts: np.ndarray, cold_below: int = COLD_BELOW) -> list[Slice]:
-    """By how often training has the target: a user with targets in several slices stands in each of them with those.
+    """By the target's training interactions; a user with targets in several slices is in each, with those targets.
 
-    Cold items have fewer than ``cold_below`` training interactions. The head is the fewest of the other items, most
-    popular first, that together have half of those items' interactions; the torso the fewest next that bring it to
-    80%; the tail the rest. Items with equal counts are never parted: they all stand where the first of them does, so
-    that no order of the catalogue decides. An item is hence in the head if the items strictly more popular than it
-    have less than half, and in the torso if they have less than 80%.
+    Items with fewer than ``cold_below`` training interactions are cold. Of the other items, the head is the smallest
+    set of the most popular ones with half of their interactions; the torso extends it to 80%; the tail is the rest.
+    Items with equal counts are in the same slice, that of the first of them, so that the order of the catalogue does
+    not matter: an item is in the head if the strictly more popular items have less than half of the interactions, and
+    in the torso if they have less than 80%.
 
     Args:
         targets: U arrays of catalogue rows.
         train_counts: integers (N,), training interactions per catalogue row.
-        cold_below: training interactions from which an item is no longer cold.
+        cold_below: items with fewer training interactions are cold.
 
     Returns:
-        Head, torso, tail, cold, and those of the cold that training lacks altogether; empty ones included.
+        Head, torso, tail, cold, and the cold ones without any training interaction; empty slices included.
 
     Raises:
         ValueError: a target outside the catalogue.
     """
-    flatten(targets, len(train_counts))  # refuses a target that would be taken from the end of the catalogue
+    flatten(targets, len(train_counts))  # refuses negative targets, which would index from the end
     names = ("head", "torso", "tail", "cold", UNSEEN)
     known = np.sort(train_counts[train_counts >= cold_below].astype(np.int64))
-    held = np.concatenate([[0], np.cumsum(known)])  # held[i]: interactions of the i least popular items, all in the end
+    held = np.concatenate([[0], np.cumsum(known)])  # held[i]: interactions of the i least popular items
     above = held[-1] - held[np.searchsorted(known, train_counts, side="right")]  # of the strictly more popular items
     place = np.where(
         train_counts < cold_below,
         names.index("cold"),
-        # In whole numbers: exactly half is half.
+        # In integers, so that half is exact.
         (above * 10 >= held[-1] * HEAD_TENTHS).astype(int) + (above * 10 >= held[-1] * (HEAD_TENTHS + TORSO_TENTHS)),
     )
     slices = []
@@ -89,7 +88,7 @@ def by_popularity(targets: Sequence[np.ndarray], train_counts: np.ndarray, cold_
 
 
 def by_history_length(histories: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> list[Slice]:
-    """By the interactions of the history that a retriever is given: 0, 1-5, 6-10, 11-20, 21-50, over 50.
+    """By the length of the user's history: 0, 1-5, 6-10, 11-20, 21-50, over 50 interactions.
 
     Args:
         histories: U arrays of catalogue rows; repeated items count each time.
@@ -112,24 +111,23 @@ def by_history_length(histories: Sequence[np.ndarray], targets: Sequence[np.ndar
 
 
 def by_user_feature(column: str, values: pd.Series, targets: Sequence[np.ndarray], max_groups: int = 8) -> list[Slice]:
-    """By what is known of the users.
+    """By a user attribute.
 
-    - Numbers with more than ``max_groups`` distinct values: quartiles, named by the least and the greatest value in
-      them; a value at the border belongs to the lower one. Values so often tied that a quartile has none of its own
-      leave it out.
-    - All else: a slice for each value, the most common first (numbers in their order); of more than ``max_groups``
-      values the ``max_groups - 1`` most common, equally common ones by name, and "other".
-    - Users without a value (missing, empty text, not a finite number) are in a slice "unknown" of their own.
-    - Text that itself reads "other" or "unknown" is counted in these.
+    - Numbers with more than ``max_groups`` distinct values: quartiles, named by their smallest and largest value; a
+      value at the border belongs to the lower one. If ties leave a quartile empty, it is left out.
+    - All else: a slice per value, the most common first (numbers in their order). With more than ``max_groups`` values,
+      the ``max_groups - 1`` most common (ties by name) and "other".
+    - Users without a value (missing, empty text, not a finite number) are in a slice "unknown".
+    - The texts "other" and "unknown" belong to these slices.
 
-    A column that tells nearly every user apart (text of which more than half of the values are distinct: names, zip
-    codes), and one that puts all users into one slice, say nothing of groups of users and give no slices.
+    A column of text with more than half of its values distinct (names, zip codes), and one with all users in one slice,
+    give no slices.
 
     Args:
-        column: name of the feature, the group's name.
-        values: (U,), in the order of the users; the index does not matter.
+        column: name of the attribute and of the group.
+        values: (U,), in the order of the users; the index is ignored.
         targets: U arrays of catalogue rows.
-        max_groups: slices that a column may give, "unknown" not counted; at least 2.
+        max_groups: most slices of a column, without "unknown"; at least 2.
 
     Returns:
         Slices with at least one user each.
@@ -139,7 +137,7 @@ def by_user_feature(column: str, values: pd.Series, targets: Sequence[np.ndarray
     """
     if max_groups < 2:
         raise ValueError(f"max_groups must be at least 2, found {max_groups}")
-    values = values.reset_index(drop=True).convert_dtypes()  # yes/no and numbers among Python objects become such
+    values = values.reset_index(drop=True).convert_dtypes()  # booleans and numbers stored as Python objects
     is_bool = pd.api.types.is_bool_dtype(values)
     if pd.api.types.is_numeric_dtype(values) and not is_bool:
         labels, order = _number_labels(values.to_numpy(dtype=np.float64, na_value=np.nan), max_groups)
@@ -156,10 +154,10 @@ def by_user_feature(column: str, values: pd.Series, targets: Sequence[np.ndarray
 
 
 def by_tie(tied: np.ndarray, targets: Sequence[np.ndarray]) -> list[Slice]:
-    """By whether the log says which item came last, or a tie in time was broken to choose the user's test item.
+    """By whether tie-breaking chose the user's test item.
 
     Args:
-        tied: bool (U,), a tie decides.
+        tied: bool (U,), whether the last two interactions tie in time.
         targets: U arrays of catalogue rows.
 
     Returns:
@@ -180,17 +178,17 @@ def score_slices(
     n_resamples: int = N_RESAMPLES,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Every retriever in every slice. Within a slice the intervals of all retrievers come from the same draws of users.
+    """Score every retriever in every slice. Within a slice, all retrievers' intervals share the draws of users.
 
     Args:
-        slices: in the order in which they are shown; empty ones are left out.
+        slices: in display order; empty ones are left out.
         lists: retriever -> items, int64 (U, K), ``-1`` for empty places.
         metrics: of :func:`per_user_metrics`, at least one.
         n_resamples: of the bootstrap over the users of a slice.
         seed: of the bootstrap.
 
     Returns:
-        Plain values that JSON can hold, a group at the place of its first slice: ``{"group", "slices": [{"name",
+        Values for JSON, a group at the place of its first slice: ``{"group", "slices": [{"name",
         "users", "targets" (repeats of a user count once), "retrievers": {retriever: {metric: mean over the slice's
         users, ..., "ci95": [low, high] of the first metric}}}]}``.
 
@@ -245,7 +243,7 @@ def _of_users(group: str, name: str, chosen: np.ndarray, targets: Sequence[np.nd
 
 
 def _text_labels(values: pd.Series, is_bool: bool) -> np.ndarray:
-    """The values as text (U,), "unknown" where there is none."""
+    """The values as text (U,), "unknown" if missing."""
     spoken = {True: "yes", False: "no"}
     texts = (spoken[value] if is_bool else str(value).strip() for value in values.dropna())
     labels = np.full(len(values), _UNKNOWN, dtype=object)
@@ -254,18 +252,18 @@ def _text_labels(values: pd.Series, is_bool: bool) -> np.ndarray:
 
 
 def _number_labels(numbers: np.ndarray, max_groups: int) -> tuple[np.ndarray, list[str]]:
-    """Numbers (U,) by value or, if there are many values, by quartile: labels (U,), and the labels in their order."""
+    """Label numbers (U,) by value, or by quartile if there are many values: labels (U,), and the labels in order."""
     known = np.isfinite(numbers)
     distinct, place = np.unique(numbers[known], return_inverse=True)
     if len(distinct) > max_groups:
-        # Values that occur, not points between them: nothing is added up, so that no number is too large.
+        # Quartiles are observed values, not interpolated ones, so that nothing can overflow.
         borders = np.quantile(numbers[known], [0.25, 0.5, 0.75], method="inverted_cdf")
         _, quartile = np.unique(np.searchsorted(borders, distinct), return_inverse=True)
         place = quartile[place]
     else:
         quartile = np.arange(len(distinct))
     members = [distinct[quartile == number] for number in range(quartile.max(initial=-1) + 1)]
-    # As few digits as tell the ranges apart; 17 always do.
+    # The fewest digits that tell the ranges apart; 17 always do.
     for digits in (4, 8, 17):
         names = [_range(row[0], row[-1], digits) for row in members]
         if len(set(names)) == len(names):
@@ -276,7 +274,7 @@ def _number_labels(numbers: np.ndarray, max_groups: int) -> tuple[np.ndarray, li
 
 
 def _range(low: float, high: float, digits: int) -> str:
-    """``"18 to 24"``, or one number if both ends are the same; whole numbers with all their digits."""
+    """``"18 to 24"``, or one number if both ends are equal; integers with all their digits."""
     ends = [str(int(x)) if float(x).is_integer() and abs(x) < 1 << 53 else f"{x:.{digits}g}" for x in (low, high)]
     return ends[0] if low == high else " to ".join(ends)
 

@@ -1,4 +1,4 @@
-"""Vectors that belong to item ids, and the encoders that have nothing else: what histories tell of items."""
+"""Vectors by item id, and encoders that consist of such vectors only: those of training histories."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from plum.features.encoding import Encoded, column_of, save_parts
 
 @dataclass(frozen=True, eq=False)
 class VectorsById:
-    """A vector for each of some items.
+    """Vectors of some items.
 
     Attributes:
         item_ids: P different ids.
-        vectors: theirs, (P, D) float32.
+        vectors: (P, D) float32, in the same order.
 
     Raises:
         ValueError: if numbers of ids and vectors differ.
@@ -39,7 +39,7 @@ class VectorsById:
 
     def of(self, items: pd.DataFrame) -> Encoded:
         """Vectors (N, D) of N items by their column ``item_id``; items without one lack them."""
-        if not len(items):  # all P ids would be gone through for nothing
+        if not len(items):  # saves a pass over all P ids
             return Encoded(np.zeros((0, self.vectors.shape[1]), dtype=np.float32), np.zeros(0, dtype=bool))
         rows = np.array([self._places.get(item_id, -1) for item_id in column_of(items, "item_id")], dtype=np.int64)
         present = rows >= 0
@@ -55,10 +55,10 @@ Kind = TypeVar("Kind", bound="BehaviourEncoder")
 
 @dataclass(frozen=True, eq=False)
 class BehaviourEncoder:
-    """Vectors that training histories gave the items of the catalogue; an item from outside it has none.
+    """Vectors that the training histories give to items of the catalogue; items outside it have none.
 
     Attributes:
-        known: the items that have one.
+        known: the items with a vector.
     """
 
     kind: ClassVar[str]
@@ -74,16 +74,16 @@ class BehaviourEncoder:
 
     @classmethod
     def from_parts(cls: type[Kind], settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Kind:
-        """What :meth:`save` wrote."""
+        """Rebuild the encoder that :meth:`save` wrote."""
         return cls(VectorsById(settings["item_ids"], arrays["vectors"]))
 
     @classmethod
     def of_rows(cls: type[Kind], vectors: np.ndarray, rows: np.ndarray, item_ids: Sequence[str]) -> Kind:
-        """Of a catalogue's vectors (N, D) those in ``rows`` (P,), the others being no vectors of their items.
+        """Keep the vectors of some items of a catalogue; the others have none.
 
         Args:
-            vectors: of all items.
-            rows: of the items that have one.
+            vectors: (N, D) of all items.
+            rows: (P,) of the items to keep.
             item_ids: N ids.
         """
         return cls(VectorsById([item_ids[row] for row in rows.tolist()], vectors[rows]))

@@ -1,4 +1,4 @@
-"""Training histories -> item vectors: which items are taken by the same users."""
+"""Training histories -> item vectors: which items occur in the same histories."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from plum.errors import PlumError
 from plum.features.by_id import BehaviourEncoder
 
 CONTEXT_POWER = 0.75
-"""Context counts are raised to this power (Levy, Goldberg & Dagan 2015, section 3.2): rare contexts say less."""
+"""Context counts are raised to this power, to weaken rare contexts (Levy, Goldberg & Dagan 2015, section 3.2)."""
 NOTHING = 1e-6
-"""Singular values and lengths of vectors below this share of the largest are rounding, not information."""
+"""Singular values and vector lengths below this share of the largest are rounding errors."""
 
 
 class CooccurrenceEncoder(BehaviourEncoder):
@@ -26,7 +26,7 @@ class CooccurrenceEncoder(BehaviourEncoder):
 def fit_cooccurrence(
     histories: Sequence[np.ndarray], item_ids: Sequence[str], dimensions: int, seed: int, window: int | None = None
 ) -> CooccurrenceEncoder:
-    """:func:`cooccurrence_vectors` of a catalogue, by its N ids; items that get the zero vector have none.
+    """Fit :func:`cooccurrence_vectors` of a catalogue with N ids; items with a zero vector lack the modality.
 
     Raises:
         PlumError: if no history holds two different items.
@@ -40,20 +40,20 @@ def cooccurrence_vectors(
 ) -> np.ndarray:
     """Vectors of items by positive pointwise mutual information and SVD (Levy, Goldberg & Dagan 2015).
 
-    PLUM lets co-occurrence guide the quantiser and keeps it out of the content, so that a shift in what is popular asks
-    for no new Semantic IDs (section 2.1). As content it helps where the catalogue has little text: vectors are of these
-    histories, and an item that none of them holds has none.
+    PLUM uses co-occurrence to guide the quantiser and keeps it out of the content, so that a shift in popularity needs
+    no new Semantic IDs (section 2.1). As content it helps where the catalogue has little text. Items without training
+    interactions get no vector.
 
     Args:
-        histories: item rows of each user's training interactions, oldest first; from the training part alone.
+        histories: item rows of each user's training interactions, oldest first.
         n_items: N.
         dimensions: D; fewer if the catalogue has fewer items.
         seed: of the randomised SVD.
         window: items at most this many places apart count as a pair; None for any two items of a history.
 
     Returns:
-        (N, D) float32, rows of unit length; the zero vector for an item without a partner, and for one that the D
-        strongest axes say nothing of.
+        (N, D) float32, rows of unit length; zero for items without a partner, and for items orthogonal to the D
+        strongest axes.
 
     Raises:
         PlumError: if no history holds two different items.
@@ -69,18 +69,18 @@ def cooccurrence_vectors(
     width = min(dimensions, n_items - 1)
     svd = TruncatedSVD(width, random_state=seed)
     vectors = svd.fit_transform(information)
-    # Singular values at half their weight: with all of it, the few strongest axes drown the rest.
-    # Beyond the rank the axes are arbitrary, and a division by next to nothing would make them count.
+    # Square roots of singular values: at full weight, the few strongest axes would dominate.
+    # Beyond the rank the axes are arbitrary, and a division by nearly zero would inflate them.
     real = svd.singular_values_ > NOTHING * svd.singular_values_[0]
     vectors = vectors / np.where(real, np.sqrt(svd.singular_values_), np.inf)
-    # Unit length: without, the items of many partners are far from the origin and get most of the codes.
+    # Unit length: otherwise, items with many partners are far from the origin and get most of the codes.
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return (vectors / np.where(length > NOTHING * length.max(), length, np.inf)).astype(np.float32)
 
 
 def _pair_counts(histories: Sequence[np.ndarray], n_items: int, window: int | None) -> sparse.csr_array:
-    """How often two different items stand together, (N, N) symmetric, float64."""
-    if window is None:  # every pair of a history: no need to write the pairs down
+    """How often two different items co-occur, (N, N) symmetric, float64."""
+    if window is None:  # all pairs of a history: a matrix product counts them without listing them
         owner = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
         items = np.concatenate([np.zeros(0, dtype=np.int64), *histories])
         taken = sparse.coo_array((np.ones(len(items)), (owner, items)), shape=(len(histories), n_items)).tocsr()
@@ -101,7 +101,7 @@ def _pair_counts(histories: Sequence[np.ndarray], n_items: int, window: int | No
 
 
 def _positive_pmi(counts: sparse.csr_array) -> sparse.csr_array:
-    """max(0, log(p(i, j) / (p(i) p_context(j)))), with smoothed contexts; made symmetric by the mean of both ways."""
+    """max(0, log(p(i, j) / (p(i) p_context(j)))), contexts smoothed; symmetric: the mean of (i, j) and (j, i)."""
     totals = np.asarray(counts.sum(axis=0), dtype=np.float64)
     context = totals**CONTEXT_POWER
     context /= context.sum()

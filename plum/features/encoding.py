@@ -1,7 +1,7 @@
-"""What encoders of item content give, how they are kept without pickle, and vectors that are refused.
+"""The protocol of item encoders, their files (without pickle), and checks of their vectors.
 
-An encoder is fitted on the catalogue once and kept with the run: it gives items that come later vectors of the same
-space, so that a frozen tokenizer can give them Semantic IDs.
+An encoder is fitted once on the catalogue and kept with the run. It encodes new items into the same space, so that a
+frozen tokenizer can assign them Semantic IDs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from plum.errors import PlumError
 VERSION = 1
 AGAIN = "make the features again with `plum tokenize --force`"
 SHOWN = 3
-"""Ids that a message names."""
+"""How many ids a message lists."""
 
 
 class Encoded(NamedTuple):
@@ -28,8 +28,8 @@ class Encoded(NamedTuple):
 
     Attributes:
         vectors: (N, D) float32, zeros for items that lack the modality.
-        present: (N,) bool, which items have it: text with a word that the encoder knows, a known topic, a number, a
-            row in the file, a partner in the training histories.
+        present: (N,) bool, which items have it: a known word, a known topic, a number, a row in the file, or a partner
+            in the training histories.
     """
 
     vectors: np.ndarray
@@ -40,10 +40,10 @@ class Encoder(Protocol):
     """A fitted modality."""
 
     def transform(self, items: pd.DataFrame) -> Encoded:
-        """Vectors of items, each by itself: what other items stand in the table makes no difference.
+        """Encode items, each independently of the other rows.
 
         Args:
-            items: N rows with the columns of ``items.parquet``; one that is not there counts as empty.
+            items: N rows with the columns of ``items.parquet``; a missing column counts as empty.
         """
         ...
 
@@ -58,27 +58,27 @@ def save_parts(
     """Write the two files of an encoder.
 
     Args:
-        folder: made if need be.
+        folder: created if needed.
         name: of the modality.
         kind: of the encoder.
-        settings: what JSON can hold.
+        settings: values for JSON.
         arrays: everything else.
     """
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"version": VERSION, "kind": kind, **settings})
     (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-    # safetensors takes the bytes as they lie: of a transposed array they would be the wrong way round.
+    # safetensors writes the bytes in memory order, which is wrong for a transposed array.
     whole = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
     save_file(whole, folder / f"{name}.safetensors")
 
 
 def column_of(items: pd.DataFrame, name: str) -> pd.Series:
-    """A column (N,) of items, empty if they have none of that name."""
+    """A column (N,) of items; empty values if it does not exist."""
     return items[name] if name in items else pd.Series([None] * len(items), index=items.index, dtype=object)
 
 
 def refuse_useless(encoded: Encoded, name: str, item_ids: Sequence[str]) -> None:
-    """Refuse a modality that no Semantic ID can be made of.
+    """Refuse a modality that carries no information for Semantic IDs.
 
     Args:
         encoded: of the N items of the catalogue.
@@ -86,7 +86,7 @@ def refuse_useless(encoded: Encoded, name: str, item_ids: Sequence[str]) -> None
         item_ids: N ids, for messages.
 
     Raises:
-        PlumError: if it holds NaN or infinity, no item has it, or it tells the items that have it not apart.
+        PlumError: if it holds NaN or infinity, no item has it, or all items that have it have the same vector.
     """
     refuse_non_finite(encoded.vectors, f"modality {name!r}", item_ids)
     n_present = int(encoded.present.sum())
@@ -97,9 +97,9 @@ def refuse_useless(encoded: Encoded, name: str, item_ids: Sequence[str]) -> None
     first = encoded.vectors[encoded.present.argmax()]
     if (encoded.vectors == first).all(axis=1)[encoded.present].all():
         raise PlumError(
-            f"modality {name!r} tells no items apart",
+            f"modality {name!r} is the same for all items",
             f"all {n_present:,} items that have it have the same vector",
-            f"drop features.modalities.{name}, or make it of something in which items differ",
+            f"drop features.modalities.{name}, or encode fields in which items differ",
         )
 
 
@@ -110,12 +110,12 @@ def refuse_non_finite(
 
     Args:
         vectors: (N, D).
-        where: they stand, for messages.
-        item_ids: N ids, for messages; None if they are not at hand.
-        rows: N numbers of their rows there, for messages; by default from 0 to N - 1.
+        where: their source, for messages.
+        item_ids: N ids, for messages; None if unknown.
+        rows: their N row numbers in the source, for messages; by default 0 to N - 1.
 
     Raises:
-        PlumError: naming how many rows, and the first of them with their items.
+        PlumError: with the number of bad rows, and the first of them with their items.
     """
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist()
     if bad:
@@ -126,12 +126,12 @@ def refuse_non_finite(
         raise PlumError(
             f"{where} holds NaN, infinity or numbers beyond single precision",
             f"{len(bad):,} row{'' if len(bad) == 1 else 's'}: {shown}{more}",
-            "mend these vectors",
+            "fix these vectors",
         )
 
 
 def refuse_repeated(item_ids: Sequence[str], where: str, fix: str) -> None:
-    """Refuse ids of which one stands there twice.
+    """Refuse repeated ids.
 
     Raises:
         PlumError: naming the first.
@@ -143,7 +143,7 @@ def refuse_repeated(item_ids: Sequence[str], where: str, fix: str) -> None:
 
 
 def named(item_ids: Sequence[str]) -> str:
-    """How many ids, and the first of them, for a message.
+    """Describe ids for a message: their number and the first ones.
 
     Example:
         >>> named(["a", "b", "c", "d"])

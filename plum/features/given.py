@@ -1,4 +1,4 @@
-"""Vectors that the user gives, as .npy or Parquet."""
+"""The user's own vectors, from .npy or Parquet."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from plum.features.encoding import (
 logger = logging.getLogger(__name__)
 
 LAYOUT = "store a column item_id, and one column of lists of numbers or one column of numbers per dimension"
-_INDEX = re.compile(r"__index_level_\d+__")  # what pandas calls an index without a name when it writes one
+_INDEX = re.compile(r"__index_level_\d+__")  # the name that pandas gives to an unnamed index in a file
 
 
 @dataclass(frozen=True, eq=False)
 class FileEncoder:
-    """Given vectors of the catalogue; later items bring theirs in a column of their own table.
+    """The user's vectors of the catalogue; new items bring theirs in a column of their own table.
 
     Attributes:
-        column: its name.
-        known: the catalogue's items that have a vector.
+        column: name of that column.
+        known: the catalogue's items with a vector.
     """
 
     kind: ClassVar[str] = "file"
@@ -48,10 +48,10 @@ class FileEncoder:
     known: VectorsById
 
     def transform(self, items: pd.DataFrame) -> Encoded:
-        """Vectors (N, D) of items: from their own column of lists, else by their ids; others have none.
+        """Vectors (N, D) of items: from ``column`` if it exists, else by id; other items have none.
 
         Raises:
-            PlumError: if that column holds something else than D finite numbers.
+            PlumError: if a value of that column is not a list of D finite numbers.
         """
         given = column_of(items, self.column).tolist()
         present = np.array([not _is_missing(value) for value in given], dtype=bool)
@@ -74,23 +74,23 @@ class FileEncoder:
 
     @classmethod
     def from_parts(cls, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> FileEncoder:
-        """What :meth:`save` wrote."""
+        """Rebuild the encoder that :meth:`save` wrote."""
         return cls(settings["column"], VectorsById(settings["item_ids"], arrays["vectors"]))
 
 
 def fit_given(path: Path, item_ids: Sequence[str], name: str) -> FileEncoder:
-    """Read given vectors and check that they fit the catalogue.
+    """Read the user's vectors and check that they fit the catalogue.
 
     Args:
-        path: ``.parquet`` with a column ``item_id``, and a column of lists of D numbers or D columns of numbers: an
-            item that is not there, or has null for its vector, lacks the modality. Any other file is a ``.npy`` of
-            shape (N, D), rows in the order of the catalogue.
+        path: ``.parquet`` with a column ``item_id``, and either one column of lists of D numbers or D columns of
+            numbers; items without a row, or with null for their vector, lack the modality. Any other file is read as a
+            ``.npy`` of shape (N, D), rows in the order of the catalogue.
         item_ids: N ids of the catalogue.
-        name: of the modality; later items bring their vectors in a column ``vectors_<name>``.
+        name: of the modality; new items bring their vectors in a column ``vectors_<name>``.
 
     Raises:
-        PlumError: if the file can't be read, holds something else than finite numbers, has another number of rows than
-            the catalogue (.npy), or ids that are missing, repeated or not in the catalogue (Parquet).
+        PlumError: if the file can't be read or holds anything but finite numbers, if its number of rows is not the
+            catalogue's (.npy), or if ids are missing, repeated or not in the catalogue (Parquet).
     """
     if path.suffix in (".parquet", ".pq"):
         ids, vectors = _from_parquet(path, item_ids)
@@ -100,7 +100,8 @@ def fit_given(path: Path, item_ids: Sequence[str], name: str) -> FileEncoder:
     zeros = int((~vectors.any(axis=1)).sum())
     if zeros and vectors.shape[1] > 1:
         logger.warning(
-            "%s: %d vectors are all zeros, and are taken as they are; leave items without one out of a .parquet",
+            "%s: %d vectors are all zeros and are used as they are; to mark items without a vector, omit them from a "
+            ".parquet",
             path.name,
             zeros,
         )
@@ -118,7 +119,7 @@ def _from_npy(path: Path, n_items: int) -> np.ndarray:
             vectors = vectors.astype(np.float32)
     except (OSError, EOFError, ValueError) as error:
         fix = "save a float32 array, or a .parquet with a column item_id"
-        raise PlumError(f"{path} is no .npy file of numbers", str(error), fix) from None
+        raise PlumError(f"{path} is not a .npy file of numbers", str(error), fix) from None
     if vectors.ndim != 2 or len(vectors) != n_items or not vectors.shape[1]:
         raise PlumError(
             f"{path} does not fit the catalogue",
@@ -129,7 +130,7 @@ def _from_npy(path: Path, n_items: int) -> np.ndarray:
 
 
 def _from_parquet(path: Path, catalogue: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    """P ids with vectors, and these, (P, D)."""
+    """P ids and their vectors (P, D)."""
     try:
         table = parquet.read_table(path)
     except (OSError, pa.ArrowException) as error:
@@ -171,7 +172,7 @@ def _ids(path: Path, values: pa.ChunkedArray, catalogue: Sequence[str]) -> list[
 
 
 def _vectors(path: Path, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    """Which rows have a vector, (R,) bool, and their vectors (P, D) float32."""
+    """Mask (R,) of the rows with a vector, and their vectors (P, D) float32."""
     kinds = [field.type for field in table.schema]
     if len(kinds) == 1 and _is_list(kinds[0]) and _is_number(kinds[0].value_type):
         return _from_lists(path, table.column(0))
@@ -182,7 +183,7 @@ def _vectors(path: Path, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
         given: np.ndarray = np.any([values.is_valid().to_numpy() for values in table.columns], axis=0)
         return given, vectors[given]
     shown = ", ".join(f"{field.name} ({field.type})" for field in table.schema)
-    raise PlumError(f"{path} holds something else than vectors", f"beside item_id: {shown or 'nothing'}", LAYOUT)
+    raise PlumError(f"{path} does not hold vectors", f"columns besides item_id: {shown or 'none'}", LAYOUT)
 
 
 def _from_lists(path: Path, values: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
@@ -191,9 +192,9 @@ def _from_lists(path: Path, values: pa.ChunkedArray) -> tuple[np.ndarray, np.nda
     widths = sorted({width for chunk in chunks for width in pc.unique(pc.list_value_length(chunk)).to_pylist()})
     if len(widths) > 1 or widths == [0]:
         raise PlumError(
-            f"{path}: vectors are not of one width",
+            f"{path}: the vectors must have the same width, at least 1",
             f"widths {', '.join(map(str, widths))}",
-            "give each item as many numbers, or null where it has no vector",
+            "give every item equally many numbers, or null if it has no vector",
         )
     width = widths[0] if widths else 1
     flat = [chunk.flatten().cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False) for chunk in chunks]
@@ -204,7 +205,7 @@ def _vector(value: object, width: int, where: str, item_id: str) -> np.ndarray:
     """One item's own vector, (D,) float32.
 
     Raises:
-        PlumError: if it is something else than a list of D numbers.
+        PlumError: if it is not a list of D numbers.
     """
     found = type(value).__name__
     if isinstance(value, list | tuple | np.ndarray):
@@ -217,9 +218,9 @@ def _vector(value: object, width: int, where: str, item_id: str) -> np.ndarray:
                 return numbers.astype(np.float32)
         found = f"a list of {len(value)}: {value[:SHOWN]!r}"
     raise PlumError(
-        f"{where} of item {item_id!r} is no vector of this modality",
+        f"{where} of item {item_id!r} is not a vector of this modality",
         found,
-        f"give a list of {width} numbers, or null where an item has no vector",
+        f"give a list of {width} numbers, or null if the item has no vector",
     )
 
 

@@ -1,4 +1,4 @@
-"""Numbers that are known of items -> dense vectors."""
+"""Numeric columns of items -> dense vectors."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from plum.rules.values import nearest
 
 @dataclass(frozen=True, eq=False)
 class NumericEncoder:
-    """Standardised numbers, and flags where one is missing; see :func:`fit_numeric`.
+    """Standardised numbers, and flags of missing ones; see :func:`fit_numeric`.
 
     Attributes:
         fields: F columns.
-        mean: of each, (F,) float64.
-        scale: standard deviation of each, (F,) float64.
-        flagged: which of them have a flag, (F,) bool.
+        mean: (F,) float64.
+        scale: standard deviations (F,) float64.
+        flagged: (F,) bool, which fields have a flag for missing values.
 
     Raises:
         ValueError: if numbers of fields differ.
@@ -41,7 +41,7 @@ class NumericEncoder:
             raise ValueError(f"fields, mean, scale and flagged are of {sorted(widths)} fields")
 
     def transform(self, items: pd.DataFrame) -> Encoded:
-        """Vectors (N, F + flags) of items; one without any of the numbers has none.
+        """Vectors (N, F + flags) of items; items without any of the numbers have none.
 
         Raises:
             PlumError: if a field is not numeric, or infinite.
@@ -61,22 +61,22 @@ class NumericEncoder:
 
     @classmethod
     def from_parts(cls, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> NumericEncoder:
-        """What :meth:`save` wrote."""
+        """Rebuild the encoder that :meth:`save` wrote."""
         return cls(settings["fields"], arrays["mean"], arrays["scale"], arrays["flagged"])
 
 
 def fit_numeric(items: pd.DataFrame, fields: Sequence[str]) -> NumericEncoder:
-    """Each field with mean 0 and variance 1 over the items that have it.
+    """Standardise each field to mean 0 and variance 1 over the items that have it.
 
-    A number that is missing while another one is there counts as the mean, and a further column of 0 and 1 tells so:
-    one for each field that such an item of the catalogue lacks.
+    If an item lacks some of the fields but not all, the missing ones are replaced by the mean, and a further 0/1 column
+    per such field flags them.
 
     Args:
         items: N rows.
         fields: F numeric columns; true and false are 1 and 0.
 
     Raises:
-        PlumError: if a field is not there, not numeric or infinite, no item has it, or all have the same number.
+        PlumError: if a field is missing, not numeric or infinite, no item has it, or all have the same number.
     """
     for field in fields:
         if field not in items:
@@ -88,7 +88,7 @@ def fit_numeric(items: pd.DataFrame, fields: Sequence[str]) -> NumericEncoder:
             raise PlumError(f"no item has a {field}", f"{len(items):,} items", _drop(field))
         if known.min() == known.max():
             found = f"{known[0]:g} in all {len(known):,} items that have it"
-            raise PlumError(f"{field} tells no items apart", found, _drop(field))
+            raise PlumError(f"{field} is the same for all items", found, _drop(field))
     missing = np.isnan(values)
     flagged = missing[~missing.all(axis=1)].any(axis=0)
     return NumericEncoder(tuple(fields), np.nanmean(values, axis=0), np.nanstd(values, axis=0), flagged)
@@ -101,8 +101,8 @@ def _drop(field: str) -> str:
 def _no_such_field(field: str, items: pd.DataFrame) -> PlumError:
     known = [str(name) for name in items if _numbers(items[name]) is not None]
     near = nearest(field, known, n=1)
-    found = f"did you mean {near[0]}?" if near else f"numeric columns there: {', '.join(known) or 'none'}"
-    return PlumError(f"the items have no column {field!r}", found, "mend features.modalities.*.fields")
+    found = f"did you mean {near[0]}?" if near else f"numeric columns of the items: {', '.join(known) or 'none'}"
+    return PlumError(f"the items have no column {field!r}", found, "fix features.modalities.*.fields")
 
 
 def _values(items: pd.DataFrame, fields: Sequence[str]) -> np.ndarray:
@@ -113,7 +113,7 @@ def _values(items: pd.DataFrame, fields: Sequence[str]) -> np.ndarray:
         numbers = _numbers(found)
         if numbers is None:
             example = found.dropna().iloc[0]
-            raise PlumError(f"{field} is no column of numbers", f"{example!r}, for example", _drop(field))
+            raise PlumError(f"{field} is not a column of numbers", f"{example!r}, for example", _drop(field))
         known = np.where(np.isnan(numbers), 0.0, numbers)
         refuse_non_finite(known[:, None], field, column_of(items, "item_id").tolist())
         values[:, place] = numbers
@@ -121,7 +121,7 @@ def _values(items: pd.DataFrame, fields: Sequence[str]) -> np.ndarray:
 
 
 def _numbers(values: pd.Series) -> np.ndarray | None:
-    """(N,) float64, NaN where there is none; None if they are something else than numbers, or true and false."""
+    """(N,) float64, NaN where there is none; None unless all values are numbers or booleans."""
     if values.isna().all():
         return np.full(len(values), np.nan)
     if values.dtype == object:  # true, false and None, for example

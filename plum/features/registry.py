@@ -1,4 +1,4 @@
-"""All encoders by kind: the one place that knows each of them."""
+"""All encoders by kind."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from plum.run.saved import read_arrays, read_settings
 
 
 def load_encoder(folder: Path, name: str, device: str = "cpu") -> Encoder:
-    """Read the encoder that :meth:`Encoder.save` wrote; its vectors of the same items are the same to the bit.
+    """Read the encoder that :meth:`Encoder.save` wrote; it encodes the same items to bit-identical vectors.
 
     Args:
         folder: ``features/encoders`` of a run.
         name: of the modality.
-        device: of a sentence encoder: ``cpu``, ``cuda`` or ``mps``. Between devices its vectors differ by rounding.
+        device: of a sentence encoder: ``cpu``, ``cuda`` or ``mps``. Its vectors differ between devices by rounding.
 
     Raises:
         PlumError: if a file is missing, damaged or of another version, or the two don't belong together.

@@ -20,9 +20,9 @@ from plum.features.text import texts_of
 
 @dataclass(frozen=True)
 class SentenceEncoder:
-    """Some fields, joined to one text and read by a pre-trained sentence encoder.
+    """A pre-trained sentence encoder on the joined text of some fields.
 
-    Nothing is fitted. The model itself is not kept with the run, only where it comes from.
+    Nothing is fitted. The run keeps the name of the model, not the model.
 
     Attributes:
         fields: columns of text or lists of text.
@@ -36,13 +36,13 @@ class SentenceEncoder:
     device: str = "cpu"
 
     def transform(self, items: pd.DataFrame) -> Encoded:
-        """Vectors (N, D) of items; one without text has none.
+        """Vectors (N, D) of items; items without text have none.
 
-        Alone of all encoders, this one rounds a text's vector by what stands beside it: texts are read in batches, and
-        filled up to the longest of theirs. The same items in the same order get the same vectors to the bit.
+        Unlike other encoders, this one rounds a text's vector depending on its batch, because texts are padded to the
+        longest of the batch. The same items in the same order get bit-identical vectors.
 
         Raises:
-            PlumError: if sentence-transformers or the model is not there.
+            PlumError: if sentence-transformers or the model is missing.
         """
         texts = texts_of(items, self.fields)
         present = np.array([bool(text.strip()) for text in texts], dtype=bool)
@@ -55,7 +55,7 @@ class SentenceEncoder:
 
     @classmethod
     def from_parts(cls, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> SentenceEncoder:
-        """What :meth:`save` wrote."""
+        """Rebuild the encoder that :meth:`save` wrote."""
         return cls(settings["fields"], settings["model"])
 
 
@@ -69,7 +69,7 @@ def sentence_vectors(texts: Sequence[str], model: str, device: str, batch_size: 
         device: ``cpu``, ``cuda`` or ``mps``.
 
     Raises:
-        PlumError: if sentence-transformers or the model is not there.
+        PlumError: if sentence-transformers or the model is missing.
     """
     try:
         from sentence_transformers import SentenceTransformer

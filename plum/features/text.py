@@ -19,12 +19,12 @@ from plum.features.encoding import Encoded, column_of, save_parts
 
 @dataclass(frozen=True, eq=False)
 class Terms:
-    """A weighted vocabulary, and the SVD that narrows it.
+    """A weighted vocabulary, and the SVD that reduces it.
 
     Attributes:
-        words: V terms, in the order of the alphabet.
+        words: V terms, in alphabetical order.
         idf: inverse document frequencies (V,) float64.
-        components: (D, V) float64; None if each term has a dimension of its own.
+        components: (D, V) float64; None if each term is a dimension.
 
     Raises:
         ValueError: if the numbers of terms differ.
@@ -40,13 +40,13 @@ class Terms:
             raise ValueError(f"words, idf and components are of {sorted(widths)} terms")
 
     def encode(self, vectorizer: TfidfVectorizer, documents: Sequence[Any]) -> Encoded:
-        """Vectors of N documents; one without any of the terms has none.
+        """Vectors of N documents; documents without any of the terms have none.
 
         Args:
             vectorizer: set up as for :func:`_fit_terms`, with this vocabulary and these weights (:meth:`put_into`).
-            documents: what it takes.
+            documents: its input.
         """
-        if not documents:  # scikit-learn wants at least one
+        if not documents:  # scikit-learn needs at least one
             width = len(self.words) if self.components is None else len(self.components)
             return Encoded(np.zeros((0, width), dtype=np.float32), np.zeros(0, dtype=bool))
         weights = vectorizer.transform(documents)
@@ -55,19 +55,19 @@ class Terms:
         return Encoded(vectors.astype(np.float32), present)
 
     def put_into(self, make: Callable[..., TfidfVectorizer]) -> TfidfVectorizer:
-        """A vectorizer, made by ``make(vocabulary=...)``, that weighs these terms as they were fitted."""
+        """A vectorizer, made by ``make(vocabulary=...)``, with these terms and their fitted weights."""
         vectorizer = make(vocabulary={word: place for place, word in enumerate(self.words)})
         vectorizer.idf_ = self.idf
         return vectorizer
 
     def save(self, folder: Path, name: str, kind: str, settings: Mapping[str, Any]) -> None:
-        """Write the files of the encoder of this name."""
+        """Write the files of the encoder."""
         arrays = {"idf": self.idf} | ({} if self.components is None else {"components": self.components})
         save_parts(folder, name, kind, {**settings, "words": list(self.words)}, arrays)
 
     @classmethod
     def from_parts(cls, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Terms:
-        """What :meth:`save` wrote."""
+        """Rebuild the terms that :meth:`save` wrote."""
         return cls(settings["words"], arrays["idf"], arrays.get("components"))
 
 
@@ -80,11 +80,11 @@ class TfidfEncoder:
     terms: Terms
 
     def transform(self, items: pd.DataFrame) -> Encoded:
-        """Vectors (N, D) of items; one without a word of the vocabulary has none."""
+        """Vectors (N, D) of items; items without a word of the vocabulary have none."""
         return self.terms.encode(self._vectorizer, texts_of(items, self.fields))
 
     @cached_property
-    def _vectorizer(self) -> TfidfVectorizer:  # a large vocabulary takes longer to set up than a block to encode
+    def _vectorizer(self) -> TfidfVectorizer:  # cached: setting up a large vocabulary is slower than encoding a block
         return self.terms.put_into(_words_vectorizer)
 
     def save(self, folder: Path, name: str) -> None:
@@ -93,7 +93,7 @@ class TfidfEncoder:
 
     @classmethod
     def from_parts(cls, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> TfidfEncoder:
-        """What :meth:`save` wrote."""
+        """Rebuild the encoder that :meth:`save` wrote."""
         return cls(settings["fields"], Terms.from_parts(settings, arrays))
 
 
@@ -105,7 +105,7 @@ class TopicsEncoder:
     terms: Terms
 
     def transform(self, items: pd.DataFrame) -> Encoded:
-        """Vectors (N, D) of items; one without a known topic has none."""
+        """Vectors (N, D) of items; items without a known topic have none."""
         return self.terms.encode(self._vectorizer, _topics_of(items))
 
     @cached_property
@@ -118,7 +118,7 @@ class TopicsEncoder:
 
     @classmethod
     def from_parts(cls, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> TopicsEncoder:
-        """What :meth:`save` wrote."""
+        """Rebuild the encoder that :meth:`save` wrote."""
         return cls(Terms.from_parts(settings, arrays))
 
 
@@ -135,11 +135,11 @@ def fit_tfidf(items: pd.DataFrame, fields: Sequence[str], dimensions: int, seed:
         PlumError: if no word occurs in two items.
     """
     try:
-        # A word must occur in two items: one that occurs once can't relate items to each other.
+        # A word must occur in two items: otherwise it can't relate items to each other.
         terms = _fit_terms(_words_vectorizer(min_df=2), texts_of(items, fields), dimensions, seed)
     except ValueError as error:
         raise PlumError(
-            "the items' text holds no word that two items share",
+            "no word occurs in the text of two items",
             str(error),
             "choose other features.modalities.*.fields",
         ) from None

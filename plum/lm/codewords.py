@@ -1,4 +1,4 @@
-"""Where a language model's tokens of codes start: as their codewords lie to each other."""
+"""Initial embeddings of the codes' tokens, from their codewords."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ import numpy as np
 
 
 def code_directions(codebooks: Sequence[np.ndarray], width: int, seed: int) -> list[np.ndarray]:
-    """Codewords turned into a model's width; dot products between them stay, as far as the width allows.
+    """Map codewords to a model's width, preserving their dot products as far as the width allows.
 
-    Codes that stand for like items then start with like embeddings. With tied embeddings the model even starts by
-    finding likely what is like the last item. Nothing depends on the unit of the codewords: the scale is the caller's.
+    Embeddings initialised from codewords are similar for codes of similar items. With tied embeddings the untrained
+    model even prefers items similar to the last one. Codewords are rescaled, so their unit does not matter.
 
     Args:
-        codebooks: L arrays (C, D), one a level.
-        width: W of the model's embeddings. With D > W the first principal axes of the codewords are kept; with D < W
-            they are turned into W dimensions at random.
-        seed: of that turn.
+        codebooks: L arrays (C, D), one per level.
+        width: W of the model's embeddings. If D > W, the first principal axes of the codewords are kept; if D < W, they
+            are rotated at random into W dimensions.
+        seed: of that rotation.
 
     Returns:
-        L arrays (C, W) float32, centred, with a mean square of 1 in each level; zeros where a level's codewords are all
-        the same.
+        L arrays (C, W) float32, centred, with mean square 1 in each level; zeros if a level's codewords are all equal.
     """
     centred = [book - book.mean(axis=0, dtype=np.float64) for book in codebooks]
     axes = np.linalg.svd(np.concatenate(centred), full_matrices=False)[2][:width]  # (min(D, W), D)

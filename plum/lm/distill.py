@@ -1,4 +1,4 @@
-"""Training on a teacher's probabilities of the next codes beside those that came (Hinton et al. 2015, section 2)."""
+"""Knowledge distillation: training on a teacher's probabilities of the next codes (Hinton et al. 2015, section 2)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from plum.lm.train import labelled_logits
 
 
 class SoftLabels(NamedTuple):
-    """What a teacher holds of P target items.
+    """A teacher's probabilities for P target items.
 
     Attributes:
-        known: (P,) bool, whether it says anything of a target.
-        probabilities: for each level (P, C), summing to 1: of its codes, given the target's codes before it.
+        known: (P,) bool, whether the teacher has probabilities for a target.
+        probabilities: for each level (P, C), summing to 1: of its codes, given the target's codes of earlier levels.
     """
 
     known: Tensor
@@ -28,15 +28,15 @@ class SoftLabels(NamedTuple):
 def distillation_loss(
     model: PreTrainedModel, batch: Batch, soft: SoftLabels, token_ids: Sequence[Tensor], weight: float
 ) -> Tensor:
-    """Mean cross-entropy of the labelled tokens with labels that are partly the teacher's.
+    """Mean cross-entropy of the labelled tokens with mixed labels: the observed token and the teacher's probabilities.
 
     Args:
-        model: what is trained.
+        model: the student.
         batch: labels are whole items, L tokens each.
-        soft: of the items that are labelled, in the order of their rows and places.
+        soft: of the labelled items, in the order of rows and places.
         token_ids: for each level the tokens (C,) of its codes.
-        weight: the teacher's share of a label, between 0 (``next_token_loss``) and 1; where it says nothing, the label
-            is the token alone.
+        weight: the teacher's share of a label, between 0 (``next_token_loss``) and 1; targets unknown to the teacher
+            have the observed token as their only label.
 
     Returns:
         A scalar.

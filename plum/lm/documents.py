@@ -1,6 +1,6 @@
 """The text that continued pre-training reads: user behaviour and item metadata, both over Semantic IDs.
 
-Source: PLUM section 2.2. Each Semantic ID stands in a document as its tokens (``<|sid_0_17|><|sid_1_4|>...``).
+Source: PLUM section 2.2. Documents hold each Semantic ID as its tokens (``<|sid_0_17|><|sid_1_4|>...``).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ HISTORY_PREFIX = "wh ="
 
 
 def history_windows(histories: Sequence[np.ndarray], max_history: int) -> list[np.ndarray]:
-    """Cut histories into windows of at most ``max_history`` items that do not overlap, in order."""
+    """Cut histories into consecutive windows of at most ``max_history`` items."""
     return [
         history[start : start + max_history] for history in histories for start in range(0, len(history), max_history)
     ]

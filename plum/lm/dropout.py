@@ -1,4 +1,4 @@
-"""Dropout for language models that come without: Llama-type ones drop attention weights alone, if anything."""
+"""Dropout for language models without their own: Llama-type models drop attention weights at most."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ FEED_FORWARD = ("mlp",)
 
 @contextmanager
 def residual_dropout(model: PreTrainedModel, rate: float) -> Iterator[None]:
-    """While open, drop input embeddings and the output of every attention and feed-forward branch in training mode.
+    """While open, apply dropout to input embeddings and to the output of every attention and feed-forward branch.
 
-    This is where the Transformer has it (Vaswani et al. 2017, section 5.4). Weights and saved files stay as they are.
-    Dropout that a model has of its own (GPT-2) comes on top.
+    These are the places of the original Transformer (Vaswani et al. 2017, section 5.4). It acts in training mode only,
+    in addition to the model's own dropout (GPT-2). Weights and saved files don't change.
 
     Args:
         model: decoder-only.
-        rate: share of the numbers that become 0, below 1; with 0 nothing is done.
+        rate: share of the numbers set to 0, below 1; 0 does nothing.
 
     Raises:
-        PlumError: if the model's blocks have no branches of a known name, or but one of the two.
+        PlumError: if the attention or the feed-forward branches have no known name.
     """
     if not rate:
         yield
@@ -39,7 +39,7 @@ def residual_dropout(model: PreTrainedModel, rate: float) -> Iterator[None]:
         found = [module for name, module in model.named_modules() if name.rpartition(".")[2] in names]
         if not found:
             raise PlumError(
-                f"dropout is not known for models of type {model.config.model_type!r}",
+                f"dropout is not supported for models of type {model.config.model_type!r}",
                 f"no module is called {' or '.join(names)}",
                 "set dropout to 0",
             )

@@ -1,7 +1,8 @@
 """Fine-tuning examples: windows of a history in which every item is a target, and batches of them.
 
-Source: PLUM section 2.3. All positions of a sequence are targets: one example per target would cost several times the
-compute for the same signal. A history's first item is one too: from it the model learns what to give a new user.
+Source: PLUM section 2.3. All positions of a sequence are targets (a choice of this project): one example per target
+would cost several times the compute for the same signal. The first item is a target too, from which the model learns
+what to recommend to new users.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 IGNORED = -100
-"""Label of positions without loss (the value that torch's cross-entropy leaves out)."""
+"""Label of positions without loss (the value that torch's cross-entropy ignores)."""
 
 
 class History(NamedTuple):
@@ -35,8 +36,8 @@ class Batch(NamedTuple):
 
     Attributes:
         tokens: (B, T) int64.
-        labels: (B, T) int64; the token itself where it counts as a target, else ``IGNORED``. Not shifted.
-        history: the items that the tokens are, if they are items'.
+        labels: (B, T) int64; the token itself if it is a target, else ``IGNORED``. Not shifted.
+        history: the items of the tokens, if the tokens are Semantic IDs.
     """
 
     tokens: Tensor
@@ -50,7 +51,7 @@ class Window:
 
     Attributes:
         items: item rows, oldest first.
-        n_context: the first so many items are context, not targets; another window has them as targets.
+        n_context: number of first items that are context only; they are targets of another window.
     """
 
     items: np.ndarray
@@ -58,7 +59,7 @@ class Window:
 
 
 def windows(histories: Sequence[np.ndarray], max_history: int) -> list[Window]:
-    """Cut histories so that every item is a target once, with at least half a window of context where there is one.
+    """Cut histories so that every item is a target once, with at least half a window of context if it exists.
 
     Example: 7 items, max_history 4 -> items 0..3 (0 context), 2..5 (2 context), 4..6 (2 context).
     """
@@ -87,17 +88,17 @@ def batches(
     seed: int,
     epoch: int,
 ) -> Iterator[Batch]:
-    """Batches of one epoch, windows of like length together so that little is padded.
+    """Batches of one epoch; windows of similar length are batched together to reduce padding.
 
     Args:
         cut: from ``windows``.
         item_tokens: (N, L) token ids of each item's Semantic ID.
         prefix: token ids before the first item.
         batch_size: B.
-        history_dropout: chance that an item is left out of its window, as context and as target. A window that would
-            keep no target is left whole.
+        history_dropout: probability of dropping an item from its window, as context and as target. A window that would
+            lose all targets is kept whole.
         pad: token id for padding.
-        seed: decides order and dropout, together with ``epoch``.
+        seed: of order and dropout, together with ``epoch``.
         epoch: number of the pass.
     """
     rng = np.random.default_rng([seed, epoch])
@@ -116,11 +117,11 @@ def n_batches(cut: Sequence[Window], batch_size: int) -> int:
 
 
 def _thinned(window: Window, dropout: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A window's items and whether they are targets, without those that are left out."""
+    """A window's items after dropout, and whether each is a target."""
     target = np.arange(len(window.items)) >= window.n_context
     if dropout:
         kept = rng.random(len(window.items)) >= dropout
-        if (kept & target).any():  # a window must keep something to learn from
+        if (kept & target).any():  # a window must keep a target
             return window.items[kept], target[kept]
     return window.items, target
 

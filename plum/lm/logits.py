@@ -1,4 +1,4 @@
-"""Hidden states -> logits of chosen tokens, without the rest of the vocabulary; what we need of a model, checked."""
+"""Hidden states -> logits of chosen tokens only, and checks that a model supports this."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from plum.errors import PlumError
 
 
 def token_logits(model: PreTrainedModel, hidden: Tensor, token_ids: Tensor | None = None) -> Tensor:
-    """Logits (..., V) of hidden states (..., D), or (..., C) of the C tokens in ``token_ids`` alone, in float32."""
+    """Logits (..., V) of hidden states (..., D), or (..., C) of the C tokens in ``token_ids`` only, in float32."""
     head: Any = model.get_output_embeddings()
     weight, bias = head.weight, getattr(head, "bias", None)
     if token_ids is not None:
@@ -29,12 +29,12 @@ def token_logits(model: PreTrainedModel, hidden: Tensor, token_ids: Tensor | Non
 
 
 def max_positions(model: PreTrainedModel) -> int | None:
-    """Tokens of the longest sequence that the model was made for, if its configuration says so."""
+    """Tokens of the longest sequence that the model supports; None if its configuration does not say."""
     return getattr(model.config.get_text_config(), "max_position_embeddings", None)
 
 
 def check_length(model: PreTrainedModel, n_tokens: int) -> None:
-    """Make sure that a sequence fits: some architectures crash on longer ones, others quietly get worse.
+    """Refuse a sequence that is too long: some architectures crash on it, others silently get worse.
 
     Raises:
         PlumError: if it does not.
@@ -43,17 +43,17 @@ def check_length(model: PreTrainedModel, n_tokens: int) -> None:
     if limit is not None and n_tokens > limit:
         raise PlumError(
             f"a sequence is too long for {type(model).__name__}",
-            f"{n_tokens:,} tokens, the model takes {limit:,}",
-            "lower max_history (or context_length), or take a base model with a longer context",
+            f"{n_tokens:,} tokens, the model supports {limit:,}",
+            "lower max_history (or context_length), or choose a base model with a longer context",
         )
 
 
 @torch.no_grad()
 def check_head(model: PreTrainedModel) -> None:
-    """Make sure that ``token_logits`` is what the model itself computes.
+    """Check that ``token_logits`` equals the model's own output.
 
     Raises:
-        PlumError: for an architecture whose head does more than we know of.
+        PlumError: for an architecture with another kind of output head.
     """
     tokens = torch.arange(4, device=model.device)[None] % model.config.get_text_config().vocab_size
     was_training = model.training
@@ -65,7 +65,7 @@ def check_head(model: PreTrainedModel) -> None:
         close = 1e-3 if model.dtype == torch.float32 else 2e-2
         same = torch.allclose(expected, found, atol=close, rtol=close)
         reason = f"logits differ by up to {(expected - found).abs().max().item():.3g}"
-    except Exception as error:  # an architecture of another kind raises whatever it raises
+    except Exception as error:  # other architectures may raise anything
         same, reason = False, f"{type(error).__name__}: {error}".splitlines()[0]
     model.train(was_training)
     if not same:

@@ -1,4 +1,4 @@
-"""Next-token training of a decoder-only language model: the one entry for pre-training and fine-tuning."""
+"""Next-token training of a decoder-only language model, for pre-training and fine-tuning."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from plum.runtime import Precision, autocast, is_half
 from plum.training.loop import Progress, Recipe, fit
 
 POSITIONS_MULTIPLE = 64
-"""The vocabulary's logits are computed for so many positions or a multiple of it, some of them for nothing. For every
-new number oneDNN builds kernels and keeps them, which stand between freed tensors and break up the heap: on a CPU, a
-step took half as long again after some hundred of them."""
+"""The number of positions is padded to a multiple of this before logits are computed. oneDNN builds and keeps kernels
+for every new number of positions, which fragments the heap: on a CPU, a step took half as long again after some hundred
+of them."""
 
 
 def next_token_loss(model: PreTrainedModel, batch: Batch) -> Tensor:
@@ -35,10 +35,10 @@ def next_token_loss(model: PreTrainedModel, batch: Batch) -> Tensor:
 
 
 def labelled_logits(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Logits (P, V) of what stands at the P labelled positions, row by row, and the labels (P,).
+    """Logits (P, V) that predict the P labelled positions, row by row, and the labels (P,).
 
-    Padding stands on the right, so causal attention never sees it and needs no mask. The vocabulary's logits are
-    computed at labelled positions only: they are the largest tensor of a small model's step.
+    Padding is on the right, so causal attention never sees it and needs no mask. Logits are computed at labelled
+    positions only, because they are the largest tensor of a small model's step.
 
     Raises:
         PlumError: if the sequences are longer than the model takes.
@@ -73,7 +73,7 @@ def train(
     Args:
         model: on its device.
         recipe, batches, checkpoint, name, prepare, validate, monitor: as for ``fit``.
-        batch_loss: what is minimised, of a batch or of what ``prepare`` makes of it.
+        batch_loss: the loss of a batch, or of the result of ``prepare`` for it.
         dropout: see ``plum.lm.dropout``.
         precision: of the matrix products; see ``plum.runtime.is_half``.
     """
@@ -116,7 +116,7 @@ def _plain_attention(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
 def mean_loss(model: PreTrainedModel, documents: Sequence[np.ndarray], batch_size: int, pad: int) -> float:
     """Mean cross-entropy in nats per token over documents of token ids; NaN if there are none.
 
-    Of a document longer than the model takes, the first tokens count.
+    Documents longer than the model supports are truncated.
     """
     was_training = model.training
     model.eval()

@@ -1,4 +1,4 @@
-"""Tokenizer and embeddings: a small language model from scratch, or a pre-trained one, with Semantic-ID tokens."""
+"""Tokenizer and embeddings of a language model with Semantic-ID tokens, from scratch or pre-trained."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from transformers.utils import logging as hf_logging
 from plum.errors import PlumError
 from plum.sid.codec import Codec, sid_tokens
 
-# Its bars for loading and saving a file stand in the way of ours, and of logs.
+# Its progress bars for loading and saving would interfere with ours and with the log.
 hf_logging.disable_progress_bar()
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTok
 
     Args:
         texts: the corpus.
-        vocabulary_size: at most this many tokens, the special ones and the 256 bytes counted.
+        vocabulary_size: at most this many tokens, including the special ones and the 256 bytes.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -86,45 +86,45 @@ def load_pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
     """Load a decoder-only model and its tokenizer from a local folder or the hub, in float32.
 
     Raises:
-        PlumError: if there is none, it is not a causal language model, or part of it is missing.
+        PlumError: if it can't be loaded, is not a causal language model, or is incomplete.
     """
     what = f"cpt.base: no decoder-only language model could be loaded from {name!r}"
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
         loaded: Any = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
-    except Exception as error:  # damaged files raise whatever their reader raises
+    except Exception as error:  # damaged files may raise anything
         lines = str(error).strip().splitlines()
         raise PlumError(
             what,
             f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__,
-            "give a folder with config.json, weights and tokenizer, a hub id that this machine can reach, or scratch",
+            "give a folder with config.json, weights and tokenizer, a hub id that this machine can reach, or `scratch`",
         ) from error
     model, report = loaded
     if missing := sorted(report["missing_keys"]):
         raise PlumError(
             what,
             f"{len(missing)} of its weights are missing, the first is {missing[0]}",
-            "give a complete checkpoint of a causal language model: missing weights would be random",
+            "give a complete checkpoint of a causal language model (missing weights would be random)",
         )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token_id is None:
-        raise PlumError(what, "its tokenizer has neither a padding nor an end token", "give it one of them")
+        raise PlumError(what, "its tokenizer has neither a padding nor an end token", "add one of them")
     return model, tokenizer
 
 
 def add_sid_tokens(tokenizer: PreTrainedTokenizerBase, sizes: Sequence[int]) -> int:
-    """Extend a tokenizer by one token per code; returns how many are new."""
+    """Extend a tokenizer by one token per code; return the number of new tokens."""
     return tokenizer.add_tokens(sid_tokens(sizes), special_tokens=False)
 
 
 def place_codes(model: PreTrainedModel, codec: Codec, directions: Sequence[np.ndarray]) -> None:
-    """Let the codes' tokens of a new model start along given directions, as large as its other embeddings.
+    """Initialise the codes' embeddings of a new model along given directions, at the scale of its other embeddings.
 
     Args:
         model: with random weights.
-        codec: its tokens of the codes.
-        directions: (C, W) of mean square 1 for the first levels; the levels after them stay as they are.
+        codec: the codes' tokens.
+        directions: (C, W) of mean square 1 for the first levels; later levels keep their random embeddings.
     """
     scale = model.config.get_text_config().initializer_range
     with torch.no_grad():
@@ -139,16 +139,17 @@ def extend_embeddings(
     sizes: Sequence[int],
     directions: Sequence[np.ndarray] = (),
 ) -> None:
-    """Give every Semantic-ID token an embedding row of its own.
+    """Give every Semantic-ID token its own embedding row.
 
-    New rows lie around the mean of the old ones with a tenth of their spread: inside the region the model knows, yet
-    all different. Rows that padding left in the matrix are overwritten too, since they were never trained.
+    New rows are the mean of the old ones plus a deviation of a tenth of their spread: within the model's embedding
+    space, yet all different. Unused padding rows of the matrix are overwritten, because they were never trained.
 
     Args:
         model: pre-trained.
-        tokenizer: that knows the codes' tokens already.
+        tokenizer: already extended by the codes' tokens.
         sizes: codes per level.
-        directions: (C, W) of mean square 1 for the first levels, along which their rows lie; others are random.
+        directions: (C, W) of mean square 1 for the first levels, the directions of their deviations; later levels get
+            random ones.
     """
     n_rows = len(_matrix(model.get_input_embeddings()))
     before = min(n_rows, len(tokenizer))
@@ -199,9 +200,9 @@ def codec_of(tokenizer: PreTrainedTokenizerBase, sizes: Sequence[int]) -> Codec:
         return Codec.from_vocabulary(sizes, tokenizer.get_vocab())
     except KeyError as error:
         raise PlumError(
-            "the language model knows no token for a code of the Semantic IDs",
+            "the language model has no token for a code of the Semantic IDs",
             str(error),
-            "run `plum cpt` again: the model belongs to another SID table",
+            "run `plum cpt` again: the model was made for other Semantic IDs",
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""A retriever's settings chosen on validation questions, by one measure for all: Recall@10."""
+"""Choosing a retriever's settings on the validation set, by Recall@10 for all retrievers."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ AnyRetriever = TypeVar("AnyRetriever", bound=Retriever)
 
 
 def validation_recall(found: Recommendations, targets: Sequence[np.ndarray]) -> float:
-    """Mean Recall@10 over users, by which every choice is made.
+    """Mean Recall@10 over users, the criterion of all choices.
 
     Args:
         found: lists (U, K) for validation users.
         targets: U arrays of catalogue rows, at least one each.
 
     Raises:
-        ValueError: no users, or what ``plum.evaluation.metrics.per_user_metrics`` refuses.
+        ValueError: no users, or as ``plum.evaluation.metrics.per_user_metrics``.
     """
     if not len(targets):
-        raise ValueError("there are no validation users to choose by")
+        raise ValueError("there are no validation users")
     return float(per_user_metrics(found.items, targets, [CUTOFF])[f"recall@{CUTOFF}"].mean())
 
 
 def trial(settings: dict[str, Any], recall: float) -> dict[str, Any]:
-    """One candidate as reports have it: ``{"settings": {...}, "valid_recall@10": x}``."""
+    """One candidate in the form of reports: ``{"settings": {...}, "valid_recall@10": x}``."""
     return {"settings": settings, MEASURE: recall}
 
 
@@ -44,19 +44,19 @@ def choose(
     targets: Sequence[np.ndarray],
     seen: Sequence[np.ndarray] | None,
 ) -> tuple[AnyRetriever, list[dict[str, Any]]]:
-    """The candidate of highest validation Recall@10; of equal ones the earlier.
+    """Choose the candidate with the highest validation Recall@10; the earlier one on ties.
 
-    Candidates are made one after another, and at most two exist at a time.
+    Candidates are made one after another; at most two exist at a time.
 
     Args:
-        candidates: settings, as the trials are to show them, and what makes the retriever that has them.
-        histories: U arrays of catalogue rows, oldest first: what a validation user had done by then.
-        targets: U arrays of catalogue rows, what they did next; never of the test part.
+        candidates: settings to show in trials, and a function that makes the retriever.
+        histories: U arrays of catalogue rows, oldest first: the validation users' histories.
+        targets: U arrays of catalogue rows: their next items, never of the test set.
         seen: per user the rows never to return, or None to keep all.
 
     Returns:
         best: the retriever.
-        trials: one a candidate in their order, ``{"settings": {...}, "valid_recall@10": x}``.
+        trials: one per candidate, in order, ``{"settings": {...}, "valid_recall@10": x}``.
 
     Raises:
         ValueError: no candidates, or no users.

@@ -1,4 +1,4 @@
-"""Retrieval by content alone: items whose vectors lie nearest to those of the history."""
+"""Retrieval by content only: items whose vectors are nearest to those of the history."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ DECAYS = (1.0, 0.9, 0.7, 0.5, 0.3)
 
 
 class TextKNN:
-    """Items most like the history by content, needing no training interactions: a cold item is as good as another.
+    """Items most similar to the history by content. Needs no training interactions, so cold items are no different.
 
-    A history's vector is the weighted mean of its items' unit vectors. The newest item weighs 1, each older one
-    ``decay`` times the next; an item that was taken twice counts twice. The score is the cosine. An item without
-    content (a zero vector) is never recommended, and in a history it is as if it were not there: it takes no place
-    in the order. A history without content gives an empty list.
+    A history's vector is the weighted mean of its items' unit vectors. The newest item has weight 1, each older one
+    ``decay`` times the next one's; repeated items count each time. The score is the cosine. Items without content (a
+    zero vector) are never recommended, and ignored in histories. A history without content gives an empty list.
 
     Args:
         vectors: (N, D), a row per catalogue item; see :func:`joined` for several modalities. Lengths do not matter.
@@ -58,7 +57,7 @@ class TextKNN:
         return Recommendations(items, scores)
 
     def queries(self, histories: Sequence[np.ndarray]) -> np.ndarray:
-        """Unit vectors (U, D) float32 of histories; zero where a history has no content."""
+        """Unit vectors (U, D) float32 of histories; zero if a history has no content."""
         users, rows = flatten(histories, len(self._vectors))
         kept = self._place[rows] != NO_ITEM
         users, rows = users[kept], rows[kept]
@@ -68,7 +67,7 @@ class TextKNN:
         return unit_rows(mix @ self._vectors)
 
     def _with_content(self, seen: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The same rows, counted in the index, which lacks the items without content."""
+        """The same items as rows of the index, which lacks items without content."""
         flatten(seen, len(self._place))
         places = [self._place[np.asarray(rows, dtype=np.int64)] for rows in seen]
         return [place[place != NO_ITEM] for place in places]

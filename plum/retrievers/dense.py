@@ -24,7 +24,7 @@ from plum.training.cost import Size
 from plum.vectors.nearest import largest_products
 
 LENGTH_GROUPS = 4
-"""Groups by length in which the CPU takes the rows of a batch: more spare more padding and make smaller products."""
+"""Groups by length into which a batch is divided on a CPU: more groups save padding but make smaller products."""
 
 
 class DenseBatch(NamedTuple):
@@ -32,7 +32,7 @@ class DenseBatch(NamedTuple):
 
     Attributes:
         items: (B, T) int64 item rows plus 1; 0 is padding.
-        targets: (B, T) int64 item rows, ``IGNORED`` where there is none.
+        targets: (B, T) int64 item rows, ``IGNORED`` if there is no next item.
     """
 
     items: Tensor
@@ -42,8 +42,8 @@ class DenseBatch(NamedTuple):
 class ItemTransformer(nn.Module):
     """Causal self-attention over a history; scores are dot products with item vectors.
 
-    A table of another width than the transformer's is projected to it linearly, so that scores are products of
-    D dimensions whatever the table's width.
+    A table whose width differs from the transformer's is projected linearly, so that scores are always products of D
+    dimensions.
 
     Args:
         n_items: N.
@@ -88,11 +88,11 @@ class ItemTransformer(nn.Module):
     def forward(self, items: Tensor) -> Tensor:
         """Hidden states (B, T, D) of histories (B, T), padded on the left with 0."""
         width = items.shape[1]
-        # The newest item has the last position, whatever the length.
+        # The newest item has the last position for every length.
         positions = torch.arange(self.max_history - width, self.max_history, device=items.device)
         hidden = self.dropout(self.project(self.items(items)) + self.positions(positions))
         future = torch.ones(width, width, dtype=torch.bool, device=items.device).triu(1)
-        # Padding may attend to itself, else its rows would be all -inf.
+        # Padding may attend to itself; otherwise its rows would be all -inf.
         blocked = future | ((items == 0)[:, None] & ~torch.eye(width, dtype=torch.bool, device=items.device))
         return self.encoder(hidden, mask=blocked.repeat_interleave(self.heads, dim=0))
 
@@ -109,7 +109,7 @@ class ItemTransformer(nn.Module):
 
     @property
     def table_share(self) -> float:
-        """Share of the parameters that lies in tables of item-ID embeddings."""
+        """Share of the parameters in tables of item-ID embeddings."""
         in_tables = self.items.weight.numel() * (1 if self.outputs is None else 2)
         return in_tables / sum(parameter.numel() for parameter in self.parameters())
 
@@ -126,9 +126,9 @@ def dense_loss(model: ItemTransformer, batch: DenseBatch, negatives: Negatives |
     """Cross-entropy over the catalogue at every position that has a next item.
 
     Args:
-        model: what is trained.
+        model: in training.
         batch: histories and next items.
-        negatives: draws the sample that the softmax is estimated from; None for the full softmax.
+        negatives: draws the sample that estimates the softmax; None for the full softmax.
     """
     device = model.items.weight.device
     groups = _by_length(batch, LENGTH_GROUPS) if device.type == "cpu" else [batch]
@@ -143,7 +143,7 @@ def dense_loss(model: ItemTransformer, batch: DenseBatch, negatives: Negatives |
 
 
 def _by_length(batch: DenseBatch, n: int) -> list[DenseBatch]:
-    """The rows of a batch in up to ``n`` groups, short ones first, each without the columns that are padding in all."""
+    """The rows of a batch in up to ``n`` groups by length, short ones first, each without all-padding columns."""
     lengths = (batch.items != 0).sum(dim=1)
     groups = []
     for rows in lengths.argsort(stable=True).chunk(n):
@@ -153,7 +153,7 @@ def _by_length(batch: DenseBatch, n: int) -> list[DenseBatch]:
 
 
 def size_of(batch: DenseBatch) -> Size:
-    """How much training a batch is: next items that gave a loss, items read, positions with padding."""
+    """Size of a batch: next items in the loss, input items, positions including padding."""
     examples, tokens = int((batch.targets != IGNORED).sum()), int((batch.items != 0).sum())
     return Size(examples, tokens, batch.items.numel())
 
@@ -173,7 +173,7 @@ def dense_batches(
         windows: of 2 up to ``max_history`` + 1 items.
         max_history: T, items of input.
         batch_size: B.
-        seed: decides the order, together with ``epoch``.
+        seed: of the order, together with ``epoch``.
         epoch: number of the pass.
     """
     order = np.random.default_rng([seed, epoch]).permutation(len(windows))
@@ -195,8 +195,8 @@ class Dense:
 
     Args:
         model: trained.
-        name: what the retriever is called in comparisons.
-        batch_size: histories that go through the model together.
+        name: of the retriever in comparisons.
+        batch_size: histories per forward pass.
     """
 
     def __init__(self, model: ItemTransformer, name: str = "dense", batch_size: int = 256) -> None:
@@ -207,7 +207,7 @@ class Dense:
     def recommend(self, histories: Sequence[np.ndarray], k: int, seen: Sequence[np.ndarray] | None) -> Recommendations:
         """The K items nearest to each history's vector; see ``plum.retrievers.protocol.Retriever``.
 
-        An empty history gives an empty list: there is nothing to rank by.
+        An empty history gives an empty list.
         """
         found = largest_products(self.item_vectors(), self.vectors(histories), k, seen)
         empty = np.array([len(history) == 0 for history in histories], dtype=bool)
@@ -227,7 +227,7 @@ class Dense:
         device = self._model.items.weight.device
         out = np.zeros((len(histories), self._model.hidden_size), dtype=np.float32)
         lengths = np.array([min(len(history), self._model.max_history) for history in histories], dtype=np.int64)
-        rows = np.argsort(lengths, kind="stable")[np.count_nonzero(lengths == 0) :]  # like lengths need little padding
+        rows = np.argsort(lengths, kind="stable")[np.count_nonzero(lengths == 0) :]  # by length, for less padding
         for start in range(0, len(rows), self._batch_size):
             chosen = rows[start : start + self._batch_size]
             recent = [histories[row][-self._model.max_history :] for row in chosen]
@@ -254,7 +254,7 @@ class MeanDense(Dense):
         self._parts = [Dense(model, batch_size=batch_size) for model in models]
 
     def item_vectors(self) -> np.ndarray:
-        """Vectors (N, D) float32 of the catalogue, of all models side by side: sums of products are scores' sums."""
+        """Vectors (N, D) float32 of the catalogue, all models' concatenated, so that products sum the scores."""
         return np.concatenate([part.item_vectors() for part in self._parts], axis=1) / np.float32(len(self._parts))
 
     def vectors(self, histories: Sequence[np.ndarray]) -> np.ndarray:

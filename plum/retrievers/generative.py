@@ -20,7 +20,7 @@ from plum.sid.codec import Codec
 from plum.sid.table import SidTable, bucket_rank
 
 Masks = np.ndarray | Sequence[np.ndarray | None]
-# numbers of B users, their prompts, the items each may get, K -> leaves in order and what they are ordered by
+# numbers of B users, their prompts, the items each may get, K -> leaves in order, with sort keys
 Search = Callable[[np.ndarray, Sequence[np.ndarray], Legal | None, int], Beams]
 
 
@@ -32,19 +32,19 @@ class Generative:
         table: Semantic IDs of the catalogue.
         codec: the model's tokens of the codes.
         prefix: token ids before the first item of a history.
-        max_history: the last so many items of a history are the prompt.
-        popularity: (N,) training interactions: items that share a Semantic ID share its score and come most popular
-            first, then by catalogue row.
-        n_beams: beams per user, after every level or one number per level; at least the K asked of ``recommend`` count,
-            in a list after the last level.
+        max_history: the prompt holds this many last items of a history.
+        popularity: (N,) training interactions; items that share a Semantic ID share its score and are ordered by
+            popularity, then catalogue row.
+        n_beams: beams per user, one number for all levels or one per level. The number, or the last one, is raised to
+            the K of ``recommend`` if it is smaller.
         batch_size: users decoded together.
-        trie: the index of ``table``, if it is at hand; else it is built.
-        scoring: what the probabilities of a code sum to one over; by default the codes of its level.
-        quota: at most so many items that share their first codes.
+        trie: the index of ``table``; None to build it.
+        scoring: the set over which a code's probabilities sum to one; by default the codes of its level.
+        quota: most Semantic IDs that share their first codes.
 
     Raises:
-        PlumError: for a model whose beams cannot be decoded side by side or whose head does what we don't know of, an
-            empty catalogue, or a trie of other codes.
+        PlumError: for a model whose beams can't be decoded side by side or whose output head is not supported, an empty
+            catalogue, or a trie of other codes.
         ValueError: if ``max_history`` is below 1.
     """
 
@@ -91,17 +91,17 @@ class Generative:
         seen: Sequence[np.ndarray] | None,
         allowed: Masks | None = None,
     ) -> Recommendations:
-        """The K items whose Semantic IDs the model finds likeliest.
+        """The K items with the likeliest Semantic IDs under the model.
 
         Args:
             histories: U arrays of int64 catalogue rows, oldest interaction first; may be empty.
             k: entries of a list (K).
             seen: per user the catalogue rows never to return, or None to keep all.
             allowed: the items that may be returned: one mask (N,) bool for all users, or per user a mask or None for
-                all items. A mask given for several users costs the time and memory of one.
+                all items. A mask shared by several users costs the time and memory of one.
 
         Returns:
-            Lists of K entries; shorter ones, where fewer items are legal, end in ``-1``. Scores are log-probabilities.
+            Lists of K entries; if fewer items are legal, they end in ``-1``. Scores are log-probabilities.
 
         Raises:
             ValueError: if ``seen`` or ``allowed`` do not fit the users or the catalogue.
@@ -120,18 +120,18 @@ class Generative:
         allowed: Masks | None = None,
         max_expansions: int | None = None,
     ) -> Recommendations:
-        """As ``recommend``, with no loss by beams: for small catalogues, and to see what the beams miss.
+        """As ``recommend``, but exact: for small catalogues, and to measure what beam search misses.
 
         Args:
             histories, k, seen, allowed: as in ``recommend``.
-            max_expansions: prefixes expanded per user, at most. A list that would take more is cut off where it is no
-                longer proven; it may be empty.
+            max_expansions: most prefixes expanded per user. A list that needs more ends where it is no longer proven;
+                it may be empty.
 
         Raises:
-            ValueError: if arguments do not fit, or the retriever has a quota, which this search doesn't know.
+            ValueError: if arguments do not fit, or the retriever has a quota, which this search does not support.
         """
         if self._quota is not None:
-            raise ValueError("exact search knows no quota; make a retriever without one")
+            raise ValueError("exact search does not support a quota; make a retriever without one")
 
         def search(users: np.ndarray, prompts: Sequence[np.ndarray], legal: Legal | None, k: int) -> Beams:
             found = exact_search(
@@ -152,17 +152,17 @@ class Generative:
     ) -> Recommendations:
         """Lists drawn at random: Semantic IDs without replacement, by the model's probability among the legal ones.
 
-        The items of a Semantic ID come together, as in ``recommend``. The same seed gives the same lists: what a user
-        gets depends on it and on the user's place in ``histories``, not on ``batch_size`` or the other users (but for
-        rounding). ``n_beams`` and ``scoring`` are not used.
+        The items of a Semantic ID are listed together, as in ``recommend``. A user's list depends on the seed and on
+        the user's place in ``histories``, not on ``batch_size`` or other users (except by rounding). ``n_beams`` and
+        ``scoring`` are not used.
 
         Args:
             histories, k, seen, allowed: as in ``recommend``.
             seed: at least 0.
-            temperature: logits are divided by it; the smaller, the less is left to chance.
+            temperature: logits are divided by it; smaller values give less random lists.
 
         Returns:
-            As ``recommend``, but scores are log-probabilities plus noise, what the lists are ordered by
+            As ``recommend``, but scores are the perturbed log-probabilities, by which lists are ordered
             (``plum.decoding.sampling``).
 
         Raises:
@@ -176,9 +176,9 @@ class Generative:
         return self._run(search, histories, k, seen, allowed)
 
     def invalid_rate(self, histories: Sequence[np.ndarray], k: int) -> float:
-        """Share of Semantic IDs that no item has among the K likeliest of each user, found without any constraint.
+        """Share of invalid Semantic IDs (those of no item) among each user's K likeliest without the constraint.
 
-        Each level's codes may follow any others; tokens that are no code of the level are not in question.
+        Any code of a level may follow any prefix; tokens other than the level's codes are not considered.
 
         Args:
             histories: U arrays of catalogue rows; at least one.
@@ -193,7 +193,7 @@ class Generative:
                 prompts = [self.prompt(history) for history in histories[start : start + self._batch_size]]
                 found = beam_search(self._model, prompts, free, self._widths(k), scoring=self._scoring)
                 codes = found.codes[:, :k].reshape(-1, len(free.sizes)).cpu().numpy()
-                codes = codes[codes[:, 0] >= 0]  # fewer than K where there are not as many combinations
+                codes = codes[codes[:, 0] >= 0]  # fewer than K if there are fewer combinations
                 invalid += int((self._trie.leaf_of(codes) < 0).sum())
                 total += len(codes)
         finally:
@@ -202,12 +202,12 @@ class Generative:
 
     @property
     def model(self) -> PreTrainedModel:
-        """The language model, as for ``generate``."""
+        """The language model, for ``generate``."""
         return self._model
 
     @property
     def index(self) -> DeviceTrie:
-        """The catalogue's Semantic IDs on the model's device, as for ``SidLogitsProcessor``."""
+        """The catalogue's Semantic IDs on the model's device, for ``SidLogitsProcessor``."""
         return self._index
 
     def prompt(self, history: np.ndarray) -> np.ndarray:
@@ -230,7 +230,7 @@ class Generative:
         masks = self._check(histories, k, seen, allowed)
         items = np.full((len(histories), k), NO_ITEM, dtype=np.int64)
         scores = np.full((len(histories), k), -np.inf, dtype=np.float32)
-        # Users with histories of like length together: less padding.
+        # Users with histories of similar length together, for less padding.
         order = np.argsort([len(history) for history in histories], kind="stable")
         pruned: dict[int, tuple[np.ndarray, Pruned]] = {}
         was_training = self._model.training
@@ -240,7 +240,7 @@ class Generative:
                 for start in range(0, len(order), self._batch_size):
                     show(start)
                     rows = order[start : start + self._batch_size]
-                    rules = [masks[row] for row in rows]  # once: a sequence may make them as it is asked
+                    rules = [masks[row] for row in rows]  # once: a lazy sequence may compute them on access
                     pruned = self._prune(rules, pruned)
                     hidden = [seen[row] for row in rows] if seen is not None else None
                     legal = self._index.legal([None if rule is None else pruned[id(rule)][1] for rule in rules], hidden)
@@ -257,10 +257,10 @@ class Generative:
     def _prune(
         self, masks: Sequence[np.ndarray | None], before: dict[int, tuple[np.ndarray, Pruned]]
     ) -> dict[int, tuple[np.ndarray, Pruned]]:
-        """The batch's masks and what they leave of the index, by identity.
+        """The batch's masks and the index pruned by each, keyed by the mask's identity.
 
-        Those of the batch ``before`` are dropped: masks of many users would not fit into memory together. A mask is
-        kept as long as its identity is the key, or another mask could be given the same one.
+        Those of the batch ``before`` are dropped, because masks of many users would not fit into memory. A mask is kept
+        as long as its identity is a key, so that no other mask can get the same identity.
         """
         wanted = {id(mask): mask for mask in masks if mask is not None}
         return {key: before.get(key) or (mask, self._index.prune(mask)) for key, mask in wanted.items()}
@@ -285,7 +285,7 @@ class Generative:
     def _items_of(
         self, leaves: np.ndarray, mask: np.ndarray | None, seen: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Legal items of the leaves, best leaf first, and the place of each item's leaf."""
+        """Legal items of the leaves, best leaf first, and the index of each item's leaf."""
         leaves = leaves[leaves >= 0]
         start = self._trie.item_start[-1]
         counts = start[leaves + 1] - start[leaves]

@@ -1,6 +1,6 @@
 """Several retrievers as one, by weighted reciprocal-rank fusion (Cormack, Clarke and Buettcher 2009).
 
-Only ranks are used, since scores of different retrievers have no common scale.
+Only ranks are used, because scores of different retrievers have no common scale.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _BATCH_ENTRIES = 1 << 22
 
 
 class Hybrid:
-    """Recommends what its parts agree on: each list's first places count, weighted by how far in front they are.
+    """Fuses the lists of several retrievers by weighted reciprocal ranks.
 
     ``score(item) = sum over parts of weight / (constant + rank)``, with rank 1 for a list's first item; a part that
-    does not list an item adds nothing. A part of weight 0 is not asked.
+    does not list an item adds nothing. Parts of weight 0 are not run.
 
     Args:
         retrievers: the parts.
-        weights: one a part, >= 0 and not all 0.
+        weights: one per part, >= 0 and not all 0.
         depth: entries of each part's list that count.
-        constant: >= 0; the larger, the less the first places stand out.
+        constant: >= 0; larger values weaken the first places.
 
     Raises:
         ValueError: a setting out of range, or another number of weights than of parts.
@@ -49,7 +49,7 @@ class Hybrid:
     def recommend(self, histories: Sequence[np.ndarray], k: int, seen: Sequence[np.ndarray] | None) -> Recommendations:
         """The K items of largest fused score; see :class:`plum.retrievers.protocol.Retriever`.
 
-        Lists are shorter where the parts list fewer than K items between them.
+        Lists are shorter if the parts together list fewer than K items.
         """
         asked = [place for place, weight in enumerate(self.weights) if weight > 0]
         lists = [self._parts[place].recommend(histories, self.depth, seen) for place in asked]
@@ -59,17 +59,17 @@ class Hybrid:
 def fuse(
     lists: Sequence[Recommendations], weights: Sequence[float], constant: float, n_items: int, k: int
 ) -> Recommendations:
-    """Fuse lists that were already made: what :class:`Hybrid` recommends, if they have ``depth`` entries.
+    """Fuse existing lists, as :class:`Hybrid` does for lists of ``depth`` entries.
 
     Args:
-        lists: one a part, for the same users; (U, K) each, where K may differ. All entries count.
-        weights: one a part, >= 0 and not all 0; a list of weight 0 is left out, with what stands in it alone.
+        lists: one per part, for the same users; (U, K) each, where K may differ. All entries count.
+        weights: one per part, >= 0 and not all 0; a list of weight 0 is left out.
         constant: >= 0.
-        n_items: N, to check the lists against.
+        n_items: N, upper bound of the rows.
         k: entries of a fused list (K).
 
     Returns:
-        Lists of k entries by fused score, ties by catalogue row; shorter where fewer are listed.
+        Lists of k entries by fused score, ties by catalogue row; shorter if fewer items are listed.
 
     Raises:
         ValueError: a setting out of range, different numbers of users, or a row outside the catalogue.
@@ -82,7 +82,7 @@ def fuse(
     """
     _check_settings(len(lists), weights, constant)
     if len({len(part.items) for part in lists}) > 1:
-        raise ValueError(f"lists are of different numbers of users: {[len(part.items) for part in lists]}")
+        raise ValueError(f"lists have different numbers of users: {[len(part.items) for part in lists]}")
     largest = max(int(part.items.max(initial=NO_ITEM)) for part in lists)
     if largest >= n_items:
         raise ValueError(f"catalogue rows must lie in 0..{n_items - 1}, found {largest}")
@@ -96,13 +96,13 @@ def choose_weights(
     constants: Sequence[float] = CONSTANTS,
     weights: Sequence[float] = WEIGHTS,
 ) -> tuple[tuple[float, float], list[dict[str, Any]]]:
-    """Weight and constant of best validation Recall@10 for two retrievers; of equal ones the earlier.
+    """Choose weight and constant by validation Recall@10 for two retrievers; the earlier choice on ties.
 
     Args:
-        lists: two, for the same validation users, as deep as they are to be fused.
+        lists: two, for the same validation users, with the depth of the fusion.
         targets: U arrays of catalogue rows.
         constants: tried in this order, each with all weights.
-        weights: of the first list, within 0 and 1; the second has what is left to 1.
+        weights: w of the first list, within 0 and 1; the second gets 1 - w.
 
     Returns:
         best: weight of the first list, constant.
@@ -112,7 +112,7 @@ def choose_weights(
         ValueError: not two lists, a setting out of range, nothing to try, or no users.
     """
     if len(lists) != 2:
-        raise ValueError(f"one weight is for two lists, found {len(lists)}")
+        raise ValueError(f"exactly two lists are needed, found {len(lists)}")
     settings = [(weight, constant) for constant in constants for weight in weights]
     if not settings:
         raise ValueError("there are no weights or constants to choose from")
@@ -146,7 +146,7 @@ def _fuse(lists: Sequence[np.ndarray], weights: Sequence[float], constant: float
     for start in range(0, n_users if width else 0, size):
         batch = slice(start, start + size)
         candidates, sums = _summed(np.concatenate([part[batch] for part in lists], axis=1), worth)
-        best = top_k(sums, k, None)  # of columns, which stand in catalogue order: ties go to the lower row
+        best = top_k(sums, k, None)  # columns are in catalogue order, so ties go to the lower row
         filled = best.items != NO_ITEM
         chosen = np.take_along_axis(candidates, np.where(filled, best.items, 0), axis=1)
         items[batch], scores[batch] = np.where(filled, chosen, NO_ITEM), best.scores
@@ -157,12 +157,12 @@ def _summed(items: np.ndarray, worth: np.ndarray) -> tuple[np.ndarray, np.ndarra
     """Add up each user's entries of the same item.
 
     Args:
-        items: (U, M), not empty: several lists side by side; an item may stand in each of them.
-        worth: (M,), what an entry adds.
+        items: (U, M), not empty: several concatenated lists; an item may be in each of them.
+        worth: (M,), value of each entry.
 
     Returns:
         items: (U, M), ascending along a row.
-        sums: (U, M), at the first of an item's entries; ``-inf`` at its others and where there is no item.
+        sums: (U, M), at the first of an item's entries; ``-inf`` at its others and at empty places.
 
     Example:
         >>> _summed(np.array([[7, 3, 3, -1]]), np.array([1.0, 0.5, 1.0, 0.5]))

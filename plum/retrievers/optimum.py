@@ -1,6 +1,6 @@
 """The optimum of synthetic data: the exact ranking under their planted truth, which no retriever can beat.
 
-The process, the arrays of the truth and the letters are told in ``plum.data.synthetic``.
+``plum.data.synthetic`` describes the process, the arrays of the truth and the letters.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ USERS_PER_BLOCK = 256  # users ranked at once: bounds memory to this times n_ite
 
 
 class BayesOptimal:
-    """The exact ranking by P(next item | history) under a planted truth: the ceiling of every retriever.
+    """The exact ranking by P(next item | history) under a planted truth: the upper bound of every retriever.
 
     Forward filtering over the hidden topic:
 
@@ -33,8 +33,8 @@ class BayesOptimal:
         alpha_t(z) ∝ predicted_t(z) e(j_t | z, j_{t-1}, seen_t),
         P(j | history) = sum_z predicted(z) e(j | z, last item, seen).
 
-    Ranking by this probability maximises the expected recall, NDCG and MRR at every cut-off. It holds for histories
-    given from the user's first interaction on, without gaps.
+    Ranking by this probability maximises the expected recall, NDCG and MRR at every cut-off. Histories must be complete
+    from the user's first interaction on.
 
     Args:
         truth: ``RawTables.truth`` of ``plum.data.synthetic.generate``, or the same arrays read back from
@@ -95,7 +95,7 @@ class BayesOptimal:
         n_users, n_steps = items.shape
         predicted = np.tile(self._prior, (n_users, 1))
         unseen = np.ones((n_users, self.n_items), dtype=bool)
-        # Mass of W on unseen items, kept up to date so that a step costs O(B Z) and not O(B Z N).
+        # Mass of W on unseen items, updated incrementally so that a step costs O(B Z) and not O(B Z N).
         open_mass = np.tile(self._weights.sum(axis=1), (n_users, 1))
         for step in range(n_steps):
             live = np.flatnonzero(lengths > step)
@@ -104,7 +104,7 @@ class BayesOptimal:
             emission = self._emission(item, previous, unseen[live], open_mass[live])
             alpha = predicted[live] * emission
             total = alpha.sum(axis=1, keepdims=True)
-            # A history that the truth can't have made (no topic explains this item) leaves the belief as it was.
+            # An item that no topic explains (impossible under the truth) does not change the belief.
             alpha = np.where(total > 0, alpha / np.where(total > 0, total, 1.0), predicted[live])
             predicted[live] = alpha @ self._transition
             fresh = unseen[live, item]
@@ -120,11 +120,11 @@ class BayesOptimal:
         Args:
             histories: (T,) item rows of each user, oldest first, from the first interaction on.
             k: entries of a list.
-            seen: item rows left out of each user's list; None leaves out nothing more. Items of the history are
-                never recommended, as the process never repeats one.
+            seen: further item rows left out of each user's list, or None. Items of the history are never recommended,
+                because the process never repeats one.
 
         Returns:
-            Recommendations with log-probabilities as scores; a list is shorter than k where too few items are left.
+            Recommendations with log-probabilities as scores; a list is shorter than k if too few items are left.
 
         Raises:
             ValueError: if an item row is outside the catalogue.
@@ -158,10 +158,10 @@ class BayesOptimal:
     ) -> np.ndarray:
         """e(item | z, previous, seen) for every topic.
 
-        A repeated item, which the process never makes, is judged by its base weight alone.
+        A repeated item, which the process never generates, gets its base weight.
 
         Args:
-            item: (B,) the item that came.
+            item: (B,) the observed item.
             previous: (B,) the one before, None at the first step.
             unseen: (B, N) bool, before the item.
             open_mass: (B, Z) mass of W on unseen items.
@@ -184,7 +184,7 @@ class BayesOptimal:
         """sum_z predicted(z) e(j | z, last item, seen): (B, N) from (B, Z) beliefs."""
         begun = np.flatnonzero(lengths > 0)
         last = items[begun, lengths[begun] - 1]
-        # Computed afresh: the running sum of predictive_batch would lose digits once almost all is seen.
+        # Computed again: the running sum of predictive_batch would lose digits once almost all items are seen.
         open_topic = unseen @ self._weights.T
         successor_part = np.zeros_like(unseen, dtype=np.float64)
         of_last = np.zeros((len(begun), self.n_items))

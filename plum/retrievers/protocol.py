@@ -1,4 +1,4 @@
-"""What every retriever takes and gives: histories in, ranked catalogue rows out."""
+"""The protocol of all retrievers: histories in, ranked catalogue rows out."""
 
 from __future__ import annotations
 

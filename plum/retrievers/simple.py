@@ -1,4 +1,4 @@
-"""Retrievers without a model to train: what is popular, what was lately, and what was taken by the same users."""
+"""Retrievers without a trained model: popularity, recent popularity and item-based neighbours."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from plum import runtime
 from plum.evaluation.rankings import NO_ITEM, Recommendations, best_columns, flatten, top_k
 from plum.retrievers.choose import choose
 
-# Dense scores of one batch hold at most this many numbers (64 MiB of float32), whatever the catalogue's size.
+# Dense scores of one batch hold at most this many numbers (64 MiB of float32), for any size of the catalogue.
 _BATCH_ENTRIES = 1 << 24
 _BLOCK_ROWS = 1024
 
@@ -23,8 +23,8 @@ _BLOCK_ROWS = 1024
 #     neighbours, shrinkage      10, 0        10, 10       20, 10       50, 10       100, 10      all, 10
 #     ml-100k                 .128 / .067  .130 / .067  .131 / .064  .129 / .067  .126 / .064  .128 / .067
 #     ml-latest-small         .084 / .042  .086 / .043  .082 / .043  .075 / .037  .071 / .035  .048 / .022
-# On ml-100k nothing differs by more than chance (one standard error is .01); few neighbours matter on the sparser
-# release, and so does shrinkage on Amazon Beauty: .069 / .040 with 10, 0 and .082 / .048 with 10, 10.
+# On ml-100k no difference exceeds chance (one standard error is .01). Few neighbours matter on the sparser release, and
+# shrinkage on Amazon Beauty: .069 / .040 with 10, 0 and .082 / .048 with 10, 10.
 DEFAULT_NEIGHBOURS = 10
 DEFAULT_SHRINKAGE = 10.0
 
@@ -33,12 +33,12 @@ HALF_LIVES = (1, 7, 30, 90, 365)  # days
 
 
 class Popularity:
-    """The items with most training interactions, the same list for every user but for what they have seen.
+    """The items with most training interactions, the same list for every user except for seen items.
 
-    An item without training interactions is never recommended: among such items there is nothing to rank by.
+    Items without training interactions are never recommended.
 
     Args:
-        train_counts: (N,), training interactions per catalogue row, from the training part alone.
+        train_counts: (N,), training interactions per catalogue row.
 
     Raises:
         ValueError: counts that are not one-dimensional or negative.
@@ -58,19 +58,18 @@ class Popularity:
 
 
 class RecencyPopularity:
-    """The items with most training interactions of late: each counts ``0.5 ** (age / half_life)``.
+    """The items with most recent training interactions: each interaction counts ``0.5 ** (age / half_life)``.
 
-    An interaction's age is the time from it to the newest training interaction, so that all users are asked at one
-    moment, the end of training. Under leave-one-out some are really asked before it and some after; to count up to
-    each user's own moment would let the counts see interactions that are held out, or that came later than the
-    question. An item without training interactions is never recommended.
+    Age is the time to the newest training interaction, so that all users are evaluated as of the end of training. Under
+    leave-one-out some users' test items are earlier or later than that; counting up to each user's own time would leak
+    validation, test or later interactions. Items without training interactions are never recommended.
 
-    A score is the base-2 logarithm of an item's summed counts: the same order, where the sums themselves would all be
-    0 in float32 for items last taken 150 half-lives ago.
+    A score is the base-2 logarithm of an item's summed counts. It keeps the order where the sums would be 0 in float32,
+    for items last used 150 half-lives ago.
 
     Args:
-        items: (E,), catalogue row of each training interaction; from the training part alone.
-        times: (E,), when it happened, seconds.
+        items: (E,), catalogue row of each training interaction.
+        times: (E,), its time in seconds.
         n_items: N.
         half_life: seconds, above 0.
 
@@ -92,7 +91,7 @@ class RecencyPopularity:
         halvings = (times - times.max()) / half_life if items.size else np.zeros(0)
         newest = np.full(n_items, -np.inf)
         np.maximum.at(newest, items, halvings)
-        # In units of the item's own newest interaction: each sum is at least 1, whatever its age.
+        # Relative to the item's own newest interaction, so that each sum is at least 1.
         sums = np.bincount(items, weights=2.0 ** (halvings - newest[items]), minlength=n_items)
         self._scores = (newest + np.log2(np.where(sums > 0, sums, 1.0))).astype(np.float32)
 
@@ -110,7 +109,7 @@ def choose_half_life(
     seen: Sequence[np.ndarray] | None,
     candidates: Sequence[float] = HALF_LIVES,
 ) -> tuple[RecencyPopularity, list[dict[str, Any]]]:
-    """:class:`RecencyPopularity` with the half-life of best validation Recall@10.
+    """Choose the half-life of :class:`RecencyPopularity` by validation Recall@10.
 
     Args:
         items: (E,), catalogue row of each training interaction.
@@ -130,16 +129,16 @@ def choose_half_life(
 
 
 class ItemKNN:
-    """Items taken by the same users (Sarwar et al. 2001, Deshpande & Karypis 2004).
+    """Items with the same users as those of the history (Sarwar et al. 2001, Deshpande & Karypis 2004).
 
     The similarity of items i and j with c_i, c_j users and c_ij users in common is
-    ``c_ij / (sqrt(c_i * c_j) + shrinkage)``: the cosine of their columns in the binary user-item matrix, with weight
-    taken from pairs that rest on few users. Each candidate item keeps its ``neighbours`` most similar items, and a
-    candidate's score is the sum of its similarities to the items of the history, each counted once. A candidate
-    without a neighbour in the history is not recommended.
+    ``c_ij / (sqrt(c_i * c_j) + shrinkage)``: the cosine of their columns in the binary user-item matrix, shrunk for
+    pairs with few users. Each candidate item keeps its ``neighbours`` most similar items, and a candidate's score is
+    the sum of its similarities to the items of the history, each counted once. A candidate without a neighbour in the
+    history is not recommended.
 
     Args:
-        users: (E,), user index of each training interaction; from the training part alone.
+        users: (E,), user index of each training interaction.
         items: (E,), its catalogue row.
         n_items: N.
         neighbours: similar items kept per candidate, or None for all.
@@ -183,13 +182,13 @@ class ItemKNN:
 
 
 def _same_for_all(scores: np.ndarray, n_users: int, k: int, seen: Sequence[np.ndarray] | None) -> Recommendations:
-    """Lists of users who all have the same scores (N,), but have seen different items."""
+    """Lists for users with the same scores (N,) but different seen items."""
     n_items = len(scores)
     if seen is not None:
         flatten(seen, n_items)
         if len(seen) != n_users:
             raise ValueError(f"seen has {len(seen)} entries for {n_users} users")
-    # One ranking for all, so deep that K are left to those who have seen most.
+    # One ranking for all, deep enough for K unseen items of every user.
     depth = min(n_items, k + max(map(len, seen or ()), default=0))
     ranking = top_k(scores[None], max(1, depth), None)
     ranked = ranking.items[0]
@@ -208,10 +207,10 @@ def _same_for_all(scores: np.ndarray, n_users: int, k: int, seen: Sequence[np.nd
 
 
 def _incidence(users: np.ndarray, items: np.ndarray, n_items: int, n_users: int | None = None) -> sparse.csr_array:
-    """Binary float32 (U, N): 1 where the user took the item, however often."""
+    """Binary float32 (U, N): 1 if the user has interacted with the item, however often."""
     height = n_users if n_users is not None else (int(users.max()) + 1 if users.size else 0)
     matrix = sparse.coo_array((np.ones(len(users), np.float32), (users, items)), shape=(height, n_items)).tocsr()
-    matrix.data[:] = 1.0  # repeated pairs were added up
+    matrix.data[:] = 1.0  # repeated pairs were summed
     return matrix
 
 

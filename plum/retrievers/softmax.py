@@ -2,10 +2,10 @@
 
 The sampled softmax estimates the softmax's denominator by importance sampling (Bengio and Senécal 2008): of S items
 drawn with replacement from q, item j adds exp(s_j) / (S q_j), which in logits is the log-Q correction s_j - log(S q_j)
-(Yi et al. 2019). The target's own term is always there, so it is drawn with probability 1 and its correction is 0;
-draws of the target are masked, or it would count twice. The estimate of the denominator is then unbiased, and loss and
-gradient approach the full softmax's as S grows. (Yi et al. correct the target by its q as well. There the targets of a
-batch are themselves the sample; beside masked draws that would not approach the full softmax.)
+(Yi et al. 2019). The target's own term is always present, so its correction is 0; draws of the target are masked, so
+that it does not count twice. The estimate of the denominator is then unbiased, and loss and gradient approach those of
+the full softmax as S grows. (Yi et al. correct the target by its q as well, because there the targets of a batch are
+the sample; with masked draws that would not approach the full softmax.)
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from torch import Tensor
 FULL_SOFTMAX_ITEMS = 100_000
 SAMPLED_NEGATIVES = 8192
 CACHED_SCORES = 1 << 20
-"""Scores of a block on the CPU: few enough to stay near it while the softmax passes over them again and again."""
+"""Scores of a block on the CPU: few enough to stay in its cache during the softmax's passes."""
 FEWEST_POSITIONS = 64
-"""Of a block of a large catalogue: each has a gradient of all item vectors, which costs more than a cache spares."""
+"""Smallest block for a large catalogue: every block adds a gradient of all item vectors, which costs more than the
+cache saves."""
 
 
 def n_negatives(asked: int | None, n_items: int) -> int | None:
     """Negatives S to draw, None for the full softmax.
 
     Args:
-        asked: S; None leaves it to the size of the catalogue: the full softmax up to ``FULL_SOFTMAX_ITEMS`` items,
+        asked: S; None chooses by the size of the catalogue: the full softmax up to ``FULL_SOFTMAX_ITEMS`` items,
             ``SAMPLED_NEGATIVES`` above.
         n_items: N.
     """
@@ -42,7 +43,7 @@ def full_softmax_loss(hidden: Tensor, vectors: Tensor, targets: Tensor) -> Tenso
     """Mean cross-entropy over the whole catalogue.
 
     Args:
-        hidden: (P, D), one row a position with a target.
+        hidden: (P, D), one row per position with a target.
         vectors: (N, D) of all items.
         targets: (P,) int64 item rows.
     """
@@ -56,10 +57,10 @@ class Negatives:
     """Items drawn with replacement from the unigram distribution of training targets raised to a power.
 
     Args:
-        counts: (N,) how often each item is a target in training. An item that never is counts once: undrawn, its
-            score would be free to rise.
+        counts: (N,) how often each item is a target in training. Items that never are count once: without draws, their
+            scores would rise unchecked.
         n: S, items of a draw.
-        power: 1 draws items as often as they are targets, 0 all alike.
+        power: 1 draws items by their counts, 0 uniformly.
 
     Raises:
         ValueError: for counts that are not (N,) or below 0, or n below 1.
@@ -77,9 +78,9 @@ class Negatives:
         self._total = torch.from_numpy(np.cumsum(weights / weights.sum()))
 
     def draw(self) -> Tensor:
-        """S item rows (S,) int64, by torch's generator of the CPU, whose state a checkpoint holds."""
+        """S item rows (S,) int64, from torch's CPU generator, whose state checkpoints hold."""
         places = torch.rand(self.n, dtype=torch.float64) * self._total[-1]
-        # Rounding may give the total itself, which lies behind the last item.
+        # Rounding may give the total itself, which is past the last item.
         return torch.searchsorted(self._total, places, right=True).clamp(max=len(self._total) - 1)
 
 

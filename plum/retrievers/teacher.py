@@ -1,9 +1,9 @@
-"""A trained dense retriever as a teacher: how likely it holds each next code, where a log shows one next item of many.
+"""A trained dense retriever as a teacher: probabilities of the next codes, where the log shows only one next item.
 
-Knowledge distillation (Hinton, Vinyals and Dean 2015, section 2) with a teacher over items and a pupil over codes: the
-probability of a code behind a prefix is that of all items that begin so. The teacher is trained on the same training
-part, so that its pupil learns nothing that the logs don't hold; and it has an answer to every history, those with items
-left out included.
+Knowledge distillation (Hinton, Vinyals and Dean 2015, section 2) with a teacher over items and a student over codes:
+the probability of a code after a prefix is that of all items whose Semantic IDs continue this way. The teacher is
+trained on the same training set, so the student gets no information from outside it. The teacher also answers for
+histories with dropped items.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from plum.sid.prefixes import prefix_groups
 from plum.sid.table import SidTable
 
 LARGEST_SCORES = 1 << 24
-"""Scores of items that are held at a time."""
+"""Scores of items in memory at a time."""
 
 
 def _full_precision(device: torch.device) -> AbstractContextManager[None]:
-    """Scores are sharper than bfloat16.
+    """Switch autocast off, because scores need more precision than bfloat16.
 
-    Nothing is opened where nothing is cast: the end of a thread's outermost autocast forgets the casts of all threads.
+    It is left alone if it is off already: the end of a thread's outermost autocast clears the cast cache of all
+    threads.
     """
     return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext()
 
@@ -35,12 +36,12 @@ class Teacher:
     """Gives soft labels for histories.
 
     Args:
-        models: one dense retriever, or several that teach by their mean score of an item, which is the geometric mean
-            of their probabilities. They are only asked, never trained.
+        models: one dense retriever, or several that teach by their mean score of an item (up to normalisation, the
+            geometric mean of their probabilities). They are not trained.
         table: the Semantic IDs of their items.
 
     Raises:
-        ValueError: without models, or if there are more or fewer Semantic IDs than items.
+        ValueError: without models, or if the numbers of Semantic IDs and items differ.
     """
 
     def __init__(self, models: Sequence[ItemTransformer], table: SidTable) -> None:
@@ -49,31 +50,31 @@ class Teacher:
         for model in models:
             if len(table.codes) != len(model.items.weight) - 1:
                 known = len(model.items.weight) - 1
-                raise ValueError(f"{len(table.codes)} Semantic IDs, the teacher knows {known} items")
+                raise ValueError(f"{len(table.codes)} Semantic IDs, the teacher has {known} items")
         self._models = [model.eval().requires_grad_(False) for model in models]
         self._sizes = table.sizes
         device = models[0].items.weight.device
         groups = prefix_groups(table.codes)
-        order = groups[:, -1].argsort(kind="stable")  # the items of a prefix side by side
+        order = groups[:, -1].argsort(kind="stable")  # items of a prefix are adjacent
         self._codes = torch.from_numpy(table.codes[order]).to(device)
-        # Mean scores are products of the vectors of all models side by side.
+        # Mean scores are products of all models' concatenated vectors.
         rows = torch.from_numpy(order).to(device)
         self._vectors = torch.cat([model.item_vectors(rows) for model in models], dim=1) / len(models)
         self._groups = torch.from_numpy(groups).to(device)
         self._sorted_groups = torch.from_numpy(groups[order].T.copy()).to(device)
 
     def soft_labels(self, items: Tensor, targets: Tensor) -> SoftLabels:
-        """Probabilities of each target's codes, each level's given the target's codes before it.
+        """Probabilities of each target's codes, each level's given the target's codes of earlier levels.
 
         Args:
             items: (B, T) int64 item rows plus 1, oldest first, padded on the right with 0.
-            targets: (B, T) bool, the items that are targets; each one's history are those before it.
+            targets: (B, T) bool, the items that are targets; a target's history is the items before it.
 
         Returns:
-            Of the P targets in the order of their rows and places; ``known`` where there is a history.
+            Labels of the P targets in the order of rows and places; ``known`` if the target has a history.
 
         Raises:
-            ValueError: if histories are longer than the teacher takes.
+            ValueError: if histories are longer than the teacher's.
         """
         device = self._vectors.device
         items, targets = items.to(device), targets.to(device)
@@ -86,20 +87,19 @@ class Teacher:
         return SoftLabels(known, tuple(torch.cat(level) for level in zip(*parts, strict=True)))
 
     def _hidden(self, items: Tensor) -> Tensor:
-        """States (B, T, D) from which each item is foretold, by the items before it; zeros for the first.
+        """States (B, T, D) that predict each item from the items before it; zeros for the first.
 
-        D is the width of all models' states together.
-
-        A row is read once, as in the teacher's own training: its items stand at the last positions.
+        D is the width of all models' states together. Each row is one forward pass, as in the teacher's own training,
+        with its items at the last positions.
         """
         n_rows, width = items.shape
         longest = width - 1
         shortest = min(model.max_history for model in self._models)
         if longest > shortest:
-            raise ValueError(f"histories of {longest} items, the teacher takes {shortest}")
+            raise ValueError(f"histories of {longest} items, the teacher supports {shortest}")
         states = torch.zeros(n_rows, width, self._vectors.shape[1], device=items.device)
         if longest:
-            # The teacher wants padding on the left, and no last item: nothing follows it.
+            # The teacher needs padding on the left. The last item is dropped, because nothing follows it.
             shift = longest - ((items > 0).sum(dim=1, keepdim=True) - 1)
             source = torch.arange(longest, device=items.device) - shift
             histories = items.gather(1, source.clamp(min=0)).masked_fill(source < 0, 0)
@@ -109,7 +109,7 @@ class Teacher:
         return states
 
     def _of_codes(self, hidden: Tensor, asked: Tensor) -> list[Tensor]:
-        """Per level the probabilities (P, C) of its codes, from states (P, D) and the rows (P,) of the targets."""
+        """Per level the probabilities (P, C) of its codes, from states (P, D) and the targets' rows (P,)."""
         scores = self._vectors @ hidden.T  # (N, P): sums over items are sums of rows
         first = torch.zeros(self._sizes[0], len(asked), device=scores.device)
         found = [first.index_add_(0, self._codes[:, 0], scores.softmax(dim=0)).T]

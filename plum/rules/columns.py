@@ -1,6 +1,6 @@
-"""Fields of items in the form in which rules are answered fast: encoded once, then a few milliseconds a question.
+"""Fields of items, encoded once so that each condition of a rule takes a few milliseconds.
 
-Every kind of column knows where it has no value, and answers conditions with a mask (N,) that is false there.
+Every kind of column knows its missing values, and answers conditions with a mask (N,) that is false there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from plum.rules.values import fold, moment, nearest, number
 
 logger = logging.getLogger(__name__)
 
-_SMALLEST_EPOCH = 1e7  # as seconds April 1970: smaller numbers are years, prices or counts, not times
+_SMALLEST_EPOCH = 1e7  # in seconds, April 1970: smaller numbers are years, prices or counts, not times
 _COMPARED = {
     "=": np.equal,
     "!=": np.not_equal,
@@ -40,22 +40,22 @@ class Column(Protocol):
     null: np.ndarray
 
     def test(self, asked: Condition) -> np.ndarray:
-        """The items that a condition holds for: a new mask (N,), false where there is no value.
+        """The items that satisfy a condition: a new mask (N,), false where there is no value.
 
         Args:
-            asked: of this field; ``is null`` and ``is not null`` are answered by ``null``.
+            asked: condition on this field, except ``is null`` and ``is not null``, which ``null`` answers.
 
         Raises:
-            Mistake: for an operator or a value that doesn't go with this kind of field, and a value that can't be.
+            Mistake: for an operator or a value that does not fit this kind of field.
         """
         ...
 
 
 def make_column(name: str, values: pa.Array | pa.ChunkedArray) -> Column:
-    """Make the column of a field's values (N,), of the kind that their type says.
+    """Make the column of a field's values (N,), of the kind that fits their type.
 
     Raises:
-        PlumError: for types that no rule can ask about.
+        PlumError: for types that rules don't support.
     """
     kind = values.type
     if pa.types.is_dictionary(kind):
@@ -76,11 +76,11 @@ def make_column(name: str, values: pa.Array | pa.ChunkedArray) -> Column:
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return DateColumn(values)
     fix = "give text, numbers, booleans, dates or lists of text"
-    raise PlumError(f"no rule can ask about field {name!r}", f"it is of type {kind}", fix)
+    raise PlumError(f"field {name!r} can't be used in rules", f"type {kind}", fix)
 
 
 class TextColumn:
-    """Text; compared without case unless ``exact``, and ``has`` a part without case in any event."""
+    """Text; ``=`` ignores case unless ``exact``, ``has`` (contains) always does."""
 
     kind = "text"
     example = "has word"
@@ -108,7 +108,7 @@ class TextColumn:
 
     @cached_property
     def _folded(self) -> pa.Array:
-        """The texts, folded: ASCII ones all at once, the others one by one."""
+        """The folded texts: ASCII ones all at once, the others one by one."""
         ascii_only = pc.fill_null(pc.string_is_ascii(self._texts), True)
         lower = pc.ascii_lower(self._texts)
         others = pc.invert(ascii_only)
@@ -116,7 +116,7 @@ class TextColumn:
         return pc.replace_with_mask(lower, others, pa.array(folded, pa.large_string()))
 
     def _tell(self, field: str, unknown: Sequence[Value]) -> None:
-        """Refuse item ids that no item has; warn of other texts, which may be right and yet have no item."""
+        """Refuse unknown item ids; warn of other unknown texts, which may be correct but have no item."""
         known = pc.unique(self._texts.drop_null()).to_pylist()
         near = nearest(unknown[0].text, known)
         more = f" (nor {len(unknown) - 1:,} more of these values)" if len(unknown) > 1 else ""
@@ -129,7 +129,7 @@ class TextColumn:
 
 
 class ListColumn:
-    """Lists of texts, such as topics, as the rows of each text."""
+    """Lists of texts, such as topics, stored as the rows of each text."""
 
     kind = "a list"
 
@@ -154,7 +154,7 @@ class ListColumn:
 
     @property
     def example(self) -> str:
-        """A question that this column answers."""
+        """A condition that fits this column."""
         return f"has {spell_value(self._spellings[0]) if self._spellings else 'word'}"
 
     def test(self, asked: Condition) -> np.ndarray:
@@ -293,7 +293,7 @@ class DateColumn:
 
 
 class EmptyColumn:
-    """A field for which no item has a value: whatever is asked, no item answers."""
+    """A field without any value: no item satisfies any condition."""
 
     def __init__(self, n: int) -> None:
         self.null = np.ones(n, dtype=bool)
@@ -304,7 +304,7 @@ class EmptyColumn:
 
 
 def misuse(asked: Condition, kind: str, example: str) -> Mistake:
-    """Build the mistake of asking a field what its kind can't answer."""
+    """Build the mistake of a condition that does not fit the field's kind."""
     name = spell_field(asked.field)
     if asked.operator == "is true":
         return Mistake(f"{name} is {kind}: by itself it is no condition", asked.at, f"for example: {name} {example}")

@@ -1,8 +1,8 @@
 """Business rules: which items of the catalogue a request may recommend, as masks over catalogue rows.
 
 A rule such as ``topics has Comedy and not year < 1990`` becomes a boolean mask (N,); masks combine by ``&``, ``|`` and
-``~``. The language is told in ``docs/rules.md``. Logic is two-valued: a comparison with a missing value is false, so
-``year > 1990`` and ``year <= 1990`` both leave out items without a year, and ``not year > 1990`` takes them in.
+``~``. ``docs/rules.md`` describes the language. Logic is two-valued: a comparison with a missing value is false, so
+``year > 1990`` and ``year <= 1990`` both exclude items without a year, and ``not year > 1990`` includes them.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ Values: TypeAlias = pd.Series | pa.Array | pa.ChunkedArray
 
 
 class ItemFields:
-    """The fields of the catalogue's items, for rules to ask about.
+    """The fields of the catalogue's items, for use in rules.
 
-    A field is prepared when the first rule asks about it, and kept: later rules take milliseconds.
+    A field is prepared when the first rule uses it, and kept: later rules take milliseconds.
 
     Args:
         items: items.parquet, N rows: ``item_id`` (unique) and any other column.
@@ -39,7 +39,7 @@ class ItemFields:
             that name.
 
     Raises:
-        PlumError: for items without ids, or with one id twice.
+        PlumError: for missing or repeated ids.
         ValueError: if ``popularity`` is not (N,).
 
     Example:
@@ -65,32 +65,30 @@ class ItemFields:
         return tuple(self._values)
 
     def with_table(self, table: pd.DataFrame, name: str = "the table of fields") -> ItemFields:
-        """Add columns by item id, or replace those there are; items that are missing in the table have no value.
+        """Add or replace columns by item id; items without a row in the table have no value.
 
-        The five fixed columns of items stay as they are; rows of items that the catalogue lacks are logged.
+        The five fixed columns of items are not replaced; rows of items outside the catalogue are logged.
 
         Args:
             table: M rows, ``item_id`` and other columns.
             name: of the table, for messages.
 
         Returns:
-            The fields with those of the table; this object stays as it is.
+            The fields with those of the table; this object is unchanged.
 
         Raises:
-            PlumError: for rows without an id, two rows of one item, or no row of any item of the catalogue.
+            PlumError: for rows without an id, two rows of one item, or a table without any item of the catalogue.
         """
         index = _index_of(table, name)
         unknown = index.difference(self._index, sort=False)
         if len(unknown) == len(index):
             found = f"{name} has {_some(index)}; the catalogue has {_some(self._index)}" if len(index) else "no rows"
-            raise PlumError(f"{name} says nothing of any item of the catalogue", found, "check its column item_id")
+            raise PlumError(f"{name} has no item of the catalogue", found, "check its column item_id")
         if len(unknown):
-            logger.warning(
-                "%s: %s rows of items that the catalogue lacks: %s", name, f"{len(unknown):,}", _some(unknown)
-            )
+            logger.warning("%s: %s rows of items outside the catalogue: %s", name, f"{len(unknown):,}", _some(unknown))
         fixed = [column for column in table.columns if column in ITEM_COLUMNS[1:]]
         if fixed:
-            logger.warning("%s: not taken, for they stay as trained: %s", name, ", ".join(fixed))
+            logger.warning("%s: ignored columns that must stay as in training: %s", name, ", ".join(fixed))
         rows = index.get_indexer(self._index)
         places = pa.array(rows, mask=rows < 0)
         taken = [column for column in table.columns if column not in ITEM_COLUMNS]
@@ -101,14 +99,14 @@ class ItemFields:
         return new
 
     def mask(self, rule: str) -> np.ndarray:
-        """The items that a rule holds for.
+        """The items that satisfy a rule.
 
         Returns:
             Boolean mask (N,), a new array.
 
         Raises:
-            PlumError: for text that is no rule, a field or a value of a list that does not exist, and a question that
-                the field's type can't answer; each with the place in the rule.
+            PlumError: for a syntax error, an unknown field or list value, or a condition that does not fit the field's
+                type; each with its place in the rule.
         """
         expression = parse(rule)
         try:
@@ -116,13 +114,13 @@ class ItemFields:
         except Mistake as mistake:
             raise mistake.told(rule) from None
         except RecursionError:
-            raise PlumError("the rule nests too many conditions in one another", None, "write it flatter") from None
+            raise PlumError("the rule nests its conditions too deeply", None, "use fewer brackets") from None
 
     def allow(self, ids: Iterable[object]) -> np.ndarray:
         """The items with these ids, and no others: a mask (N,).
 
         Raises:
-            PlumError: for ids that no item has: how many, the first ones, and ids like them.
+            PlumError: for unknown ids: how many, the first ones, and similar ids.
         """
         names = [ids] if isinstance(ids, str) else [str(item) for item in ids]
         rows = self._index.get_indexer(pd.Index(names, dtype=self._index.dtype))
@@ -173,7 +171,7 @@ class ItemFields:
 
 
 def _index_of(table: pd.DataFrame, name: str) -> pd.Index:
-    """The item ids of a table, which must be there and unique."""
+    """The item ids of a table, which must be complete and unique."""
     if "item_id" not in table.columns:
         listed = ", ".join(map(repr, table.columns))
         raise PlumError(f"{name}: no column 'item_id'", f"columns: {listed}", "name the column of ids item_id")
@@ -185,7 +183,7 @@ def _index_of(table: pd.DataFrame, name: str) -> pd.Index:
     index = pd.Index(ids.astype(str))
     if not index.is_unique:
         twice = index[index.duplicated()].unique()
-        raise PlumError(f"{name}: {len(twice):,} items stand in several rows", _some(twice), "keep one row an item")
+        raise PlumError(f"{name}: {len(twice):,} items have several rows", _some(twice), "keep one row per item")
     return index
 
 

@@ -1,4 +1,4 @@
-"""The language of business rules: text -> an immutable expression. What it means is up to ``plum.rules.fields``."""
+"""The language of business rules: text -> an immutable expression, which ``plum.rules.fields`` evaluates."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _SPELLINGS = {"==": "=", "<>": "!="}
 
 @dataclass(frozen=True)
 class Value:
-    """A value as written, without its quotes; ``at`` is the character of the rule, from 0, where it begins."""
+    """A value as written, without quotes; ``at`` is its first character's place in the rule, from 0."""
 
     text: str
     at: int
@@ -60,14 +60,14 @@ class Value:
 
 @dataclass(frozen=True)
 class Condition:
-    """One field and what is asked of it.
+    """A condition on one field.
 
     Attributes:
         field: name of the field.
         operator: ``= != < <= > >= in has``, ``is null``, ``is not null``, or ``is true`` for a field by itself.
         values: none for the last three, several for ``in``, else one.
-        at: the character of the rule, from 0, where the field stands.
-        operator_at: where the operator stands.
+        at: the field's place in the rule, in characters from 0.
+        operator_at: the operator's place.
     """
 
     field: str
@@ -79,14 +79,14 @@ class Condition:
 
 @dataclass(frozen=True)
 class Not:
-    """What ``part`` does not hold for."""
+    """The items that don't satisfy ``part``."""
 
     part: Expression
 
 
 @dataclass(frozen=True)
 class Joined:
-    """What all ``parts`` hold for, or any of them."""
+    """The items that satisfy all ``parts`` (``and``) or any of them (``or``)."""
 
     word: str  # and, or
     parts: tuple[Expression, ...]
@@ -96,7 +96,7 @@ Expression = Condition | Not | Joined
 
 
 class Mistake(Exception):
-    """A mistake at one place of a rule, told without the rule.
+    """A mistake at one place of a rule; :meth:`told` adds the rule.
 
     Args:
         what: what is wrong.
@@ -119,7 +119,7 @@ class Mistake(Exception):
 
 
 class _Builder(Transformer[Token, Any]):
-    """Builds the expression while the rule is parsed; each method is named as its alternative in the grammar."""
+    """Builds the expression while the rule is parsed; methods are named after the grammar's alternatives."""
 
     def start(self, parts: list[Expression]) -> Expression:
         return parts[0]
@@ -141,7 +141,7 @@ class _Builder(Transformer[Token, Any]):
         token = tokens[0]
         if token.type == "WORD":
             return Value(str(token), token.start_pos or 0)
-        pieces = token[1:-1].split("\\\\")  # a doubled backslash is one; a single one stands before a quote
+        pieces = token[1:-1].split("\\\\")  # a doubled backslash is one; a single one escapes a quote
         return Value("\\".join(piece.replace("\\" + token[0], token[0]) for piece in pieces), token.start_pos or 0)
 
     def compared(self, parts: list[Any]) -> Condition:
@@ -174,7 +174,7 @@ def parse(rule: str) -> Expression:
         rule: such as ``topics has Comedy and not (year < 1990 or creator is null)``.
 
     Raises:
-        PlumError: naming the place, what was expected there, and an example.
+        PlumError: with the place of the error, what was expected there, and an example.
 
     Example:
         >>> parse("year >= 1990")
@@ -191,12 +191,12 @@ def parse(rule: str) -> Expression:
 
 
 def spell_field(name: str) -> str:
-    """A field's name as a rule writes it."""
+    """A field's name as written in a rule."""
     return name if _WORD.fullmatch(name) and name.lower() not in _RESERVED else f"`{name}`"
 
 
 def spell_value(text: str) -> str:
-    """A value as a rule writes it."""
+    """A value as written in a rule."""
     if _WORD.fullmatch(text) and text.lower() not in _RESERVED:
         return text
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
@@ -212,7 +212,7 @@ def _odd_character(rule: str, at: int) -> Mistake:
 
 
 def _odd_token(rule: str, token: Token) -> Mistake:
-    """Say what was expected where a token stands that doesn't fit."""
+    """The mistake of an unexpected token: what was expected there."""
     at_end = token.type == "$END"
     at = len(rule.rstrip()) if at_end else token.start_pos or 0
     allowed = _allowed(rule, at)
@@ -222,7 +222,7 @@ def _odd_token(rule: str, token: Token) -> Mistake:
     elif "$END" in allowed:
         wanted += " or the end"
     if token.type == "NULL" and "QUOTED" in allowed:
-        fix = "ask for missing values by is null: description is null"
+        fix = "test for missing values with is null: description is null"
     elif token.type in _KEYWORDS and "QUOTED" in allowed:
         fix = f'write the word in quotes: "{token}"'
     elif token.type in _KEYWORDS and "BACKQUOTED" in allowed:
@@ -235,7 +235,7 @@ def _odd_token(rule: str, token: Token) -> Mistake:
 
 
 def _allowed(rule: str, at: int) -> set[str]:
-    """The terminals that may stand at a character: the parser that failed there no longer knows them all."""
+    """The terminals allowed at a character: the parser that failed there no longer knows them all."""
     parser = _parser().parse_interactive(rule)
     for token in parser.lexer_thread.lex(parser.parser_state):
         if (token.start_pos or 0) >= at:
@@ -245,7 +245,7 @@ def _allowed(rule: str, at: int) -> set[str]:
 
 
 _KEYWORDS = frozenset({"_OR", "_AND", "_NOT", "HAS", "IN", "_IS", "NULL"})
-_EXPECTED = (  # the first line whose terminal may stand there
+_EXPECTED = (  # the first line whose terminal is allowed
     ("QUOTED", "a value", "for example: topics has Comedy"),
     ("BACKQUOTED", "a condition", f"for example: {EXAMPLE}"),
     ("OPERATOR", 'an operator (= != < <= > >= in has is), "and", "or"', f"for example: {EXAMPLE}"),

@@ -1,4 +1,4 @@
-"""Reading the values of rules: texts as they compare, numbers, dates, and what a misspelt name may have meant."""
+"""The values of rules: folded texts, numbers, dates, and suggestions for misspelt names."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _MOMENT = re.compile(
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _SPANS = {"fraction": 1, "second": 1_000_000, "minute": 60_000_000, "date": 86_400_000_000}  # the finest part counts
-_MANY = 5_000  # more names than this are sifted before the nearest ones are looked for
+_MANY = 5_000  # more names than this are pre-filtered before the search for the nearest
 
 
 def fold(text: str) -> str:
-    """The form in which texts are compared: without case, and with accents in one spelling."""
+    """Normalise a text for comparison: case folded, accents in one spelling."""
     return unicodedata.normalize("NFC", text.casefold())
 
 
 def nearest(wanted: str, known: Collection[str], n: int = 3) -> list[str]:
-    """Up to n of the known names that look like the wanted one, ignoring case, the nearest first."""
+    """Up to n of the known names that are most like the wanted one, ignoring case; the nearest first."""
     folded = fold(wanted)
     if len(known) > _MANY:  # comparing with each of a million titles would take minutes
         alike = [name for name in known if abs(len(name) - len(wanted)) <= 2 and fold(name[:1]) == folded[:1]]
@@ -35,7 +35,7 @@ def nearest(wanted: str, known: Collection[str], n: int = 3) -> list[str]:
 
 
 def number(text: str) -> int | float | None:
-    """A number as written, or None for text that is none.
+    """Parse a number; None for other text.
 
     Example:
         >>> number("1990"), number("-1.5e3"), number("7b2f")
@@ -47,10 +47,10 @@ def number(text: str) -> int | float | None:
 
 
 def moment(text: str) -> tuple[int, int] | None:
-    """Start and end of the day, minute or second that is written, or None for text that is no date.
+    """Start and end of the day, minute or second that a text names; None for text that is not a date.
 
     Returns:
-        Microseconds since 1970; UTC where no zone is given. The end is no longer part of it.
+        Microseconds since 1970; UTC if no zone is given. The end is exclusive.
 
     Example:
         >>> moment("1970-01-02"), moment("1970-01-01T00:01Z"), moment("1970")

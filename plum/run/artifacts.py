@@ -1,6 +1,6 @@
-"""The only place that knows the files of a run: their names, and how its tables and JSON are written and read.
+"""The files of a run: their names, and how tables and JSON are read and written.
 
-``plum.run.stage`` says when a stage's folder is written and when it is complete.
+``plum.run.stage`` decides when a stage's folder is written and when it is complete.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ DENSE_FILES = ("dense/dense.safetensors", "dense/metrics.json")
 DENSE_TRIALS = "dense/trials.json"
 TRIALS = "trials.json"
 TRIAL_WEIGHTS = "trials/{number}.safetensors"
-"""Of a baseline's folder: what was tried, and with ``keep_trials`` what each trial gave."""
+"""In a baseline's folder: the trials of its search, and with ``keep_trials`` the weights of each."""
 INTERACTIONS = "data/interactions.parquet"
 ITEMS = "data/items.parquet"
 USERS = "data/users.parquet"
@@ -76,11 +76,11 @@ LOCK = ".lock"
 CHECKPOINT = "checkpoint"
 FINGERPRINT = "fingerprint.json"
 SCAFFOLD = (CHECKPOINT, FINGERPRINT)
-"""What the hidden folder holds beside the stage's files; gone once it is in its place."""
+"""In the hidden folder, beside the stage's files; removed when the stage is complete."""
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON whole or not at all; NaN is not JSON and becomes null."""
+    """Write JSON atomically; NaN becomes null."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(_finite(value), indent=2, sort_keys=False, default=str) + "\n", encoding="utf-8")
@@ -116,15 +116,15 @@ def _finite(value: Any) -> Any:
 
 
 def config_path(workdir: Path) -> Path:
-    """Where a run keeps its whole configuration, defaults and settings included."""
+    """Path of a run's whole configuration, including defaults and settings."""
     return workdir / "config.yaml"
 
 
 def write_config(workdir: Path, values: Mapping[str, Any]) -> None:
-    """Record the configuration of a run, as YAML that ``plum run --config`` takes.
+    """Record the configuration of a run, as YAML for ``plum run --config``.
 
     Raises:
-        PlumError: if a file of that name is there that plum did not write.
+        PlumError: if a file of that name exists that plum did not write.
     """
     import yaml
 
@@ -132,7 +132,7 @@ def write_config(workdir: Path, values: Mapping[str, Any]) -> None:
     there = config_path(workdir)
     if there.exists() and not there.read_bytes().startswith(CONFIG_HEADER.encode()):
         raise PlumError(
-            f"{there} would be replaced, but plum did not write it",
+            f"{there} exists, but plum did not write it",
             None,
             "rename it, or give another --workdir",
         )
@@ -165,7 +165,7 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Read a training log, one JSON object a line; empty where a stage has none."""
+    """Read a training log, one JSON object per line; empty if a stage has none."""
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

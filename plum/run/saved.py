@@ -1,4 +1,4 @@
-"""What is kept without pickle, in two files: settings as JSON with a version, arrays as safetensors."""
+"""Objects saved without pickle, in two files: settings as JSON with a version, arrays as safetensors."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from plum.errors import PlumError
 
 
 def read_settings(path: Path, version: int, fix: str) -> dict[str, Any]:
-    """Read a JSON object whose ``version`` is this one.
+    """Read a JSON object of the given ``version``.
 
     Args:
         path: the file.
         version: that this code reads.
-        fix: what to do about a file that can't be used, for the message.
+        fix: what to do about an unusable file, for the message.
 
     Raises:
-        PlumError: if the file is missing, unreadable, no JSON or of another version.
+        PlumError: if the file is missing, unreadable, not JSON or of another version.
     """
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
@@ -31,7 +31,7 @@ def read_settings(path: Path, version: int, fix: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise PlumError(f"{path} is not JSON", str(error), fix) from None
     if not isinstance(settings, dict) or settings.get("version") != version:
-        raise PlumError(f"{path} is of another version", f"not version {version}", fix)
+        raise PlumError(f"{path} was written in another format version", f"not version {version}", fix)
     return settings
 
 
@@ -40,8 +40,8 @@ def read_arrays(path: Path, what: str, fix: str) -> dict[str, np.ndarray]:
 
     Args:
         path: the file.
-        what: it should hold, for the message.
-        fix: what to do about a file that can't be used, for the message.
+        what: its expected content, for the message.
+        fix: what to do about an unusable file, for the message.
 
     Raises:
         PlumError: if the file is missing or damaged.

@@ -1,8 +1,8 @@
 """One stage at work in a run folder: manifests, lineage, locks and complete folders.
 
 A stage writes into a hidden sibling of its folder, ``.<stage>.partial``, and renames it when complete. The sibling
-keeps the stage's training checkpoint, so a killed stage goes on from it; it is thrown away when the stage's
-configuration or inputs have changed.
+keeps the stage's training checkpoint, from which a killed stage resumes; it is discarded if the stage's configuration
+or inputs have changed.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from plum.run.artifacts import CHECKPOINT, COMMANDS, FINGERPRINT, LOCK, MANIFEST
 logger = logging.getLogger(__name__)
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "pandas", "scikit-learn", "faiss-cpu")
-"""Whose versions a manifest records."""
+"""Packages whose versions a manifest records."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What made a folder: enough to repeat it, and to see whether it is still up to date."""
+    """How a folder was made: enough to repeat it, and to tell whether it is still up to date."""
 
     stage: str
     config: dict[str, Any]
@@ -48,7 +48,7 @@ class Manifest:
     peak_memory_mib: float = 0.0
 
     def fingerprint(self) -> dict[str, Any]:
-        """The part that decides whether work can be reused: configuration, seed, inputs and plum's version."""
+        """What must agree for work to be reused: configuration, seed, inputs and plum's version."""
         config = json.loads(json.dumps(self.config, default=str))
         return {"config": config, "seed": self.seed, "inputs": self.inputs, "plum": self.versions.get("plum")}
 
@@ -63,15 +63,15 @@ def sha256(path: Path) -> str:
 
 
 class StageRun:
-    """One stage at work in a run folder: is there anything to do, where to write, what to record.
+    """One stage at work in a run folder: whether it is up to date, where it writes, what it records.
 
     Args:
         workdir: the run folder.
         stage: the stage's folder in it.
-        config: what the stage's result depends on.
+        config: settings that the stage's result depends on.
         seed: the run's seed.
         inputs: names of the run's files that the stage reads (``"data/items.parquet"``).
-        sources: files from outside the run that it reads; recorded by name.
+        sources: files outside the run that it reads; recorded by name.
 
     Raises:
         PlumError: if an input or source is missing, inputs were made from different versions of the same file, or the
@@ -98,30 +98,30 @@ class StageRun:
         _refuse_foreign(self.folder)
         hashes = _input_hashes(workdir, stage, inputs) | _source_hashes(stage, sources)
         self.manifest = Manifest(stage, dict(config), seed, _versions(), hashes)
-        # A stage reads and computes before it opens its folder: time and memory count from here.
+        # A stage reads and computes before it opens its folder, so time and memory count from here.
         self._started, self._clock = datetime.now(timezone.utc), time.monotonic()
         runtime.reset_peak_memory()
 
     @property
     def checkpoint(self) -> Path:
-        """Where the stage's training keeps its checkpoint while the stage is not complete."""
+        """Folder of the training's checkpoint until the stage is complete."""
         return self.partial / CHECKPOINT
 
     def spent(self) -> dict[str, float]:
-        """Seconds since the stage began and peak memory in MiB so far, as its manifest records them at the end."""
+        """Seconds since the stage began and peak memory in MiB so far, as recorded in the manifest at the end."""
         return {
             "duration_s": round(time.monotonic() - self._clock, 3),
             "peak_memory_mib": round(runtime.peak_memory_mib(), 1),
         }
 
     def is_complete(self) -> bool:
-        """Whether the folder was made with this configuration, seed and inputs, and its files are as it left them."""
+        """Whether the folder was made with this configuration, seed and inputs, and its files are unchanged."""
         if not (self.folder / MANIFEST).exists():
             return False
         try:
             there = read_manifest(self.folder)
         except PlumError as error:
-            logger.warning("%s; making %s/ again", error.what, self.stage)
+            logger.warning("%s; running stage %s again", error.what, self.stage)
             return False
         if there.fingerprint() != self.manifest.fingerprint():
             return False
@@ -129,15 +129,17 @@ class StageRun:
             n for n, h in there.outputs.items() if not (self.folder / n).is_file() or sha256(self.folder / n) != h
         ]
         if changed:
-            logger.warning("%s/: %s changed since the stage wrote it; making it again", self.stage, ", ".join(changed))
+            logger.warning(
+                "%s/: %s changed since the stage wrote it; running the stage again", self.stage, ", ".join(changed)
+            )
         return not changed
 
     @contextmanager
     def writing(self, force: bool = False) -> Iterator[Path]:
-        """Open the hidden folder to write into; on success record the manifest and put it in its place.
+        """Open the hidden folder for writing; on success write the manifest and rename the folder.
 
         Args:
-            force: start afresh, whatever an interrupted run left.
+            force: discard the checkpoint of an interrupted run.
         """
         with _lock(self.workdir):
             self._open_partial(force)
@@ -158,7 +160,7 @@ class StageRun:
             _put_in_place(self.folder, self.partial, self._retired)
 
     def _open_partial(self, force: bool) -> None:
-        """Keep an interrupted run's checkpoint if it is of the same work, and nothing else."""
+        """Keep an interrupted run's checkpoint if it belongs to the same work, and nothing else."""
         mark = self.partial / FINGERPRINT
         if self.partial.exists() and (
             force or not mark.exists() or read_json(mark) != json.loads(json.dumps(self.manifest.fingerprint()))
@@ -169,7 +171,7 @@ class StageRun:
             if path.name not in SCAFFOLD:
                 _remove(path)
         if self.checkpoint.exists():
-            logger.info("%s: going on from the checkpoint of an interrupted run", self.stage)
+            logger.info("%s: resuming from the checkpoint of an interrupted run", self.stage)
         write_json(mark, self.manifest.fingerprint())
 
 
@@ -177,7 +179,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read a folder's manifest.
 
     Raises:
-        PlumError: if there is none, or it is not one.
+        PlumError: if it is missing or invalid.
     """
     values = read_json(folder / MANIFEST)
     try:
@@ -193,7 +195,7 @@ def has_file(workdir: Path, name: str) -> bool:
 
 
 def _restore(folder: Path, partial: Path, retired: Path) -> None:
-    """Finish a replacement that was cut off between its two renames."""
+    """Finish a replacement that was interrupted between its two renames."""
     if (partial / MANIFEST).exists():
         _put_in_place(folder, partial, retired)
     elif retired.exists() and not folder.exists():
@@ -219,10 +221,10 @@ def _remove(path: Path) -> None:
 
 
 def _refuse_foreign(folder: Path) -> None:
-    """Never replace a folder that no stage wrote: with ``--workdir .`` it could be a collection of data sets."""
+    """Refuse to replace a folder that no stage wrote: with ``--workdir .`` it could be the user's data."""
     if folder.exists() and not (folder.is_dir() and ((folder / MANIFEST).exists() or not any(folder.iterdir()))):
         raise PlumError(
-            f"{folder} is no folder of a plum run, and would be replaced",
+            f"{folder} exists, but is not a folder of a plum run",
             f"no {MANIFEST} in it",
             "give another --workdir",
         )
@@ -258,7 +260,7 @@ def _versions() -> dict[str, str]:
 def _input_hashes(workdir: Path, stage: str, inputs: Sequence[str]) -> dict[str, str]:
     """Hashes of the inputs, after checking that they belong together.
 
-    A folder made from another split or SID table than the one now in the run is refused.
+    A folder made from another split or SID table than the run's current one is refused.
     """
     manifests: dict[str, Manifest] = {}
     for folder in dict.fromkeys(name.split("/")[0] for name in inputs):
@@ -293,11 +295,11 @@ def _input_hashes(workdir: Path, stage: str, inputs: Sequence[str]) -> dict[str,
 
 
 def _source_hashes(stage: str, sources: Sequence[Path]) -> dict[str, str]:
-    """Hashes of files from outside the run, by name, so that they may move; by path where two have the same name."""
+    """Hashes of files outside the run, by name, so that they may move; by path if two have the same name."""
     names = [path.name for path in sources]
     hashes = {}
     for path in sources:
         if not path.is_file():
-            raise PlumError(f"{stage} needs {path}, which is not there", None, "mend the path in the configuration")
+            raise PlumError(f"{stage} needs {path}, which is not there", None, "fix the path in the configuration")
         hashes[f"source/{path.name if names.count(path.name) == 1 else path}"] = sha256(path)
     return hashes

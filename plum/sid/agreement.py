@@ -1,8 +1,8 @@
-"""What shared prefixes mean: whether the items that share one are alike in content, and taken by the same users.
+"""What shared prefixes mean: whether items that share one are similar in content and occur in the same histories.
 
-Every figure stands beside what the same buckets would have with items dealt out to them at random, for a short prefix
-is shared by many and agrees with anything: the figure over the random one, its lift, is what codes add. The random
-figures are exact expectations over all ways to deal, not draws.
+Many items share a short prefix, so that agreement occurs by chance too. Every figure is therefore reported beside its
+expectation if items were distributed over the same buckets at random; their ratio (lift) is what the codes add. The
+expectations are exact, not sampled.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ def neighbour_overlap(
 ) -> dict[str, Any] | None:
     """Whether an item's nearest neighbours by content share its prefix.
 
-    Of each sampled item, A are its k nearest others by cosine (exact search, ties by row), B the others that share its
+    For each sampled item, A are its k nearest others by cosine (exact search, ties by row), B the others that share its
     prefix. Recall is |A and B| / k, Jaccard |A and B| / |A or B|; both are means over the sample, for each prefix
-    length. Recall gains from large buckets, whatever is in them; Jaccard is highest where buckets are as large as k.
-    Items without content are left out: they are nobody's neighbours, in content space or in a bucket.
+    length. Large buckets raise recall whatever they contain; Jaccard is highest for buckets of size k. Items without
+    content are left out.
 
     Args:
         codes: (N, L) int64.
         vectors: (N, D), the content; lengths do not matter. A zero row is no content. See
             :func:`plum.vectors.unit.joined` for several modalities.
-        present: (N,) bool, which items have content; None if all but the zero rows do.
-        k: neighbours; with fewer than k others, all of them.
-        n_sample: items that are asked; with fewer, all.
+        present: (N,) bool, which items have content; None if all but the zero rows have it.
+        k: neighbours; if there are fewer others, all of them.
+        n_sample: items to sample; if there are fewer, all of them.
         seed: of the sample.
 
     Returns:
-        ``k``; ``items``, how many were asked; and lists of L, shortest prefix first: ``recall``, ``recall_random``,
-        ``jaccard``, ``jaccard_random``, where random is the mean over all items of the expectation with buckets of the
-        same sizes filled at random. None if fewer than two items have content.
+        ``k``; ``items``, the number sampled; and lists of L, shortest prefix first: ``recall``, ``recall_random``,
+        ``jaccard``, ``jaccard_random``, where random is the expectation for buckets of the same sizes filled at random,
+        averaged over all items. None if fewer than two items have content.
 
     Raises:
         ValueError: different numbers of rows, vectors that are not finite, or k or n_sample below 1.
@@ -76,35 +76,35 @@ def neighbour_overlap(
 
 
 def _overlap_by_chance(bucket_sizes: np.ndarray, k: int) -> tuple[float, float]:
-    """Expected recall and Jaccard of k items with a bucket, over all ways to deal items out to buckets of these sizes.
+    """Expected recall and Jaccard of k neighbours and a bucket, if items are distributed over the buckets at random.
 
-    Of an item in a bucket of s, the s - 1 others are drawn from the N - 1 there are: a hypergeometric number of them
-    are among its k neighbours.
+    In a bucket of s items, the s - 1 others of an item are drawn from N - 1: the number of its k neighbours among them
+    is hypergeometric.
     """
     n_items = int(bucket_sizes.sum())
     sizes, counts = np.unique(bucket_sizes, return_counts=True)
     weights = sizes * counts / n_items  # share of items in buckets of that size
     both = np.arange(k + 1)
     chance = hypergeom.pmf(both, n_items - 1, sizes[:, None] - 1, k)
-    # More shared items than a bucket holds have no chance, and no ratio either.
+    # More shared items than the bucket holds have probability 0, and no ratio.
     ratio = both / np.maximum(k + sizes[:, None] - 1 - both, np.maximum(both, 1))
     recall = float(weights @ (sizes - 1)) / (n_items - 1)
     return recall, float(weights @ (chance * ratio).sum(axis=1))
 
 
 def cooccurrence_agreement(codes: np.ndarray, pairs: np.ndarray) -> dict[str, Any] | None:
-    """Whether items that users take one after the other share prefixes.
+    """Whether items that follow each other in histories share prefixes.
 
-    The random figure has the same popularity: it is the share among all combinations of one pair's first item with
-    another's second, which is what permuting the second column gives in the mean. An item agrees with itself in any
-    codes, so pairs and combinations of an item with itself are left out of both.
+    The random figure keeps popularity: it is the share among all combinations of one pair's first item with another
+    pair's second, the expectation under permutation of the second column. Pairs and combinations of an item with itself
+    are left out of both, because they agree under any codes.
 
     Args:
         codes: (N, L) int64.
-        pairs: (P, 2) item rows, such as :func:`heldout_pairs` gives.
+        pairs: (P, 2) item rows, such as those of :func:`heldout_pairs`.
 
     Returns:
-        ``pairs``, how many of two different items there are; and lists of L, shortest prefix first: ``share`` of pairs
+        ``pairs``, the number of pairs of different items; and lists of L, shortest prefix first: ``share`` of pairs
         that agree in the prefix, ``random``, ``lift`` (share / random; None where random is 0). None without pairs.
 
     Raises:
@@ -137,14 +137,14 @@ def _meetings(first: np.ndarray, second: np.ndarray, n: int) -> int:
 
 
 def heldout_pairs(histories: Histories, window: int = 3) -> np.ndarray:
-    """Each user's last training items with the first item of the validation part, what came next; never of the test.
+    """Pairs of each user's last training items with the user's first validation item; the test set is not used.
 
-    That a user takes these two together was not seen in training; that another user did may have been.
+    Training has not seen this user's pair, but may have seen the same pair from another user.
 
     Args:
         histories: of all users.
-        window: how many of the last training items, W. Figures of different windows can't be compared: no setting of a
-            tokenizer changes it.
+        window: W, number of last training items. Figures of different windows can't be compared, so no setting changes
+            it.
 
     Returns:
         (P, 2) int64 rows, at most W pairs for each user.

@@ -1,4 +1,4 @@
-"""How an RQ-VAE's codebooks start, follow what they quantise, and get rid of codes that no item has."""
+"""An RQ-VAE's codebooks: initialisation, moving-average updates, and resets of dead codes."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from plum.sid.kmeans import residual_kmeans
 from plum.sid.rqvae import RQVAE, Content, Quantized, nearest_codewords
 
 BLOCK = 8192
-"""Items encoded or quantised at once where the whole catalogue is."""
+"""Items encoded or quantised at a time in passes over the whole catalogue."""
 
 SMOOTHING = 1e-5
-"""Laplace smoothing of the moving averages' counts: a code that nothing comes to divides by no zero."""
+"""Laplace smoothing of the moving averages' counts, so that unused codes don't divide by zero."""
 
 
 @dataclass(frozen=True)
 class CodebookRules:
-    """How codebooks are trained, beside what gradients do to them.
+    """How codebooks are trained, apart from gradients.
 
     Attributes:
-        kmeans_init: start from residual k-means of the catalogue's latents, else from what the model holds.
-        reset_dead: move codes that no item has onto items, after each epoch but those of the last tenth.
-        ema_decay: of the moving averages, for a model that has them.
+        kmeans_init: initialise by residual k-means of the catalogue's latents; else keep the model's codebooks.
+        reset_dead: move unused codes onto items, after each epoch except those of the last tenth.
+        ema_decay: of the moving averages, if the model has them.
     """
 
     kmeans_init: bool = True
@@ -34,7 +34,7 @@ class CodebookRules:
 
 @torch.no_grad()
 def start_codebooks(model: RQVAE, content: Content, seed: int, kmeans: bool) -> None:
-    """Start the codebooks by residual k-means over the catalogue, or leave them; moving averages start from them."""
+    """Initialise the codebooks by residual k-means over the catalogue, or keep them; then restart moving averages."""
     if kmeans:
         latents = encode_all(model, content).cpu().numpy()
         sizes = [len(book) for book in model.codebooks]
@@ -54,7 +54,7 @@ def update_codebooks(model: RQVAE, quantized: Quantized, decay: float) -> None:
 
     Args:
         model: with moving averages.
-        quantized: a batch, of the codebooks as they are.
+        quantized: a batch, quantised by the current codebooks.
         decay: between 0 and 1.
     """
     for level, (book, average) in enumerate(zip(model.codebooks, model.moving_averages, strict=True)):

@@ -25,7 +25,7 @@ class Codec:
 
     @classmethod
     def from_vocabulary(cls, sizes: Sequence[int], vocabulary: dict[str, int]) -> Codec:
-        """Look the codes' tokens up in a tokenizer's vocabulary.
+        """Look up the codes' tokens in a tokenizer's vocabulary.
 
         Raises:
             KeyError: if the vocabulary was not extended with these codes.
@@ -43,5 +43,5 @@ class Codec:
         return np.stack([ids[codes[:, level]] for level, ids in enumerate(self.token_ids)], axis=1)
 
     def text(self, codes: Sequence[int]) -> str:
-        """The token strings of one SID, as they stand in documents."""
+        """The token strings of one SID, as in documents."""
         return "".join(f"<|sid_{level}_{code}|>" for level, code in enumerate(codes))

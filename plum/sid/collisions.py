@@ -1,6 +1,6 @@
-"""Items whose codes collide: one more code tells them apart, or all but some move to free codes.
+"""Items whose codes collide: one more code tells them apart, or the less popular ones move to free codes.
 
-The third way, PLUM's, needs no code: items share their Semantic ID, ordered by ``plum.sid.table.bucket_rank``.
+PLUM's way, to let them share a Semantic ID, needs no code here: ``plum.sid.table.bucket_rank`` orders them.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ def reassign(
 ) -> np.ndarray:
     """Move items of over-full Semantic IDs to free ones, so that at most ``capacity`` items share each.
 
-    The most popular items of a Semantic ID keep it (ties by catalogue row); the others, most popular first, descend the
-    levels again and take at each the codeword nearest to the residual of those that have a free place below them. Most
-    change their last code only. So it is the first free Semantic ID of a greedy descent, not the free one whose
-    codewords add up nearest to the item: that may lie below another first code.
+    The most popular items of a Semantic ID keep it (ties by catalogue row). The others, most popular first, descend the
+    levels again; at each level they take the codeword nearest to the residual, among those with a free place below.
+    Most change only their last code. The result is the first free Semantic ID of a greedy descent, not the free one
+    whose codewords' sum is nearest to the item, which may have another first code.
 
     Args:
         codes: (N, L) int64, the nearest codewords level by level.
-        vectors: (N, D), what was quantised.
+        vectors: (N, D), the quantised vectors.
         codebooks: L arrays (C_l, D).
         popularity: (N,) training interactions.
-        capacity: most items of a Semantic ID.
-        held: (M, L) codes of items that are not to move and take places; they may exceed the capacity.
+        capacity: most items per Semantic ID.
+        held: (M, L) codes of items that occupy places and don't move; they may exceed the capacity.
 
     Returns:
         (N, L) int64. Example: codes [[0], [0]], vectors [[0.1], [0.2]], codebook [[0], [1]], popularity [1, 5] ->
@@ -68,7 +68,7 @@ def reassign(
     if len(codes) + len(held) - over > places:
         raise PlumError(
             f"{len(codes) + len(held):,} items, but only {places:,} places for them",
-            f"codebook sizes {[len(book) for book in codebooks]}, at most {capacity} items to a Semantic ID",
+            f"codebook sizes {[len(book) for book in codebooks]}, at most {capacity} items per Semantic ID",
             "set tokenize.codebook_sizes to more codes or levels, or raise tokenize.capacity",
         )
     free = np.array([max(0, capacity - taken[tuple(code)]) for code in codes.tolist()])
@@ -86,13 +86,13 @@ def reassign(
 
 
 class _Places:
-    """How many places of every prefix are taken."""
+    """The number of occupied places below every prefix."""
 
     def __init__(self, codebooks: Sequence[np.ndarray], capacity: int) -> None:
         self._books = [np.asarray(book, dtype=np.float32) for book in codebooks]
         self._norms = [(book * book).sum(1) for book in self._books]
         sizes = [len(book) for book in codebooks]
-        # Python's integers: the leaves of many wide levels are more than 64 bits count.
+        # Python integers: the number of leaves of many wide levels exceeds 64 bits.
         self._room = [capacity * int(np.prod(sizes[level:], dtype=object)) for level in range(len(sizes) + 1)]
         self._capacity = capacity
         self._taken: Counter[tuple[int, ...]] = Counter()
@@ -101,7 +101,7 @@ class _Places:
     def take(self, leaf: tuple[int, ...]) -> None:
         """Put an item on a leaf, whether there is room or not."""
         self._leaves[leaf] += 1
-        if self._leaves[leaf] > self._capacity:  # held beyond the capacity: fills no place of another leaf
+        if self._leaves[leaf] > self._capacity:  # a held item beyond the capacity: uses no place of another leaf
             return
         for length in range(len(leaf) + 1):
             self._taken[leaf[:length]] += 1

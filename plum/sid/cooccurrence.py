@@ -10,11 +10,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Pairs:
-    """Co-occurring pairs, and how often each is to be drawn.
+    """Co-occurring pairs and their sampling weights.
 
     Attributes:
         rows: (P, 2) int64 item rows.
-        cumulative: (P,) running sum of the pairs' weights; None if all weigh the same.
+        cumulative: (P,) running sum of the weights; None for equal weights.
     """
 
     rows: np.ndarray
@@ -24,7 +24,7 @@ class Pairs:
         return len(self.rows)
 
     def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw ``n`` pairs (n, 2) with replacement; there must be one."""
+        """Draw ``n`` pairs (n, 2) with replacement; there must be at least one."""
         if self.cumulative is None:
             return self.rows[rng.integers(0, len(self.rows), n)]
         places = np.searchsorted(self.cumulative, rng.random(n) * self.cumulative[-1], side="right")
@@ -75,11 +75,11 @@ def sessions(histories: Sequence[np.ndarray], times: np.ndarray, minutes: float)
 
 
 def by_pmi(pairs: np.ndarray) -> Pairs:
-    """Each pair once, to be drawn in proportion to its positive pointwise mutual information.
+    """Each pair once, weighted by its positive pointwise mutual information.
 
     ``PMI(i, j) = log(p(i, j) / (p(i) p(j)))`` (Church and Hanks 1990) of the counts, ``p(i)`` the share of pairs' ends
-    that are item i; negative values count as 0 (Bullinaria and Levy 2007). Beside drawing by count, this favours pairs
-    that occur together more often than their popularity has it; rare items, whose counts are chance, gain most.
+    that are item i; negative values count as 0 (Bullinaria and Levy 2007). Compared with drawing by count, this favours
+    pairs that co-occur more often than their popularity explains; rare items, whose counts are noisy, gain most.
 
     Args:
         pairs: (P, 2) with repetition, in either order.
@@ -93,6 +93,6 @@ def by_pmi(pairs: np.ndarray) -> Pairs:
     distinct = np.stack([keys // n_items, keys % n_items], axis=1)
     ends = np.bincount(pairs.reshape(-1)).astype(np.float64)
     information = np.log(2 * len(pairs) * counts / (ends[distinct[:, 0]] * ends[distinct[:, 1]]))
-    # A pair is no item with itself, so the mean of PMI over pairs is above 0, and some pair's is.
+    # No pair is an item with itself, so the mean PMI over pairs is above 0, and at least one pair's is.
     kept = information > 0
     return Pairs(distinct[kept], np.cumsum(information[kept]))

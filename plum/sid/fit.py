@@ -1,4 +1,4 @@
-"""Train the Semantic-ID tokenizer and read off every item's codes."""
+"""Train the Semantic-ID tokenizer and compute every item's codes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from plum.training.loop import Progress, Recipe, fit
 logger = logging.getLogger(__name__)
 
 RESET_UNTIL = 0.9
-"""Dead codes are reset in the first nine tenths of the training, so that the codebooks settle."""
+"""Dead codes are reset only in the first nine tenths of the training, so that the codebooks then settle."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,12 @@ def train_rqvae(
     Args:
         model: on its device.
         content: of the catalogue, on the same device.
-        pairs: co-occurring items; may be empty, then the contrastive term is left out.
+        pairs: co-occurring items; if empty, the contrastive term is left out.
         recipe: how to optimise; ``steps_per_epoch`` must be ``batches_per_epoch(N, batch_size)``.
         weights: of the loss.
-        rules: how codebooks start and are kept in use.
-        batch_size: items per step; with pairs, as many items again that stand in pairs.
-        seed: decides batches and the first codebooks. Masks and dead-code resets draw from torch's generator (see
+        rules: initialisation, updates and resets of the codebooks.
+        batch_size: items per step; with pairs, as many items of pairs in addition.
+        seed: of batches and initial codebooks. Masks and dead-code resets draw from torch's generator (see
             ``plum.runtime.seed_everything``).
         checkpoint: folder to resume from.
     """
@@ -123,9 +123,9 @@ class ItemBatch(NamedTuple):
 
 
 def _item_batches(n_items: int, pairs: Pairs, batch_size: int, rng: np.random.Generator) -> Iterator[ItemBatch]:
-    """Batches of an epoch: half of the rows co-occurring pairs, half items in random order; without pairs, items alone.
+    """Batches of an epoch: half of the rows co-occurring pairs, half items in random order; without pairs, items only.
 
-    Pairs are drawn as they weigh, so popular items come often; the uniform half sees to it that every item counts.
+    Pairs are drawn by weight, so popular items occur often; the uniform half ensures that every item counts.
     """
     order = rng.permutation(n_items)
     size = min(batch_size, n_items)
@@ -140,7 +140,7 @@ def _item_batches(n_items: int, pairs: Pairs, batch_size: int, rng: np.random.Ge
 def _losses(
     model: RQVAE, content: Content, batch: ItemBatch, weights: LossWeights
 ) -> tuple[Quantized, dict[str, Tensor]]:
-    """What a batch is quantised to, and its loss with all terms."""
+    """The quantised batch, and its loss with all terms."""
     rows = torch.from_numpy(batch.rows).to(content.modalities[0].device)
     part = content.rows(rows)
     quantized = model.quantize(model.encode(*part))

@@ -1,4 +1,4 @@
-"""A trained tokenizer as it lies in a run: it gives Semantic IDs to new items and leaves the old ones theirs."""
+"""A run's trained tokenizer: it assigns Semantic IDs to new items without changing those of old items."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Collision = Literal["share", "suffix", "reassign"]
 
 
 class Modality(NamedTuple):
-    """A modality as the tokenizer was trained on it.
+    """A modality as in the tokenizer's training.
 
     Attributes:
         name: in the run's features.
@@ -55,7 +55,7 @@ class Modality(NamedTuple):
 
 @dataclass(frozen=True)
 class Shape:
-    """Of an RQ-VAE; see ``plum.sid.rqvae.RQVAE``."""
+    """Shape of an RQ-VAE; see ``plum.sid.rqvae.RQVAE``."""
 
     latent_dim: int
     hidden_dim: int
@@ -64,12 +64,12 @@ class Shape:
 
 @dataclass(frozen=True)
 class Rules:
-    """What else decides on Semantic IDs.
+    """The other settings that Semantic IDs depend on.
 
     Attributes:
-        seed: of the run; random codes are drawn by it.
-        collision: how items of equal codes are told apart.
-        capacity: the most items of a Semantic ID, for ``reassign``.
+        seed: of the run, for random codes.
+        collision: the rule for items with equal codes.
+        capacity: most items per Semantic ID, for ``reassign``.
         table_sizes: codes per level of the Semantic IDs, L of them, or L + 1 with a disambiguation code.
     """
 
@@ -85,11 +85,11 @@ class Frozen:
 
     Attributes:
         method: rqvae, rqkmeans or random.
-        modalities: what it reads, M of them, in order.
+        modalities: its inputs, M of them, in order.
         codebooks: L arrays (C, D).
-        rules: what else decides.
+        rules: further settings.
         shape: of the model; None without one.
-        model: for rqvae, on the device that it works on.
+        model: for rqvae, on its device.
     """
 
     method: Method
@@ -101,7 +101,7 @@ class Frozen:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Codes per level, L of them, a disambiguation code left out."""
+        """Codes per level, L of them, without a disambiguation code."""
         return tuple(len(book) for book in self.codebooks)
 
     def assign(
@@ -111,19 +111,19 @@ class Frozen:
         item_ids: Sequence[str] | None = None,
         block: int = BLOCK,
     ) -> np.ndarray:
-        """Codes of items, before any rule for collisions.
+        """Codes of items, before the rule for collisions.
 
-        Memory beside the input and the codes is that of a block, so the input may be larger than memory.
+        Besides input and codes, only one block is in memory, so that a memory-mapped input may exceed it.
 
         Args:
             modalities: M arrays (N, D_m) as the features stage makes them, ``np.memmap`` for example.
-            present: (N, M) bool, which items have which modality; None if all have all. An item that lacks a modality
-                that every item of the training had counts as an average one.
-            item_ids: N ids, by which random codes are drawn; other methods need none.
+            present: (N, M) bool, which items have which modality; None if all have all. If all training items had a
+                modality, an item that lacks it gets the mean instead.
+            item_ids: N ids, for random codes; other methods need none.
             block: items at a time.
 
         Returns:
-            (N, L) int64. The items of the training get the codes that they got then.
+            (N, L) int64. Training items get the same codes as in training.
 
         Raises:
             PlumError: if vectors have another width than in the training, or hold NaN or infinity.
@@ -141,7 +141,7 @@ class Frozen:
     def vectors(
         self, modalities: Sequence[np.ndarray], present: np.ndarray | None = None, block: int = BLOCK
     ) -> np.ndarray:
-        """What is quantised of items, (N, D) float32; arguments as :meth:`assign`.
+        """The vectors of items that are quantised, (N, D) float32; arguments as :meth:`assign`.
 
         Raises:
             ValueError: for random codes, which quantise nothing.
@@ -164,7 +164,7 @@ class Frozen:
     def _standardised(
         self, modalities: Sequence[np.ndarray], present: np.ndarray | None, block: int
     ) -> Iterator[tuple[int, Content]]:
-        """Blocks of content on the model's device, each with the row that it starts at."""
+        """Blocks of content on the model's device, each with its first row."""
         n_rows = _n_rows(modalities, present)
         if len(modalities) != len(self.modalities):
             raise ValueError(f"{len(modalities)} modalities for a tokenizer of {len(self.modalities)}")
@@ -172,8 +172,8 @@ class Frozen:
             if vectors.shape[1] != modality.width:
                 raise PlumError(
                     f"vectors of modality {modality.name!r} don't fit the tokenizer",
-                    f"{vectors.shape[1]} wide, trained on vectors {modality.width} wide",
-                    "make them by the encoder of the run that trained it",
+                    f"width {vectors.shape[1]}, trained on width {modality.width}",
+                    "use the encoder of the run that trained the tokenizer",
                 )
         self._warn_unlearned(present)
         if self.model is not None:
@@ -194,14 +194,14 @@ class Frozen:
             if modality.complete and not column.all():
                 lacking = int((~column).sum())
                 logger.warning(
-                    "%s modality %s, which every item of the training had: %s",
+                    "%s modality %s, which all training items had: %s",
                     "1 item lacks" if lacking == 1 else f"{lacking:,} items lack",
                     modality.name,
                     "it counts as an average one" if lacking == 1 else "they count as average ones",
                 )
 
     def _learned(self, present: np.ndarray | None, device: torch.device) -> Tensor | None:
-        """Presence (B, M) as the model is told it: a vector for what no item lacked was never learned."""
+        """Presence (B, M) for the model; True where training had no gaps, because no vector was learned for them."""
         if present is None:
             return None
         told = present | np.array([modality.complete for modality in self.modalities])
@@ -260,7 +260,7 @@ def load_frozen(folder: Path) -> Frozen:
         if settings["shape"] is not None:
             shape = Shape(**settings["shape"])
             widths = [entry["width"] for entry in settings["modalities"]]
-            with torch.random.fork_rng():  # the weights drawn first are thrown away: nobody's seed is to notice
+            with torch.random.fork_rng():  # initial weights are overwritten: don't advance the caller's generator
                 model = RQVAE(widths, settings["sizes"], shape.latent_dim, shape.hidden_dim, shape.ema)
             model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
             model.eval()
@@ -279,7 +279,7 @@ def _n_rows(modalities: Sequence[np.ndarray], present: np.ndarray | None) -> int
 def _standardised_block(
     modality: Modality, vectors: np.ndarray, present: np.ndarray | None, column: int, first_row: int
 ) -> np.ndarray:
-    """A block (B, D_m) of a modality, standardised."""
+    """A standardised block (B, D_m) of a modality."""
     there = None if present is None else present[:, column]
     rows = np.arange(len(vectors)) if there is None else np.flatnonzero(there)
     known = vectors if there is None else vectors[rows]

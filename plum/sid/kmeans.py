@@ -1,6 +1,6 @@
-"""Residual k-means: codebooks by clustering alone (RQ-KMeans), and the start of an RQ-VAE's codebooks.
+"""Residual k-means: codebooks by clustering only (RQ-KMeans), and the initialisation of an RQ-VAE's codebooks.
 
-Others use faiss's k-means here, which starts from random points. This is scikit-learn's, which starts by k-means++:
+It uses scikit-learn's k-means, which starts by k-means++. faiss's, often used for this, starts from random points:
 ``benchmarks/residual_kmeans.py`` compares the two.
 """
 
@@ -18,14 +18,14 @@ from plum import runtime
 def residual_kmeans(
     vectors: np.ndarray, sizes: Sequence[int], seed: int, max_points: int = 50_000
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """Cluster vectors, then what is left of them, level by level.
+    """Cluster vectors, then their residuals, level by level.
 
     Args:
         vectors: (N, D) float32.
         sizes: codes per level, L of them. A level with more codes than distinct residuals gets random spare codewords
             around the mean, so that every code exists.
-        seed: decides the starting centres and the sample.
-        max_points: clusters are fitted on at most this many vectors, drawn by the seed.
+        seed: of the initial centres and the sample.
+        max_points: fit clusters on at most this many vectors, drawn by the seed.
 
     Returns:
         L codebooks (C, D) and codes (N, L) int64.
@@ -54,7 +54,7 @@ def codes_of(vectors: np.ndarray, codebooks: Sequence[np.ndarray]) -> np.ndarray
 
 
 def codewords_of(codes: np.ndarray, codebooks: Sequence[np.ndarray]) -> np.ndarray:
-    """Sum (N, D) of the codewords that codes (N, L) name."""
+    """Sum (N, D) of the codewords of codes (N, L)."""
     return np.sum([book[codes[:, level]] for level, book in enumerate(codebooks)], axis=0)
 
 
@@ -73,8 +73,8 @@ def _centres(residual: np.ndarray, size: int, seed: int, rng: np.random.Generato
         points = points[np.sort(rng.choice(len(points), max_points, replace=False))]
     distinct = np.unique(points, axis=0)
     if len(distinct) > size:
-        # With three or more threads scikit-learn adds up partial sums in the order in which threads finish: the same
-        # seed would give other codebooks.
+        # With three or more threads scikit-learn adds partial sums in the order in which threads finish, so that the
+        # same seed would not give the same codebooks.
         with threadpool_limits(1, user_api="openmp"):
             fitted = KMeans(size, n_init=1, max_iter=50, random_state=seed).fit(points)
         return fitted.cluster_centers_.astype(np.float32)

@@ -1,4 +1,4 @@
-"""The ways to make Semantic IDs of a catalogue, and what all of them give."""
+"""The methods that make Semantic IDs of a catalogue, and their common result."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from plum.sid.rqvae import RQVAE, Content
 
 
 class Fitted(NamedTuple):
-    """What a method made of the catalogue, before any rule for collisions.
+    """A method's result for the catalogue, before the rule for collisions.
 
     Attributes:
         codes: (N, L) int64.
-        vectors: (N, D), what was quantised.
+        vectors: (N, D), the quantised vectors.
         codebooks: L arrays (C, D).
         errors: (M,) mean squared error per dimension of each modality's reconstruction, over the items that have it;
-            None where nothing is reconstructed.
+            None if nothing is reconstructed.
         shape, model: of the RQ-VAE; None without one.
     """
 
@@ -39,16 +39,16 @@ class Fitted(NamedTuple):
 
 
 def quantised_by(model: RQVAE, shape: Shape, content: Content) -> Fitted:
-    """What a trained RQ-VAE makes of the catalogue."""
+    """The codes that a trained RQ-VAE gives the catalogue."""
     codes, errors = assign_codes(model, content)
     latents = encode_all(model, content).cpu().numpy()
     return Fitted(codes, latents, [book.detach().cpu().numpy() for book in model.codebooks], errors, shape, model)
 
 
 def clustered(vectors: Sequence[np.ndarray], present: np.ndarray | None, sizes: Sequence[int], seed: int) -> Fitted:
-    """RQ-KMeans: residual k-means of all modalities side by side, without any training.
+    """RQ-KMeans: residual k-means of all modalities, concatenated, without training.
 
-    An item that lacks a modality has the mean in its place, which is zero once standardised: it counts as average.
+    An item that lacks a modality gets the mean instead, which is zero after standardisation.
 
     Args:
         vectors: M arrays (N, D_m), standardised.
@@ -76,17 +76,17 @@ def weights_for(
 ) -> dict[str, Tensor]:
     """The weights of the RQ-VAE in ``folder``, the tokenize folder of another run, for a model of the same shape.
 
-    Moving averages are not among them: they start from the codewords. Weights mean something to vectors of the same
-    space only, with the standardisation that they were trained with: whether they are is not looked at here.
+    Moving averages are not included: they start from the codewords. Weights fit only vectors of the same space with the
+    same standardisation, which this function does not check.
 
     Args:
-        folder: where the other tokenizer lies.
+        folder: of the other tokenizer.
         modalities: (name, width) of each.
         sizes: codes per level, L of them.
         shape: of the model.
 
     Raises:
-        PlumError: if there is none, or its modalities, sizes or shape differ.
+        PlumError: if there are none, or modalities, sizes or shape differ.
     """
     old = load_frozen(folder)
     here = _described(modalities, sizes, shape)
@@ -95,15 +95,15 @@ def weights_for(
     if old.model is None or differing:
         method = [] if old.model is not None else [f"its method is {old.method}"]
         raise PlumError(
-            f"tokenize.warm_start: the tokenizer in {folder} can't be gone on from",
+            f"tokenize.warm_start: training can't start from the tokenizer in {folder}",
             "; ".join(method or differing),
-            "set features and tokenize as they are there, or leave tokenize.warm_start out",
+            "use that run's features and tokenize settings, or leave tokenize.warm_start out",
         )
     return {name: tensor for name, tensor in old.model.state_dict().items() if not name.startswith("averages.")}
 
 
 def _described(modalities: Sequence[tuple[str, int]], sizes: Sequence[int], shape: Shape | None) -> dict[str, str]:
-    """What must be the same for weights to fit, in words."""
+    """The settings that must agree for weights to fit, in words."""
     widths = ", ".join(f"{name} ({width})" for name, width in modalities)
     return {
         "modalities": widths or "none",

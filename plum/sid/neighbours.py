@@ -1,4 +1,4 @@
-"""The items that share a prefix of a Semantic ID: what its codes stand for."""
+"""The items that share a prefix of a Semantic ID, which show what its codes stand for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Shared(NamedTuple):
 
     Attributes:
         length: codes of the prefix.
-        total: how many items share it.
+        total: number of items that share it.
         rows: (n,) int64, the most popular of them, ties by catalogue row.
     """
 
@@ -27,7 +27,7 @@ def at_each_prefix(codes: np.ndarray, row: int, popularity: np.ndarray, n: int) 
 
     Args:
         codes: (N, L) int64.
-        row: the item, which is not among its neighbours.
+        row: of the item, which does not count as its own neighbour.
         popularity: (N,) training interactions.
         n: most items to list at each length.
 
@@ -43,7 +43,7 @@ def at_each_prefix(codes: np.ndarray, row: int, popularity: np.ndarray, n: int) 
 
 
 def with_prefixes(codes: np.ndarray, sid: Sequence[int], popularity: np.ndarray, n: int) -> list[Shared]:
-    """The items that share each prefix of a Semantic ID, which need be no item's.
+    """The items that share each prefix of a Semantic ID, which need not belong to an item.
 
     Args:
         codes: (N, L) int64.
@@ -52,7 +52,7 @@ def with_prefixes(codes: np.ndarray, sid: Sequence[int], popularity: np.ndarray,
         n: most items to list at each length.
 
     Returns:
-        An entry per code of ``sid``, lengths ascending; ``total`` 0 from where no item has the prefix.
+        An entry per code of ``sid``, lengths ascending; ``total`` is 0 if no item has the prefix.
 
     Raises:
         ValueError: if there is no code or more than L, ``popularity`` has another length, or n is below 0.

@@ -1,4 +1,4 @@
-"""New items' Semantic IDs beside those that the catalogue has already."""
+"""Semantic IDs of new items, given those of the catalogue."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from plum.sid.table import bucket_rank
 
 
 class Placed(NamedTuple):
-    """New items' Semantic IDs beside those of old items.
+    """Semantic IDs of new items.
 
     Attributes:
         found: (N,) bool, which of N new items found a place, F of them; the others have no Semantic ID.
         codes: (F, L) int64, or (F, L + 1) with a disambiguation code.
-        collided: (F,) bool, whether the codes that content gave are also those of an old item's Semantic ID or of
-            another new item that found a place.
+        collided: (F,) bool, whether an old item, or another new item that found a place, has the same content codes.
     """
 
     found: np.ndarray
@@ -31,19 +30,19 @@ class Placed(NamedTuple):
 def place_new(
     frozen: Frozen, old_codes: np.ndarray, new_codes: np.ndarray, vectors: np.ndarray | None = None
 ) -> Placed:
-    """Semantic IDs of new items by the run's own rule for collisions; the old items keep theirs.
+    """Semantic IDs of new items by the run's rule for collisions; old items keep theirs.
 
-    ``share``: new items share, as old ones do. ``suffix``: the disambiguation code goes on after the largest that an
-    old item of the same codes has; one that an item left free stays free, for a language model knows it as that item.
-    It has tokens for so many of them: an item that would need a further one finds no place. ``reassign``: new items
-    take free places. Of several new items the first row is served first.
+    ``share``: new items share, like old ones. ``suffix``: the disambiguation code continues after the largest one of
+    the old items with the same codes. Codes freed by removed items are not used again, because the language model has
+    learnt them as those items. The model has a fixed number of suffix tokens: an item that would need a further one
+    finds no place. ``reassign``: new items take free places. New items are placed in the order of rows.
 
     Args:
         frozen: the tokenizer.
         old_codes: (N_old, L) or, with a disambiguation code, (N_old, L + 1): the Semantic IDs of the run.
         new_codes: (N, L) of :meth:`Frozen.assign`.
-        vectors: (N, D) of :meth:`Frozen.vectors`, which ``reassign`` measures distances from; None for the sum of the
-            items' codewords.
+        vectors: (N, D) of :meth:`Frozen.vectors`, for the distances of ``reassign``; None for the sum of the items'
+            codewords.
 
     Raises:
         PlumError: for ``reassign``, if there are fewer free places than new items.

@@ -1,4 +1,4 @@
-"""The prefixes of Semantic IDs as groups of items: what every measure of them starts from."""
+"""The prefixes of Semantic IDs as groups of items: the basis of all measures of codes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def prefix_groups(codes: np.ndarray) -> np.ndarray:
-    """Number the prefixes of each length in ascending order, and give each item the number of its own.
+    """Number the prefixes of each length in ascending order; return each item's numbers.
 
     Args:
         codes: (N, L) int64, not negative.
@@ -23,7 +23,7 @@ def prefix_groups(codes: np.ndarray) -> np.ndarray:
     groups = np.zeros(codes.shape, dtype=np.int64)
     parent = np.zeros(len(codes), dtype=np.int64)
     for level, code in enumerate(codes.T):
-        # Two numbers as one: below N times the codes of a level, which 64 bits hold.
+        # Two numbers as one, below N times the codes of a level: it fits in 64 bits.
         pair = parent * (int(code.max(initial=0)) + 1) + code
         parent = np.unique(pair, return_inverse=True)[1].reshape(-1)
         groups[:, level] = parent

@@ -15,19 +15,19 @@ from plum.errors import PlumError
 from plum.sid.prefixes import prefix_groups
 
 _SIZES = {"1": 1, "2": 2, "3-5": 5, "6-10": 10}
-"""Classes of bucket sizes by their largest one; what is larger is ">10"."""
-_ROUNDING = 1e-9  # of a threshold: codes that are used equally have their number as perplexity but for rounding
+"""Classes of bucket sizes and the largest size of each; larger ones are ">10"."""
+_ROUNDING = 1e-9  # of a threshold: the perplexity of equally used codes equals their number up to rounding
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What Semantic IDs must reach; None turns a threshold off.
+    """Thresholds of healthy Semantic IDs; None turns one off.
 
     Attributes:
-        min_usage: smallest share of the codes it could use (no more than there are items) that a level uses.
+        min_usage: smallest share of usable codes (no more than there are items) that a level uses.
         min_perplexity_share: smallest perplexity of a level, as a share of the codes it could use.
-        max_bucket: most items of one Semantic ID.
-        min_uniqueness: smallest share of items whose Semantic ID is theirs alone.
+        max_bucket: most items per Semantic ID.
+        min_uniqueness: smallest share of items with a Semantic ID of their own.
     """
 
     min_usage: float | None = None
@@ -65,7 +65,7 @@ def uniqueness(codes: np.ndarray) -> dict[str, float]:
         codes: (N, L) int64 of at least one item.
 
     Returns:
-        ``uniqueness``: share of items whose SID is theirs alone (PLUM section 2.1); ``collision_rate``: its complement;
+        ``uniqueness``: share of items with a SID of their own (PLUM section 2.1); ``collision_rate``: its complement;
         ``max_items_per_sid``: the largest bucket.
     """
     sizes = _bucket_sizes(codes)
@@ -74,7 +74,7 @@ def uniqueness(codes: np.ndarray) -> dict[str, float]:
 
 
 def buckets(codes: np.ndarray) -> dict[str, Any]:
-    """How many items share a SID with how many: the tail that a mean of bucket sizes hides.
+    """The distribution of bucket sizes: its tail, which the mean hides.
 
     All figures count items, not SIDs: a bucket of 40 weighs 40 times one of 1.
 
@@ -82,7 +82,7 @@ def buckets(codes: np.ndarray) -> dict[str, Any]:
         codes: (N, L) int64 of at least one item.
 
     Returns:
-        ``share``: of items whose SID has ``1``, ``2``, ``3-5``, ``6-10`` and ``>10`` items, themselves counted;
+        ``share``: of items whose SID has ``1``, ``2``, ``3-5``, ``6-10`` and ``>10`` items, including themselves;
         ``p95``, ``p99``: the smallest size that the buckets of at least 95% (99%) of items do not exceed;
         ``max``: the largest bucket. Example: codes [[0], [0], [1]] -> shares 1/3 of ``1`` and 2/3 of ``2``, the other
         figures 2.
@@ -96,18 +96,18 @@ def buckets(codes: np.ndarray) -> dict[str, Any]:
 
 
 def tree(codes: np.ndarray, sizes: Sequence[int], most: int = 64) -> dict[str, Any] | None:
-    """How the items of each first code divide among second codes, for a picture.
+    """How the items of each first code are distributed over second codes, for a figure.
 
     Args:
         codes: (N, L) int64.
         sizes: codes per level, L of them.
-        most: first codes that are shown, those with most items, ties by code; and second codes of each.
+        most: number of first codes to show, those with most items, ties by code; and of second codes of each.
 
     Returns:
-        ``counts``: a row per shown first code, most items first, of the items of its second codes, most first too, so
-        that a column is no code; zeros fill rows up to the width of the longest. ``codes``: the first codes of the
-        rows; ``sizes``: codes of either level; ``items``: N; ``left_out``: items that ``counts`` lacks. None with
-        fewer than two levels. Example: codes [[0, 3], [1, 2], [1, 0], [1, 2]] -> counts [[2, 1], [1, 0]], codes [1, 0].
+        ``counts``: a row per shown first code, most items first. A row holds the item counts of its second codes, in
+        falling order (so a column is not a code), padded with zeros. ``codes``: the first codes of the rows; ``sizes``:
+        codes of both levels; ``items``: N; ``left_out``: items outside ``counts``. None with fewer than two levels.
+        Example: codes [[0, 3], [1, 2], [1, 0], [1, 2]] -> counts [[2, 1], [1, 0]], codes [1, 0].
     """
     if len(sizes) < 2:
         return None
@@ -129,14 +129,14 @@ def tree(codes: np.ndarray, sizes: Sequence[int], most: int = 64) -> dict[str, A
 
 
 def same_content(codes: np.ndarray, vectors: Sequence[np.ndarray]) -> int:
-    """Most items of the fullest Semantic ID that have the very same content: no tokenizer can tell them apart.
+    """The largest group of items with identical content in the fullest Semantic ID: no tokenizer can separate them.
 
     Args:
         codes: (N, L) int64 of at least one item.
         vectors: M arrays (N, D_m), the items' content.
 
     Returns:
-        How many. Example: codes [[0], [0], [0], [1]], vectors [[5], [5], [6], [5]] -> 2.
+        Its size. Example: codes [[0], [0], [0], [1]], vectors [[5], [5], [6], [5]] -> 2.
     """
     sizes = _bucket_sizes(codes)
     fullest = np.flatnonzero((codes == codes[sizes.argmax()]).all(axis=1))
@@ -148,14 +148,14 @@ def refuse_unhealthy(quality: Mapping[str, Any], n_items: int, thresholds: Thres
     """Stop on Semantic IDs that miss a threshold.
 
     Args:
-        quality: ``levels`` of :func:`level_health`, and what :func:`uniqueness` gives; of the codes that content gave,
-            before any rule for collisions. Only what a threshold is set for is read. With ``same_content``, of
-            :func:`same_content`, uneven codes are put down to it where it is half of the items or more.
+        quality: ``levels`` of :func:`level_health` and the result of :func:`uniqueness`, for the codes before the rule
+            for collisions. Only entries with a threshold are read. If ``same_content`` (of :func:`same_content`) is
+            half of the items or more, the message gives it as the cause of uneven codes.
         n_items: N.
-        thresholds: what they must reach.
+        thresholds: to check.
 
     Raises:
-        PlumError: naming all that is missed, and for each what to turn.
+        PlumError: naming all missed thresholds, and for each the setting to change.
     """
     missed = [
         *_low_levels(quality, n_items, thresholds),
@@ -205,7 +205,7 @@ def _low_levels(quality: Mapping[str, Any], n_items: int, thresholds: Thresholds
         if 2 * alike >= n_items:
             uneven.append(f"{alike:,} of {n_items:,} items have the same content")
             fix = (
-                "give features.modalities something in which these items differ, or leave them out of the data: "
+                "add fields in which these items differ to features.modalities, or leave them out of the data: "
                 "no other setting tells them apart"
             )
         fix += "; tokenize.min_perplexity_share is the threshold"
@@ -237,6 +237,6 @@ def _low_uniqueness(quality: Mapping[str, Any], least: float | None) -> list[_Br
 
 
 def _bucket_sizes(codes: np.ndarray) -> np.ndarray:
-    """Items (N,) that have each item's codes, itself among them."""
+    """Number of items (N,) with each item's codes, including itself."""
     bucket = prefix_groups(codes)[:, -1]
     return np.bincount(bucket)[bucket]

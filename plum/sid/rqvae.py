@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 CHUNK = 512
-"""Vectors compared with a codebook at a time on a CPU, so that the distances stay in its cache."""
+"""Vectors compared with a codebook at a time on a CPU, so that the distances stay in the cache."""
 
 
 class Content(NamedTuple):
-    """What items are made of, standardised.
+    """Standardised content of items.
 
     Attributes:
         modalities: M tensors (N, D_m).
@@ -37,7 +37,7 @@ class Content(NamedTuple):
         return Content([x[rows] for x in self.modalities], None if self.present is None else self.present[rows])
 
     def blocks(self, size: int) -> Iterator[Content]:
-        """The content of ``size`` items after the other, in the order of rows."""
+        """The content in consecutive blocks of ``size`` items."""
         return (self.rows(slice(start, start + size)) for start in range(0, self.n_items, size))
 
 
@@ -47,7 +47,7 @@ class Quantized(NamedTuple):
     Attributes:
         codes: (B, L) int64.
         codewords: (B, L, D), the codeword of each level.
-        residuals: (B, L, D), what each level had to quantise: residuals[:, 0] is the latent itself.
+        residuals: (B, L, D), the input of each level: residuals[:, 0] is the latent itself.
     """
 
     codes: Tensor
@@ -58,15 +58,15 @@ class Quantized(NamedTuple):
 class RQVAE(nn.Module):
     """Fused multi-modal encoder, residual codebooks of any sizes, one decoder per modality.
 
-    An item that lacks a modality gets a learned vector in the place of its encoding.
+    If an item lacks a modality, a learned vector replaces its encoding.
 
     Args:
         modality_dims: width of each modality's vectors, M of them.
         codebook_sizes: codes per level, L of them.
         latent_dim: D, width of latents and codewords.
         hidden_dim: width of the hidden layer of every encoder and decoder.
-        ema: whether codewords are moving averages of what they quantise (``plum.sid.codebooks.update_codebooks``);
-            else gradients move them.
+        ema: whether codewords are moving averages of the residuals they quantise
+            (``plum.sid.codebooks.update_codebooks``); else they are trained by gradients.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class RQVAE(nn.Module):
 
     @property
     def moving_averages(self) -> list[Averages]:
-        """Of each level; none if gradients move the codewords."""
+        """One per level; none if codewords are trained by gradients."""
         return cast("list[Averages]", list(self.averages))
 
     def encode(self, modalities: Sequence[Tensor], present: Tensor | None = None) -> Tensor:
@@ -128,7 +128,7 @@ class RQVAE(nn.Module):
 
 
 class Averages(nn.Module):
-    """Moving averages of how many vectors a codeword quantises, and of their sum; buffers, so checkpoints hold them.
+    """Moving averages of the number and the sum of the vectors that a codeword quantises, as buffers in checkpoints.
 
     Attributes:
         counts: (C,).
@@ -145,7 +145,7 @@ class Averages(nn.Module):
 
     @torch.no_grad()
     def restart(self, codebook: Tensor, rows: Tensor | slice = slice(None)) -> None:
-        """Let the averages of some codewords (C, D) start from where these are, with the weight of one vector."""
+        """Restart the averages of some codewords (C, D) from the codewords, with the weight of one vector."""
         self.counts[rows] = 1.0
         self.sums[rows] = codebook[rows]
 
@@ -213,11 +213,11 @@ def contrastive_loss(projections: Tensor, items: Tensor) -> Tensor:
 
     Args:
         projections: (B, D) with B even; rows 2i and 2i + 1 are a positive pair.
-        items: (B,) which item each row is. The item itself or its partner, drawn again in the batch, is no negative.
+        items: (B,) the item of each row. Further rows of the item itself or of its partner are not negatives.
 
     Returns:
         Mean over the B items of ``-log(exp(s(i, i+)) / sum_{j != i} exp(s(i, j)))`` with dot products s of unit vectors
-        at temperature 0.1. Example: with one pair the loss is 0, the partner being the only candidate.
+        at temperature 0.1. Example: with one pair the loss is 0, because the partner is the only candidate.
     """
     unit = F.normalize(projections, dim=-1)
     scores = unit @ unit.T / 0.1

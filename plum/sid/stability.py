@@ -1,4 +1,4 @@
-"""How much of the Semantic IDs is left when the tokenizer is trained again, on more data or from another seed."""
+"""How many Semantic IDs stay the same when the tokenizer is trained again, on more data or with another seed."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from plum.sid.prefixes import prefix_groups
 def prefix_survival(
     old_ids: Sequence[str], old_codes: np.ndarray, new_ids: Sequence[str], new_codes: np.ndarray
 ) -> dict[str, Any]:
-    """Compare two tokenizers by the prefixes they give to the items that both know.
+    """Compare two tokenizers by the prefixes of the items in both catalogues.
 
     Which of the three figures to read depends on how the new tokenizer was trained:
 
-    - ``same``: the prefix is the same, code by code. It is what a language model that has learnt the old codes can
-      build on. Codes are arbitrary labels, so without a warm start it is about what chance gives, however alike the
-      two tokenizers are: read it after a warm start.
-    - ``matched``: the prefix is the same once codes are renamed. Old first codes are matched with new ones, one to one,
-      so that most items survive (the Hungarian method, Kuhn 1955); then, within each matched pair of prefixes, the next
-      codes of the items that have survived so far. Read it without a warm start: the share of items that stand where
-      they stood. Some match by chance, more the fewer items a prefix has, and no longer prefix can lose them.
-    - ``adjusted_rand``: the adjusted Rand index (Hubert and Arabie 1985) of the two partitions that prefixes of a
-      length make: 1 if they are equal, 0 in the mean of random partitions with buckets of the same sizes. Read it
-      without a warm start, beside ``matched``: it alone allows for chance.
+    - ``same``: the prefix is identical. A language model that has learnt the old codes can build on these items. Codes
+      are arbitrary labels, so without a warm start this is near chance level, however similar the tokenizers are: read
+      it after a warm start.
+    - ``matched``: the prefix is identical after renaming codes. Old first codes are matched one to one with new ones so
+      that most items agree (the Hungarian method, Kuhn 1955); then, within each matched pair of prefixes, the next
+      codes of the items that agreed so far. Read it without a warm start. Some items match by chance, more so if
+      prefixes have few items.
+    - ``adjusted_rand``: the adjusted Rand index (Hubert and Arabie 1985) of the two partitions by prefixes of a length:
+      1 if they are equal, 0 in expectation for random partitions with buckets of the same sizes. Read it without a warm
+      start, beside ``matched``: it corrects for chance.
 
-    At the first level ``matched`` is ``same`` or more. Further on it may be less: the best first match is kept.
+    At the first level ``matched`` is at least ``same``. Later it may be smaller, because the best first match is kept.
 
     Args:
-        old_ids, new_ids: item ids of either catalogue, none twice.
+        old_ids, new_ids: unique item ids of the two catalogues.
         old_codes, new_codes: (N_old, L) and (N_new, L) int64, without any disambiguation code.
 
     Returns:
@@ -44,11 +44,11 @@ def prefix_survival(
 
     Raises:
         PlumError: if the catalogues have no item in common, or the two have different numbers of levels.
-        ValueError: if there is not one id to each row of codes, or an id stands twice.
+        ValueError: if there is not one id per row of codes, or an id is repeated.
 
     Example:
-        Old codes [0, 0, 1, 1], new codes [1, 1, 0, 1] of the same items: one of four is the ``same``; matching 0 with
-        1 and 1 with 0, three of four have survived.
+        Old codes [0, 0, 1, 1], new codes [1, 1, 0, 1] of the same items: one of four is the ``same``; three of four
+        are ``matched``, by renaming 0 to 1 and 1 to 0.
     """
     old, new = _common(old_ids, old_codes, new_ids, new_codes)
     pairs = zip(prefix_groups(old).T, prefix_groups(new).T, strict=True)
@@ -73,7 +73,7 @@ def _common(
         raise PlumError(
             "the two tokenizers have different numbers of levels",
             f"{old_codes.shape[1]} and {new_codes.shape[1]}",
-            "compare runs with as many tokenize.codebook_sizes",
+            "compare runs with equally many tokenize.codebook_sizes",
         )
     rows = after.get_indexer(before)
     if not (rows >= 0).any():
@@ -85,7 +85,7 @@ def _common(
 
 
 def _matched(old: np.ndarray, new: np.ndarray) -> list[float]:
-    """Share of items whose prefix of each length has survived under the best renaming; see :func:`prefix_survival`."""
+    """Share of items whose prefix of each length agrees under the best renaming; see :func:`prefix_survival`."""
     alive = np.arange(len(old))
     parent = np.zeros(len(old), dtype=np.int64)
     shares = []
@@ -95,16 +95,16 @@ def _matched(old: np.ndarray, new: np.ndarray) -> list[float]:
         cell = cell.reshape(-1)
         kept = _best_cells(cells, counts)
         survives = kept[cell]
-        alive, parent = alive[survives], cell[survives]  # a matched pair of prefixes is one prefix from here on
+        alive, parent = alive[survives], cell[survives]  # from here on a matched pair of prefixes counts as one
         shares.append(len(alive) / len(old))
     return shares
 
 
 def _best_cells(cells: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Which cells (M,) of the contingency tables match codes one to one with most items, one table to a parent.
+    """The one-to-one matching of codes with most items, as a mask (M,) of cells; there is one table per parent.
 
     Args:
-        cells: (M, 3) parent, old code, new code; sorted, none twice.
+        cells: (M, 3) parent, old code, new code; sorted and unique.
         counts: (M,) items of each.
     """
     kept = np.zeros(len(cells), dtype=bool)

@@ -1,4 +1,4 @@
-"""Modalities on one scale, over the items that have them."""
+"""Standardisation of modalities, over the items that have them."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from typing import NamedTuple
 import numpy as np
 
 BLOCK = 1 << 16
-"""Rows whose squares are added up at a time, so that temporaries stay small."""
+"""Rows whose squares are summed at a time, so that temporaries stay small."""
 
 
 class Standardisation(NamedTuple):
-    """What standardises a modality: its centre, and one scale for all dimensions.
+    """Centre of a modality, and one scale for all dimensions.
 
-    One factor for all dimensions keeps their relative weight (a TF-IDF space has few strong axes and many weak ones).
+    A common scale keeps the dimensions' relative weight (a TF-IDF space has few strong axes and many weak ones).
 
     Attributes:
         mean: (D_m,) float64.
-        scale: root mean square per dimension of what the centring leaves.
+        scale: root mean square per dimension of the centred vectors.
     """
 
     mean: np.ndarray
     scale: float
 
     def apply(self, features: np.ndarray, present: np.ndarray | None = None) -> np.ndarray:
-        """Features (N, D_m) centred and scaled, float32; zeros, which is the mean, for items that lack the modality.
+        """Features (N, D_m) centred and scaled, float32; zeros (the mean) for items that lack the modality.
 
         Args:
             features: (N, D_m).
@@ -36,16 +36,15 @@ class Standardisation(NamedTuple):
         return found
 
     def moved(self, before: np.ndarray, after: np.ndarray) -> float:
-        """How far vectors of the same items have moved, as a share of how far items lie from their mean.
+        """How far vectors of the same items have moved, relative to the items' distance from their mean.
 
         Args:
-            before: (N, D_m), those that the standardisation was fitted to, or some of them.
+            before: (N, D_m), vectors of the fit, or some of them.
             after: (N, D_m), of the same items.
 
         Returns:
             The median distance over the root mean square distance from the mean; NaN without items. About 1.4 for
-            vectors that have nothing to do with each other. Example: mean [0, 0] and scale 1; from [3, 4] to [3, 5] it
-            is 1 / sqrt(2).
+            unrelated vectors. Example: mean [0, 0] and scale 1; from [3, 4] to [3, 5] it is 1 / sqrt(2).
         """
         if not len(before):
             return float("nan")
@@ -57,12 +56,12 @@ def fit_standardisation(features: np.ndarray, name: str, present: np.ndarray | N
     """Centre and scale of a modality (N, D_m), from the items that have it.
 
     Args:
-        features: (N, D_m), such as :func:`plum.features.encoding.refuse_useless` lets pass.
+        features: (N, D_m), checked by :func:`plum.features.encoding.refuse_useless`.
         name: for messages.
         present: (N,) bool, which items have it; None if all have.
 
     Raises:
-        ValueError: if there is nothing to scale: no item has it, all have the same vector, or one is not finite.
+        ValueError: if no item has it, all have the same vector, or a vector is not finite.
     """
     had = features if present is None else features[present]
     if not len(had):

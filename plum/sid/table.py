@@ -47,7 +47,7 @@ class SidTable:
 
     @property
     def n_levels(self) -> int:
-        """L, codes of a Semantic ID, the disambiguation code counted."""
+        """L, codes of a Semantic ID, including the disambiguation code."""
         return len(self.sizes)
 
 
@@ -55,8 +55,8 @@ def default_sizes(n_items: int) -> list[int]:
     """Three levels, each half the size of the one before (PLUM section 2.1), the first at most a sixth of the items.
 
     PLUM's 2048 codes serve billions of videos. In a catalogue of thousands, codebooks that large would give nearly
-    every item codes of its own and nothing would be shared; the first level is a power of two between 16 and 2048.
-    Stage tokenize says so in the log and in quality.json.
+    every item its own codes, and items would share nothing. The first level is a power of two between 16 and 2048.
+    Stage tokenize logs the choice and writes it to quality.json.
 
     Example: 600 items -> [64, 32, 16]; 1,682 -> [256, 128, 64]; 9,742 -> [1024, 512, 256].
     """
@@ -66,7 +66,7 @@ def default_sizes(n_items: int) -> list[int]:
 
 def bucket_rank(codes: np.ndarray, popularity: np.ndarray) -> np.ndarray:
     """Place (N,) of each item among the items that share its codes: most popular first, then by catalogue row."""
-    order = np.lexsort((-popularity, *codes.T[::-1]))  # stable: equal ones stay in the order of rows
+    order = np.lexsort((-popularity, *codes.T[::-1]))  # stable: ties keep the order of rows
     ordered = codes[order]
     starts = np.r_[True, (ordered[1:] != ordered[:-1]).any(axis=1)][: len(codes)]
     first = np.maximum.accumulate(np.where(starts, np.arange(len(codes)), 0))

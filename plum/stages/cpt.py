@@ -100,7 +100,7 @@ def _mixture(
 def _facts(
     model: PreTrainedModel, behaviour: list[np.ndarray], metadata: list[np.ndarray], batch_size: int, end: int
 ) -> dict[str, float]:
-    """How large the two corpora are, and the trained model's loss on each."""
+    """Sizes of the two corpora, and the trained model's loss on each."""
     return {
         "behaviour_tokens": sum(map(len, behaviour)),
         "metadata_tokens": sum(map(len, metadata)),
@@ -112,7 +112,7 @@ def _facts(
 def _cost(
     model: PreTrainedModel, batches: Callable[[int], Iterator[Batch]], recipe: loop.Recipe, state: loop.Progress
 ) -> dict[str, int]:
-    """What the training cost; blocks are examples here, and have no padding."""
+    """Cost of the training; an example is a block, without padding."""
 
     def size(batch: Batch) -> Size:
         return Size(len(batch.tokens), batch.tokens.numel(), batch.tokens.numel())
@@ -122,7 +122,7 @@ def _cost(
 
 
 def _base_files(base: str) -> list[Path]:
-    """The files of a local base model; none for a new model or one from the hub."""
+    """The files of a local base model; none for scratch or a hub model."""
     folder = Path(base)
     if base == SCRATCH or not folder.is_dir():
         return []
@@ -132,7 +132,7 @@ def _base_files(base: str) -> list[Path]:
 def _base_model(
     config: RunConfig, data: inputs.Prepared, table: SidTable
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model to train on, its vocabulary extended by the codes' tokens, which start as their codewords lie."""
+    """The base model with the codes' tokens in its vocabulary, their embeddings initialised from the codewords."""
     settings = config.cpt
     codebooks = inputs.read_codebooks(config.workdir)
     if settings.base == SCRATCH:
@@ -160,7 +160,7 @@ def _base_model(
 def _corpora(
     settings: CptConfig, data: inputs.Prepared, table: SidTable, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Token ids of behaviour documents (training part only) and of item documents."""
+    """Token ids of behaviour documents (training histories only) and of item documents."""
     codec = vocab.codec_of(tokenizer, table.sizes)
     item_tokens = codec.encode(table.codes)
     prefix = documents.history_prefix(tokenizer)

@@ -1,4 +1,4 @@
-"""Stage dense: train the dense baselines that every comparison needs, SASRec and the large embedding model (LEM)."""
+"""Stage dense: train the dense baselines, SASRec and the large embedding model (LEM)."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def run(config: RunConfig, force: bool = False, kept_for: Sequence[str] = ()) ->
 
     Args:
         config: of the run.
-        force: make it anew.
-        kept_for: stages that the caller does not run after this one. Is the result of one of them made of the dense
-            baseline that is there, it stays: ``force`` makes it anew no more.
+        force: train it again.
+        kept_for: stages that the caller does not run after this one. If the result of one of them was made from the
+            existing baseline, the baseline is kept even with ``force``.
 
     Raises:
-        PlumError: if it would have to stay, but is not up to date.
+        PlumError: if it must be kept, but is not up to date.
     """
     users = [stage for stage in kept_for if inputs.is_made_of(config.workdir, stage, artifacts.DENSE)]
     return _run(config, artifacts.DENSE, force and not users, users)
@@ -65,7 +65,7 @@ def run_lem(config: RunConfig, force: bool = False) -> Path:
 
 @dataclass(frozen=True)
 class _Task:
-    """A model and all that its training needs."""
+    """A model and its training."""
 
     model: ItemTransformer
     recipe: loop.Recipe
@@ -88,18 +88,18 @@ def _run(config: RunConfig, kind: str, force: bool, users: Sequence[str] = ()) -
         if all((stage.folder / name).exists() for name in weights):
             logger.info("%s: up to date", kind)
             return stage.folder
-        logger.info("%s: eval.%s.keep_trials asks for weights that were not kept; making them again", kind, kind)
+        logger.info("%s: eval.%s.keep_trials needs weights that were not kept; training again", kind, kind)
     if users:
         made = " and ".join(f"{user}/" for user in users)
         raise PlumError(
-            f"{kind}/ is to be trained anew, but this one is what {made} was made of",
-            "other settings of eval.dense or eval.filter_seen, another seed, other data or another version of plum, or "
-            "files of it are gone",
-            "run `plum run`, which makes all again in order, or if settings changed, give those that it was made with",
+            f"{kind}/ is out of date, but {made} was made from it",
+            "settings of eval.dense or eval.filter_seen, the seed, the data or plum's version have changed, or files "
+            "are missing",
+            "run `plum run`, which runs all stages that are out of date in order, or give the earlier settings",
         )
     train_one = functools.partial(_train_one, config, kind)
     with stage.writing(force) as folder:
-        # Apart from a search that was not to keep its trials, was killed, and has removed some already.
+        # A folder of its own: an interrupted search without keep_trials may have removed some weights already.
         checkpoint = stage.checkpoint / "kept" if weights else stage.checkpoint
         found = search_best(
             combinations(settings.search),
@@ -117,7 +117,7 @@ def _run(config: RunConfig, kind: str, force: bool, users: Sequence[str] = ()) -
 
 
 def _train_one(config: RunConfig, kind: str, values: dict[str, Any], checkpoint: Path) -> Outcome:
-    """One trial; it reads the data itself, so that it may be sent to another process."""
+    """One trial; it reads the data itself, so that it can run in another process."""
     data = inputs.read_prepared(config.workdir)
     task = _task(with_settings(trained.dense_settings(config, kind), values), data, config)
     _, histories, targets = data.histories.questions("valid")
@@ -139,7 +139,7 @@ def _train_one(config: RunConfig, kind: str, values: dict[str, Any], checkpoint:
 
 
 def _write_results(folder: Path, found: Search) -> None:
-    """Write what all trials gave, and of the chosen one the training curve and the metrics."""
+    """Write the results of all trials, and the chosen one's training curve and metrics."""
     states = [loop.Progress(**trial.result["state"]) for trial in found.trials]
     facts = [trial.result["facts"] for trial in found.trials]
     loop.write_log(folder / "train_log.jsonl", states[found.best])
@@ -153,7 +153,7 @@ def _write_results(folder: Path, found: Search) -> None:
 
 
 def _n_kept(settings: DenseConfig) -> int:
-    """How many trials keep their weights beside the chosen ones."""
+    """Number of trials whose weights are kept."""
     n_trials = len(combinations(settings.search))
     return n_trials if settings.keep_trials and n_trials > 1 else 0
 
@@ -186,7 +186,7 @@ def _summary(state: loop.Progress) -> dict[str, Any]:
 
 
 def _facts(task: _Task, state: loop.Progress) -> dict[str, Any]:
-    """What the model is and what its training cost."""
+    """Facts about the model, and the cost of its training."""
     cost = training_cost(
         task.model, task.batches, size_of, task.loss, steps=state.step, steps_per_epoch=task.recipe.steps_per_epoch
     )

@@ -27,14 +27,14 @@ logger = logging.getLogger(__name__)
 
 
 def run(config: RunConfig, force: bool = False) -> Path:
-    """Write vectors, who has them, encoders and a summary; skip if up to date.
+    """Write vectors, presence, encoders and a summary; skip if up to date.
 
-    ``<modality>.npy`` (N, D) are the vectors, ``present.parquet`` says which items have which modality,
-    ``encoders/<modality>.json`` and ``.safetensors`` give later items vectors of the same space (see
+    ``<modality>.npy`` (N, D) holds the vectors, ``present.parquet`` which items have which modality,
+    ``encoders/<modality>.json`` and ``.safetensors`` the encoder of new items (see
     :func:`plum.features.registry.load_encoder`).
 
     Raises:
-        PlumError: if a modality can't be made of the items, or tells them not apart; nothing is written then.
+        PlumError: if a modality can't be made of the items, or is the same for all; nothing is written then.
     """
     stage = StageRun(
         config.workdir,
@@ -64,9 +64,9 @@ def run(config: RunConfig, force: bool = False) -> Path:
         logger.info("features: %s, %d items, %d dimensions, %d items lack it", name, *encoded.vectors.shape, lack)
     if not made:
         raise PlumError(
-            "the items have no content to make Semantic IDs of",
+            "the items have no content for Semantic IDs",
             "no title, topics, creator or description",
-            "name an items file in data.source.items, or give vectors of your own: "
+            "name an items file in data.source.items, or give your own vectors: "
             "features.modalities.NAME with encoder: file and path: VECTORS.npy",
         )
     with stage.writing(force) as folder:
@@ -75,7 +75,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
 
 
 def _files(config: RunConfig) -> list[Path]:
-    """Files from outside the run: given vectors, and models that lie in a local folder."""
+    """Files outside the run: the user's vectors, and models in local folders."""
     files = [modality.path for modality in config.features.modalities.values() if modality.path]
     for modality in config.features.modalities.values():
         if modality.model and Path(modality.model).is_dir():
@@ -84,7 +84,7 @@ def _files(config: RunConfig) -> list[Path]:
 
 
 def _of_behaviour(config: RunConfig) -> list[str]:
-    """The run's files that vectors of behaviour are made of."""
+    """The run's files that behaviour encoders read."""
     used = {modality.encoder for modality in config.features.modalities.values()}
     return [
         *([artifacts.SPLIT] if used & set(BEHAVIOUR) else []),
@@ -93,7 +93,7 @@ def _of_behaviour(config: RunConfig) -> list[str]:
 
 
 def _has_content(modality: ModalityConfig, items: pd.DataFrame) -> bool:
-    """Whether any item has any of the modality's text fields; encoders of other sources look for themselves."""
+    """Whether any item has any of the modality's text fields; encoders of other inputs check for themselves."""
     if modality.encoder in ("file", "numeric", *BEHAVIOUR):
         return True
     fields = ["topics"] if modality.encoder == "topics" else modality.fields
@@ -101,10 +101,10 @@ def _has_content(modality: ModalityConfig, items: pd.DataFrame) -> bool:
 
 
 def _leave_out(name: str, config: RunConfig) -> None:
-    """Go on without a modality that no item has if it is only there by default.
+    """Leave out a default modality that no item has.
 
     Raises:
-        PlumError: if the configuration asks for it.
+        PlumError: if it is not a default one.
     """
     modality = config.features.modalities[name]
     fields = "topics" if modality.encoder == "topics" else ", ".join(modality.fields)
@@ -112,7 +112,7 @@ def _leave_out(name: str, config: RunConfig) -> None:
         raise PlumError(
             f"no item has modality {name!r}",
             f"no item has {fields}",
-            f"drop features.modalities.{name}, or give the items what it is made of",
+            f"drop features.modalities.{name}, or add these fields to the items",
         )
     logger.warning("features: no item has %s; modality %s is left out", fields, name)
 

@@ -57,12 +57,12 @@ def run(config: RunConfig, force: bool = False) -> Path:
     seed_everything(config.seed)
     data = inputs.read_prepared(config.workdir)
     table = inputs.read_sid_table(config.workdir, data.items)
-    inputs.check_beams(config.eval, table.n_levels)  # else told by the stage that decodes, when the training is done
+    inputs.check_beams(config.eval, table.n_levels)  # before the training, not after it
     model, tokenizer = vocab.load_model_folder(config.workdir / artifacts.CPT_MODEL)
     inputs.move(model, config.device)
     codec = vocab.codec_of(tokenizer, table.sizes)
     prefix = documents.history_prefix(tokenizer)
-    # One item more than the history, so that targets behind a full history are trained as they are asked for.
+    # One item more than the history, so that targets after a full history are trained too, as in evaluation.
     length = settings.max_history + 1
     check_length(model, len(prefix) + length * table.n_levels)
     cut = examples.windows(data.histories.train, length)
@@ -110,7 +110,7 @@ def _batches(
 
 
 def _stage_run(config: RunConfig) -> StageRun:
-    """The stage at work, with all that it reads."""
+    """The stage, with all files that it reads."""
     return StageRun(
         config.workdir,
         artifacts.FINETUNE,
@@ -121,7 +121,7 @@ def _stage_run(config: RunConfig) -> StageRun:
 
 
 def _teacher_files(config: RunConfig) -> list[str]:
-    """The files of the run that the teacher is read from, if there is one."""
+    """The run's files of the teacher, if there is one."""
     if not config.taught_by_dense:
         return []
     if not config.taught_by_trials:
@@ -132,7 +132,7 @@ def _teacher_files(config: RunConfig) -> list[str]:
 
 
 def _teachers(config: RunConfig, n_items: int, device: torch.device) -> list[ItemTransformer]:
-    """The dense baselines that teach together, if any."""
+    """The dense baselines that form the teacher, if there is one."""
     if not config.taught_by_dense:
         return []
     if config.taught_by_trials:
@@ -141,30 +141,30 @@ def _teachers(config: RunConfig, n_items: int, device: torch.device) -> list[Ite
 
 
 def _of_teachers(config: RunConfig, teachers: Sequence[ItemTransformer], asked: inputs.Questions) -> dict[str, float]:
-    """What the teachers find together for the users by whom the pupil's weights are chosen; nothing without them."""
+    """The teacher's Recall@10 for the validation users who choose the student's weights; empty without a teacher."""
     if not teachers:
         return {}
     found = inputs.validation_metrics(MeanDense(teachers), *asked[1:], config.eval.filter_seen)
-    logger.info("finetune: on the same users its teacher has recall@10 %.4f", found["recall@10"])
+    logger.info("finetune: recall@10 of the teacher on the same users %.4f", found["recall@10"])
     return {"teacher_valid_recall@10": found["recall@10"]}
 
 
 @dataclass(frozen=True)
 class _Lesson:
-    """What is minimised of a batch, and what can be made of the batch before its step."""
+    """The loss of a batch, and what can be prepared before its step."""
 
     loss: Callable[[PreTrainedModel, Any], Tensor]
     prepare: Callable[[Batch], Any] | None
 
     def of_batch(self, model: PreTrainedModel, batch: Batch) -> Tensor:
-        """The loss with all that it takes."""
+        """The loss, including the preparation."""
         return self.loss(model, self.prepare(batch) if self.prepare else batch)
 
 
 def _lesson(
     weight: float, teachers: Sequence[ItemTransformer], table: SidTable, codec: Codec, device: torch.device
 ) -> _Lesson:
-    """The codes that came next, or with teachers a mixture of them and what they expect."""
+    """The loss on the observed next items or, with teachers, on a mixture of these and the teachers' probabilities."""
     if not teachers:
         return _Lesson(next_token_loss, None)
     teacher = Teacher(teachers, table)
@@ -179,7 +179,7 @@ def _lesson(
         batch, soft = taught
         return distillation_loss(pupil, batch, soft, token_ids, weight)
 
-    if device.type != "cpu":  # two threads gain nothing of one accelerator, and not every kind bears them
+    if device.type != "cpu":  # two threads don't speed up one accelerator, and not all accelerators support them
         return _Lesson(lambda pupil, batch: loss(pupil, ask(batch)), None)
     return _Lesson(loss, ask)
 
@@ -192,11 +192,11 @@ def _cost(
     recipe: loop.Recipe,
     state: loop.Progress,
 ) -> dict[str, int]:
-    """What the training cost; target items are examples, of ``n_levels`` tokens each."""
+    """Cost of the training; an example is a target item of ``n_levels`` tokens."""
 
     def size(batch: Batch) -> Size:
         labelled = batch.labels != IGNORED
-        # Every row ends with a target: what follows its last label is padding.
+        # Every row ends with a target: positions after its last label are padding.
         tokens = (labelled * torch.arange(1, labelled.shape[1] + 1)).amax(dim=1).sum()
         return Size(int(labelled.sum()) // n_levels, int(tokens), batch.tokens.numel())
 
@@ -214,7 +214,7 @@ def _validator(
     codec: Codec,
     prefix: np.ndarray,
 ) -> Callable[[], dict[str, float]]:
-    """What measures the model after each epoch: decoding as at the end, for fewer users and with fewer beams."""
+    """The validation after an epoch: decoding as in stage eval, for fewer users and with fewer beams."""
     settings = config.finetune
     _, histories, targets = asked
     trie = inputs.read_index(config.workdir, table)

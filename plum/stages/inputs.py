@@ -149,7 +149,8 @@ def warn_outdated(config: RunConfig, *stages: str) -> None:
         manifest = read_manifest(config.workdir / stage)
         if manifest.config != recorded(config, stage) or manifest.seed != config.seed:
             logger.warning(
-                "%s/ was made with other settings than these, and is used as it is; `%s` or `plum run` make it again",
+                "%s/ was made with other settings than the current ones and is used as it is; update it with `%s` or "
+                "`plum run`",
                 stage,
                 artifacts.COMMANDS[stage],
             )

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 def data_home() -> Path:
-    """Where data sets lie: the environment variable ``PLUM_DATA_HOME``, else ``data/``."""
+    """The folder of data sets: the environment variable ``PLUM_DATA_HOME``, else ``data/``."""
     return Path(os.environ.get("PLUM_DATA_HOME", "data"))
 
 
@@ -70,7 +70,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
         artifacts.write_table(folder / "split.parquet", split)
         if tables.users is not None:
             artifacts.write_table(folder / "users.parquet", tables.users)
-        # The optimum ranks the very next item over the whole catalogue: it is no bound for anything else.
+        # The optimum ranks the next item over the whole catalogue: it is not a bound for other protocols.
         if tables.truth is not None and valid_from is None and len(items) == len(tables.items):
             truth = {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in tables.truth.items()}
             save_file(truth, str(folder / "truth.safetensors"))
@@ -124,7 +124,7 @@ def load(config: DataConfig) -> RawTables:
 
 
 def source_files(config: DataConfig) -> list[Path]:
-    """The files that the source is read from, those that are there."""
+    """The existing files of the source."""
     source = config.source
     if isinstance(source, MovieLensSource):
         path = fetch.locate(source.release, data_home())
@@ -141,7 +141,7 @@ def source_files(config: DataConfig) -> list[Path]:
 
 
 def _cutoffs(ordered: pd.DataFrame, config: SplitConfig, tables: RawTables) -> tuple[int, int] | None:
-    """Where validation and test begin under the temporal protocol; None under leave-one-out."""
+    """Start times of validation and test under the temporal protocol; None under leave-one-out."""
     if config.protocol == "leave-one-out":
         return None
     if tables.timestamps_are_positions:
@@ -154,7 +154,7 @@ def _cutoffs(ordered: pd.DataFrame, config: SplitConfig, tables: RawTables) -> t
 
 
 def _core(ordered: pd.DataFrame, config: SplitConfig, cutoffs: tuple[int, int] | None) -> pd.DataFrame:
-    """The k-core. Under the temporal protocol training interactions alone decide who is in it: no later count leaks."""
+    """The k-core. Under the temporal protocol only training interactions count, so that no later count leaks."""
     if not (config.k_core_users or config.k_core_items):
         return ordered
     known = ordered if cutoffs is None else ordered[ordered["timestamp"] < cutoffs[0]]
@@ -164,17 +164,18 @@ def _core(ordered: pd.DataFrame, config: SplitConfig, cutoffs: tuple[int, int] |
 
 
 def _check_questions(split: pd.DataFrame, items: pd.DataFrame) -> int:
-    """Refuse a split that asks nothing, before anything is trained on it.
+    """Refuse a split without validation or test users, before anything is trained on it.
 
     Returns:
-        Test users all of whose targets stand in their history already: with seen items filtered, no one can find them.
+        Number of test users whose targets are all in their history: if seen items are filtered, every retriever misses
+        them.
     """
     histories = Histories.from_split(split, items["item_id"])
     for part, name in (("valid", "validation"), ("test", "test")):
         if not len(histories.questions(part)[0]):
             raise PlumError(
-                f"no user of the {name} part has a history before it",
-                f"{(split['part'] == part).sum():,} interactions in the part, all of users who are new there",
+                f"no user of the {name} set has a history before it",
+                f"{(split['part'] == part).sum():,} interactions in the set, all of new users",
                 "change data.split.valid_share and test_share, or use data.split.protocol=leave-one-out",
             )
     _, past, targets = histories.questions("test")
@@ -182,13 +183,13 @@ def _check_questions(split: pd.DataFrame, items: pd.DataFrame) -> int:
 
 
 def _warn(report: splits.SplitReport, repeated: int, config: RunConfig) -> None:
-    """Say what a reader of the figures must know about the split."""
+    """Warn of what affects how the figures read."""
     if report.users_without_test:
-        logger.warning("data: %s users have no test interaction; they only train", f"{report.users_without_test:,}")
+        logger.warning("data: %s users without a test item only train", f"{report.users_without_test:,}")
     if repeated and config.eval.filter_seen:
         logger.warning(
-            "data: %s test users take only items they had before. Seen items are filtered, so all miss them: "
-            "for logs with repeated interactions use --set eval.filter_seen=false",
+            "data: all test items of %s users are in their histories. Seen items are filtered, so every retriever "
+            "misses them; for logs with repeated interactions use --set eval.filter_seen=false",
             f"{repeated:,}",
         )
 
@@ -196,7 +197,7 @@ def _warn(report: splits.SplitReport, repeated: int, config: RunConfig) -> None:
 def _items(
     tables: RawTables, ordered: pd.DataFrame, split: pd.DataFrame, valid_from: int | None, config: DataConfig
 ) -> pd.DataFrame:
-    """The catalogue: after k-core the items that are left, else all; tags that leak nothing join the description."""
+    """The catalogue after k-core; tags are appended to descriptions, except those that would leak."""
     items = tables.items
     if config.split.k_core_users or config.split.k_core_items:
         items = items[items["item_id"].isin(ordered["item_id"].unique())].reset_index(drop=True)

@@ -1,8 +1,8 @@
-"""What a retriever's training cost: examples, tokens and floating-point operations.
+"""The cost of a retriever's training: examples, tokens and floating-point operations.
 
-PLUM compares retrievers at equal training examples and at equal FLOPs (section 3), so both stand beside the recall.
-Everything here is counted from the batches, which are a function of the epoch alone: a stage that was killed and went
-on counts what an undisturbed one counts, and two runs with one seed count the same.
+PLUM compares retrievers at equal training examples and at equal FLOPs (section 3), so both are reported beside recall.
+All is counted from the batches, which depend on the epoch only: resumed and uninterrupted stages, and runs with the
+same seed, count the same.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ Batch = TypeVar("Batch")
 
 
 class Size(NamedTuple):
-    """How much training a batch is.
+    """Size of a batch.
 
     Attributes:
-        examples: targets that gave a loss, in the unit that retrievers share (items, not the tokens of an item).
-        tokens: positions that hold something.
-        positions: all of the batch, padding counted, though a model may leave some of that out.
+        examples: targets in the loss, in the retrievers' common unit (items, not tokens of an item).
+        tokens: positions without padding.
+        positions: all positions including padding, though a model may skip some of it.
     """
 
     examples: int
@@ -33,15 +33,15 @@ class Size(NamedTuple):
 
 @dataclass(frozen=True)
 class Cost:
-    """What a training cost, all steps counted, also those after the weights that were kept.
+    """Cost of a training: all steps count, including those after the weights that were kept.
 
     Attributes:
-        parameters: trained numbers.
-        examples: targets that gave a loss, over all epochs.
-        tokens: positions through the model that hold something, over all epochs.
-        flops: floating-point operations forward and backward, a multiplication and an addition being two; the
-            optimizer's own and those of no matrix product (norms, activations, look-ups, softmax) are left out.
-        epochs: passes over the training part.
+        parameters: number of trained parameters.
+        examples: targets in the loss, over all epochs.
+        tokens: positions without padding, over all epochs.
+        flops: floating-point operations of the matrix products, forward and backward; a multiplication and an addition
+            count as two. The optimizer, norms, activations, look-ups and softmax are left out.
+        epochs: passes over the training set.
     """
 
     parameters: int
@@ -52,10 +52,10 @@ class Cost:
 
 
 def measured_flops(step: Callable[[], Any]) -> int:
-    """Floating-point operations of the matrix products in one call, backward included if it runs backward.
+    """Floating-point operations of the matrix products in one call, including the backward pass if it has one.
 
-    Attention and torch's encoder layers run by their plain formulas meanwhile, since torch knows no count for some
-    fused kernels. So a causal mask saves nothing: the whole square of positions counts.
+    Attention and torch's encoder layers run unfused during the call, because torch can't count some fused kernels. So a
+    causal mask saves nothing: the whole square of positions counts.
     """
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
@@ -81,27 +81,27 @@ def training_cost(
     steps_per_epoch: int,
     measured: int = 3,
 ) -> Cost:
-    """Count what ``steps`` steps of training cost, without training.
+    """Compute the cost of ``steps`` training steps, without training.
 
-    All batches are made again and their sizes added up. FLOPs are measured on a few batches, evenly spread over the
-    first epoch, and taken per position, padding counted, times the positions of all steps. (A softmax over the items,
-    of a baseline or a teacher, is of the targets alone, whose share of the positions varies a little.)
+    All batches are made again and their sizes summed. FLOPs per position (including padding) are measured on a few
+    batches, evenly spread over the first epoch, and multiplied by the positions of all steps. (The softmax over items
+    of a baseline or a teacher runs at targets only, whose share of the positions varies a little.)
 
     Args:
-        model: on its device; weights and mode are left as they are, gradients are cleared.
-        batches: the batches of an epoch, as the training had them.
-        size: how much training a batch is.
-        loss: of a batch, as the training had it.
-        steps: optimizer steps that were taken.
+        model: on its device; weights and mode are unchanged, gradients are cleared.
+        batches: the batches of an epoch, as in the training.
+        size: of a batch.
+        loss: of a batch, as in the training.
+        steps: optimizer steps of the training.
         steps_per_epoch: steps of one epoch.
-        measured: batches on which FLOPs are measured.
+        measured: number of batches on which FLOPs are measured.
 
     Raises:
-        ValueError: if the steps are no whole, positive number of epochs, or the batches have not that many.
+        ValueError: if the steps are not a positive whole number of epochs, or differ from the number of batches.
     """
     epochs, rest = divmod(steps, steps_per_epoch)
     if rest or not epochs:
-        raise ValueError(f"{steps} steps are no whole number of epochs of {steps_per_epoch}")
+        raise ValueError(f"{steps} steps are not a whole number of epochs of {steps_per_epoch}")
     chosen = {number * steps_per_epoch // measured for number in range(measured)}
     examples, tokens, positions, counted, flops, flop_positions = 0, 0, 0, 0, 0, 0
     for epoch in range(epochs):
@@ -115,7 +115,7 @@ def training_cost(
     if counted != steps:
         raise ValueError(f"the batches of {epochs} epochs are {counted}, not {steps}")
     parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    # Whole numbers throughout: the product exceeds what a float holds exactly.
+    # Integers throughout: the product exceeds the exact range of a float.
     return Cost(parameters, examples, tokens, flops * positions // flop_positions, epochs)
 
 
@@ -125,7 +125,7 @@ def _step_flops(model: nn.Module, loss: Callable[[Batch], Tensor], batch: Batch)
     device = next(model.parameters()).device
 
     def step() -> None:
-        # The precision changes no count; half of it fits wherever the training did.
+        # The precision does not change the count; bfloat16 fits in memory wherever the training did.
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
             value = loss(batch)
         value.backward()

@@ -1,8 +1,8 @@
-"""The one training loop of the package: Semantic-ID tokenizer, language model and dense baseline all use it.
+"""The training loop of the tokenizer, the language model and the dense baselines.
 
 A checkpoint holds weights, optimizer state, the random generators' states and the log so far, as safetensors and JSON.
-A run killed at any instant and started again ends in the same weights and the same log as an undisturbed one: the
-batches of an epoch are a function of the seed and the epoch alone, and nothing that depends on the clock is recorded.
+A run that is killed at any time and started again ends with the same weights and the same log as an uninterrupted one:
+the batches of an epoch depend on the seed and the epoch only, and the log holds no times.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Recipe:
         epochs: passes over the batches.
         steps_per_epoch: optimizer steps in one pass.
         learning_rate: peak rate.
-        warmup_share: share of all steps that warms up.
+        warmup_share: share of all steps in the warm-up.
         schedule: ``"constant"`` or ``"cosine"``.
         checkpoint_steps: steps between checkpoints.
         patience: validations without improvement before stopping, or None.
@@ -79,7 +79,7 @@ class Recipe:
 
 @dataclass
 class Progress:
-    """Where a training stands; everything a checkpoint needs beside tensors."""
+    """Progress of a training: the content of a checkpoint besides tensors."""
 
     step: int = 0
     best_step: int | None = None
@@ -103,18 +103,19 @@ def fit(
     after_epoch: Callable[[int], None] | None = None,
     log_every: int = 10,
 ) -> Progress:
-    """Train ``model`` in place; with ``validate``, leave it with the weights of its best validation.
+    """Train ``model`` in place; with ``validate``, it ends with the weights of its best validation.
 
     Args:
-        model: what to train, on its device.
+        model: on its device.
         recipe: how to optimise.
-        batches: the batches of an epoch, a function of the epoch alone.
-        loss: the losses of a batch, or of what ``prepare`` makes of it; ``"loss"`` is minimised, the others are logged.
-        checkpoint: folder for checkpoints; an earlier one there is resumed.
-        name: what the progress bar and the log say.
-        prepare: work on a batch that does not depend on the weights and draws no random numbers. It is done on another
-            thread during the step before, and not for batches that a resumed training skips. Its errors are raised.
-        validate: metrics after an epoch, larger is better for ``monitor``.
+        batches: the batches of an epoch, a function of the epoch only.
+        loss: the losses of a batch, or of the result of ``prepare`` for it; ``"loss"`` is minimised, the others are
+            logged.
+        checkpoint: folder for checkpoints; an existing one is resumed.
+        name: of the training, in the progress bar and the log.
+        prepare: work on a batch that depends on no weights and draws no random numbers. It runs on another thread
+            during the previous step, and not for batches that a resumed training skips. Its errors are raised.
+        validate: metrics after an epoch; larger is better for ``monitor``.
         monitor: the metric that picks the best weights.
         after_epoch: called with the epoch's number before validation (dead-code reset, for example).
         log_every: steps between log entries.
@@ -152,14 +153,14 @@ def fit(
 def _check_steps(recipe: Recipe, name: str) -> None:
     if not recipe.total_steps:
         raise PlumError(
-            f"{name}: there is nothing to train on", "no batch", "look at the training part with `plum data describe`"
+            f"{name}: there is nothing to train on", "no batch", "look at the training set with `plum data describe`"
         )
 
 
 def _prepared(batches: Iterable[Batch], prepare: Callable[[Batch], Made]) -> Generator[Made, None, None]:
-    """What is made of each batch, one ahead on a thread of its own.
+    """Prepare each batch one step ahead, on another thread.
 
-    That thread and the caller's share torch's threads, which wait for each other the longer the more there are.
+    That thread and the caller's share torch's threads; with more threads than cores, they would wait for each other.
     """
 
     def make(rest: Iterator[Batch]) -> tuple[Made] | None:
@@ -170,29 +171,29 @@ def _prepared(batches: Iterable[Batch], prepare: Callable[[Batch], Made]) -> Gen
     rest, threads = iter(batches), torch.get_num_threads()
     share = max(1, threads // 2)
     try:
-        torch.set_num_threads(max(1, threads - share))  # before the other one's: a thread begins with what was set last
+        torch.set_num_threads(max(1, threads - share))  # first: a new thread starts with the value set last
         with ThreadPoolExecutor(1, "prepare", torch.set_num_threads, (share,)) as thread:
             coming = thread.submit(make, rest)
             while made := coming.result():
                 coming = thread.submit(make, rest)
                 yield made[0]
     finally:
-        torch.set_num_threads(threads)  # of this thread, and of those that start later
+        torch.set_num_threads(threads)  # for this thread and later ones
 
 
 def write_log(path: Path, state: Progress) -> None:
-    """Write the training curve, one JSON object a line."""
+    """Write the training curve, one JSON object per line."""
     path.write_text("".join(json.dumps(entry) + "\n" for entry in state.log), encoding="utf-8")
 
 
 def _every(epoch: int, recipe: Recipe) -> bool:
-    """Whether an epoch's end is due for a checkpoint: at least ``checkpoint_steps`` since the last one."""
+    """Whether a checkpoint is due at an epoch's end: a multiple of ``checkpoint_steps`` was passed in the epoch."""
     before, after = epoch * recipe.steps_per_epoch, (epoch + 1) * recipe.steps_per_epoch
     return before // recipe.checkpoint_steps != after // recipe.checkpoint_steps
 
 
 def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Decay matrices, not biases, norms or other vectors."""
+    """Parameter groups with weight decay for matrices only, not for biases, norms or other vectors."""
     trained = [p for p in model.parameters() if p.requires_grad]
     return [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
@@ -201,7 +202,7 @@ def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
 
 
 class _Training:
-    """A model under training: its optimizer, and where it stands on disk."""
+    """A model in training, with its optimizer and checkpoint."""
 
     def __init__(self, model: nn.Module, recipe: Recipe, checkpoint: Path, name: str, log_every: int) -> None:
         self.model, self.recipe, self.checkpoint = model, recipe, checkpoint
@@ -212,7 +213,7 @@ class _Training:
     def rest_of_epoch(
         self, epoch: int, batches: Iterable[Batch], prepare: Callable[[Batch], Any] | None
     ) -> Generator[Any, None, None]:
-        """The batches of an epoch whose steps are still to be made, as ``prepare`` makes them."""
+        """The remaining batches of an epoch, prepared."""
         rest = islice(batches, self.state.step - epoch * self.recipe.steps_per_epoch, None)
         yield from rest if prepare is None else _prepared(rest, prepare)
 
@@ -223,13 +224,13 @@ class _Training:
         loss: Callable[[Batch], dict[str, Tensor]],
         show: Callable[[int], None],
     ) -> Tensor:
-        """The steps of an epoch that are still to be made; returns the last one's loss.
+        """Make the remaining steps of an epoch; returns the last one's loss.
 
         Args:
             epoch: its number.
-            batches: those without a step yet.
+            batches: the remaining ones.
             loss: of a batch.
-            show: called with the number of steps made so far.
+            show: called with the number of steps so far.
 
         Raises:
             RuntimeError: if there were more or fewer batches than the recipe has steps.
@@ -256,7 +257,7 @@ class _Training:
         self.optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.max_grad_norm)
-        if not torch.isfinite(norm + losses["loss"].detach()):  # one wait for the device, not two
+        if not torch.isfinite(norm + losses["loss"].detach()):  # one device synchronisation, not two
             raise PlumError(
                 f"{self.name}: the loss or its gradient is not finite at step {state.step}",
                 f"loss {losses['loss'].item()}, gradient norm {norm.item()}",
@@ -288,9 +289,9 @@ class _Training:
         logger.info("%s: epoch %d, %s", self.name, epoch + 1, shown)
         if not math.isfinite(metrics[monitor]):
             raise PlumError(
-                f"{self.name}: {monitor} on the validation part is {metrics[monitor]}",
+                f"{self.name}: {monitor} on the validation set is {metrics[monitor]}",
                 None,
-                "see with `plum data describe` that the split has validation users with a history",
+                "check with `plum data describe` that the split has validation users with a history",
             )
         if metrics[monitor] > state.best_value:
             state.best_step, state.best_value, state.stale = state.step, metrics[monitor], 0
@@ -298,10 +299,10 @@ class _Training:
         state.stale += 1
         if self.recipe.patience is not None and state.stale >= self.recipe.patience:
             state.stopped = True
-            logger.info("%s: no better %s in %d validations; stopping", self.name, monitor, state.stale)
+            logger.info("%s: stopping, no better %s in %d validations", self.name, monitor, state.stale)
 
     def save(self) -> None:
-        """Write a checkpoint beside the last one, then make it the one that counts by one rename of ``state.json``."""
+        """Write a checkpoint beside the last one, then switch to it by renaming ``state.json``."""
         folder = self.checkpoint / f"step-{self.state.step}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -326,7 +327,7 @@ class _Training:
 
     def _resume(self) -> Progress:
         if not (self.checkpoint / "state.json").exists():
-            shutil.rmtree(self.checkpoint)  # killed before the first checkpoint was whole
+            shutil.rmtree(self.checkpoint)  # killed before the first checkpoint was complete
             return Progress()
         state = Progress(**json.loads((self.checkpoint / "state.json").read_text(encoding="utf-8")))
         folder = self.checkpoint / f"step-{state.step}"
@@ -350,5 +351,5 @@ def _best_name(state: Progress) -> str:
 
 def _save_model(model: nn.Module, path: Path) -> None:
     partial = path.with_name(path.name + ".partial")
-    save_model(model, str(partial))  # knows tied weights
+    save_model(model, str(partial))  # handles tied weights
     partial.replace(path)

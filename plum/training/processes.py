@@ -1,7 +1,7 @@
-"""Calls side by side, each in a process of its own that ends with the one that started it, however that one ends.
+"""Parallel calls, each in its own process, which ends when its parent ends for whatever reason.
 
-Small models gain little from a second core, since every operation waits for all threads; two trainings side by side
-use two cores well.
+Small models gain little from a second core, because every operation waits for all threads; two parallel trainings use
+two cores well.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PARENT_GONE = 3  # exit code
 
 
 class _Report(NamedTuple):
-    """What a process says at its end."""
+    """A process's result."""
 
     error: PlumError | OSError | None
     peak_mib: float
@@ -36,17 +36,17 @@ _Message = logging.LogRecord | runtime.Step | _Report
 
 
 def run_side_by_side(calls: Sequence[Callable[[], None]], at_once: int, threads: int) -> None:
-    """Make all calls, some at a time.
+    """Run all calls, several at a time.
 
     Args:
-        calls: to be started in this order; they must be picklable, and leave what they make in files.
-        at_once: processes at a time.
+        calls: started in this order; they must be picklable and write their results to files.
+        at_once: number of parallel processes.
         threads: torch's in each process.
 
     Raises:
-        PlumError: if a call raised it, or its process was killed; the others are ended.
+        PlumError: if a call raised it, or its process was killed; the others are terminated.
         OSError: if a call raised it.
-        RuntimeError: if a call raised another error, whose traceback its process has printed.
+        RuntimeError: if a call raised another error; its process has printed the traceback.
     """
     waiting, working = deque(calls), list[_Process]()
     peaks: list[float] = []
@@ -68,14 +68,14 @@ def run_side_by_side(calls: Sequence[Callable[[], None]], at_once: int, threads:
 
 
 class _Process:
-    """A call at work.
+    """A running call.
 
     Attributes:
         messages: readable when the process has said something or ended.
     """
 
     def __init__(self, call: Callable[[], None], threads: int) -> None:
-        # A fresh interpreter: one forked from a process with threads may wait for ever for what they held.
+        # A new interpreter: one forked from a process with threads may deadlock on their locks.
         context = multiprocessing.get_context("spawn")
         self.messages, outlet = context.Pipe(duplex=False)
         self._open: dict[Hashable, runtime.Step] = {}
@@ -89,7 +89,7 @@ class _Process:
         """Show the next thing that it says; returns its report if that was all.
 
         Raises:
-            PlumError, OSError: what the call raised, the first also if the process was killed.
+            PlumError, OSError: if the call raised it; PlumError also if the process was killed.
             RuntimeError: if the call raised another error.
         """
         try:
@@ -120,14 +120,14 @@ class _Process:
         code = self._process.exitcode or 0
         if code < 0:
             return PlumError(
-                "a process that worked for this one was killed",
-                f"signal {-code}" + (", which systems short of memory send" if code == -signal.SIGKILL else ""),
-                "see that there is memory for so many at a time, and run it again: it goes on where it was",
+                "a training process was killed",
+                f"signal {-code}" + (", often sent when memory runs out" if code == -signal.SIGKILL else ""),
+                "lower trials_at_once if memory is short, and run the command again: it resumes from the checkpoint",
             )
-        return RuntimeError(f"a process ended with code {code}; its error stands above")
+        return RuntimeError(f"a process ended with code {code}; its error is printed above")
 
     def kill(self) -> None:
-        """End it; a training may be ended at any instant, and goes on from its checkpoint."""
+        """Terminate it; a training resumes from its checkpoint."""
         self._process.kill()
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
-"""Choosing settings on the validation part: every combination is trained, the best one is kept.
+"""Choosing settings on the validation set: every combination is trained, the best one is kept.
 
-A search may be killed at any instant: a finished trial's result is kept beside the checkpoint of the one at work, so
-that the search goes on where it was and ends as an undisturbed one.
+A search may be killed at any time: results of finished trials are kept beside the checkpoint of the running one, so
+that the search resumes and ends with the same result as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-if TYPE_CHECKING:  # the configuration uses this module, and must not wait for torch
+if TYPE_CHECKING:  # importing this module must not import torch
     from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
 
 class Outcome(NamedTuple):
-    """What one training gave.
+    """The result of one training.
 
     Attributes:
-        value: by which trials are compared; larger is better.
-        result: what is to be known of the training afterwards, as JSON has it.
+        value: the criterion; larger is better.
+        result: further facts about the training, for JSON.
         weights: the trained weights, on any device.
     """
 
@@ -37,7 +37,7 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Trial:
-    """A finished training with the settings it was done with; see ``Outcome``."""
+    """A finished training with its settings; see ``Outcome``."""
 
     settings: dict[str, Any]
     value: float
@@ -46,7 +46,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Search:
-    """All trials in order, which is the best, its weights, and the files of all weights if these were to be kept."""
+    """All trials in order, the index of the best, its weights, and the files of all weights if they are kept."""
 
     trials: list[Trial]
     best: int
@@ -61,24 +61,24 @@ def search_best(
     keep_all: bool = False,
     at_once: int = 1,
 ) -> Search:
-    """Train with each of several settings; the largest value wins, ties go to the earlier.
+    """Train with each of several settings; the largest value wins, the earlier trial on ties.
 
     Args:
         settings: of the trials, at least one.
-        train_one: trains with settings and a folder for its checkpoint, from which it must be able to go on.
-        folder: where trials keep their checkpoints and results; not to be used for another search. A single trial has
-            its checkpoint in ``folder`` itself.
-        keep_all: leave the weights of all trials in ``folder``, not the best one's alone. A single trial's are only
+        train_one: trains with given settings and a folder for its checkpoint, from which it must be able to resume.
+        folder: for checkpoints and results of the trials; must not be used for another search. A single trial has its
+            checkpoint in ``folder`` itself.
+        keep_all: keep the weights of all trials in ``folder``, not only the best one's. A single trial's are only
             returned.
-        at_once: trials trained side by side, each in a process of its own with its share of the threads; if more than
-            one, ``train_one`` must be picklable. Fewer threads round otherwise, and change nothing else.
+        at_once: number of parallel trials, each in its own process with its share of the threads; if more than one,
+            ``train_one`` must be picklable. The number of threads changes results by rounding only.
 
     Returns:
         The trials and the best one's weights, on the CPU.
 
     Raises:
-        ValueError: without settings, or if ``folder`` is of another search.
-        PlumError, RuntimeError: from processes side by side; see :func:`plum.training.processes.run_side_by_side`.
+        ValueError: without settings, or if ``folder`` belongs to another search.
+        PlumError, RuntimeError: from parallel processes; see :func:`plum.training.processes.run_side_by_side`.
     """
     if not settings:
         raise ValueError("a search needs at least one trial")
@@ -109,12 +109,12 @@ def told(settings: Mapping[str, Any]) -> str:
 def _train_side_by_side(
     settings: Sequence[dict[str, Any]], train_one: Callable[[dict[str, Any], Path], Outcome], folder: Path, at_once: int
 ) -> None:
-    """Train what is not done yet; all keep their weights, since which is the best shows at the end."""
+    """Train the missing trials; all keep their weights, because the best is known only at the end."""
     import torch
 
     from plum.training.processes import run_side_by_side
 
-    # Of the whole search, not of what is left of one that was killed: other numbers of threads round otherwise.
+    # For the whole search, not for the rest of a killed one: the number of threads affects rounding.
     threads = max(1, torch.get_num_threads() // min(at_once, len(settings)))
     missing = [number for number in range(len(settings)) if not _record(folder, number).exists()]
     run_side_by_side(
@@ -146,7 +146,7 @@ def _weights(folder: Path, number: int) -> Path:
 
 
 def _best(trials: Sequence[Trial]) -> int:
-    return max(range(len(trials)), key=lambda number: trials[number].value)  # the first of equal ones
+    return max(range(len(trials)), key=lambda number: trials[number].value)  # ties: the first
 
 
 def _on_cpu(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -154,7 +154,7 @@ def _on_cpu(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _keep(folder: Path, number: int, settings: dict[str, Any], outcome: Outcome, before: Sequence[Trial]) -> None:
-    """Record a finished trial, without its weights if one ``before`` beats it; the JSON file, last, makes it count."""
+    """Record a finished trial, without its weights if one ``before`` is better; the JSON file, last, marks it done."""
     from safetensors.torch import save_file
 
     if all(outcome.value > trial.value for trial in before):
@@ -168,15 +168,15 @@ def _keep(folder: Path, number: int, settings: dict[str, Any], outcome: Outcome,
 
 
 def _read(folder: Path, number: int, settings: dict[str, Any]) -> Trial:
-    """A finished trial from its file, in the midst of a search as after a kill, so that both give the same."""
+    """Read a finished trial from its file, whether or not the search was resumed, so that both give the same."""
     trial = Trial(**json.loads(_record(folder, number).read_text(encoding="utf-8")))
     if trial.settings != settings:
-        raise ValueError(f"{_record(folder, number)} is of another search: {trial.settings}, not {settings}")
+        raise ValueError(f"{_record(folder, number)} belongs to another search: {trial.settings}, not {settings}")
     return trial
 
 
 def _tidy(folder: Path, number: int, needed: Sequence[int]) -> None:
-    """Remove what a finished trial no longer needs: its checkpoint, and the weights of trials but the ``needed``."""
+    """Remove a finished trial's checkpoint, and the weights of all trials except the ``needed`` ones."""
     shutil.rmtree(folder / f"trial-{number}", ignore_errors=True)
     for other in range(number + 1):
         if other not in needed:

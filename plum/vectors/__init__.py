@@ -1,1 +1,1 @@
-"""Vectors of items, whatever made them: side by side, and the nearest ones."""
+"""Vectors of items from any source: joining modalities, and nearest-neighbour search."""

@@ -15,13 +15,13 @@ from plum.evaluation.rankings import NO_ITEM, Recommendations, flatten, top_k
 Kind = Literal["exact", "hnsw", "ivfpq"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-# What faiss finds for one batch of queries holds at most this many entries (48 MiB), whatever users have seen.
+# A batch of queries returns at most this many entries (48 MiB), however many items users have seen.
 _BATCH_ENTRIES = 1 << 22
 
 _HNSW_LINKS = 32
 _HNSW_CONSTRUCTION = 200
 _HNSW_SEARCH = 64
-_POINTS_PER_CENTROID = 39  # fewer, and faiss calls its k-means ill-trained
+_POINTS_PER_CENTROID = 39  # with fewer, faiss warns that its k-means is ill-trained
 _MOST_BITS, _FEWEST_BITS = 8, 4
 _ROUNDING = 1e-5  # of a user's largest product
 FEWEST_FOR_IVFPQ = _POINTS_PER_CENTROID << _FEWEST_BITS
@@ -35,17 +35,17 @@ class Nearest:
       some items are missed.
     - ``ivfpq``: inverted lists of product-quantised vectors (Jégou et al. 2011): about 4 sqrt(N) lists, codes of
       D / 2 bytes (or the next smaller divisor of D). Small, but scores are those of the quantised vectors. With fewer
-      than 39 * 256 items the codes have fewer than 8 bits, so that each centroid is fitted to 39 items at least;
-      ``parameters`` says how many.
+      than 39 * 256 items the codes have fewer than 8 bits (see ``parameters``), so that each centroid is fitted to at
+      least 39 items.
 
-    The same vectors give the same index: it is built on one thread, since with several, faiss before its pull request
-    5486 (2026) linked a graph's nodes in the order that they happened to come in.
+    The same vectors give the same index: it is built on one thread, because with several, faiss before its pull request
+    5486 (2026) linked a graph's nodes in the order in which threads finished.
 
     Args:
         items: (N, D).
         kind: which index.
-        ef_search: candidates that ``hnsw`` holds while it searches.
-        nprobe: lists that ``ivfpq`` looks into; None for a sixteenth of them.
+        ef_search: candidates that ``hnsw`` keeps during a search.
+        nprobe: lists that ``ivfpq`` searches; None for a sixteenth of them.
 
     Attributes:
         kind, n_items: as given.
@@ -106,8 +106,8 @@ class Nearest:
         items = np.full((len(queries), k), NO_ITEM, dtype=np.int64)
         scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
         n_seen = np.array([0 if seen is None else len(seen[user]) for user in range(len(queries))], dtype=np.int64)
-        # So many that K are left without the seen ones, and one more to notice a tie at the border; rounded up to a
-        # power of two, so that one user with a long history does not make all others as slow.
+        # Deep enough for K unseen items and one more, which reveals a tie at the border; rounded up to a power of two,
+        # so that one user with a long history does not slow down all others.
         depths = np.minimum(2 ** np.ceil(np.log2(k + n_seen + 1)).astype(np.int64), self.n_items)
         for depth in np.unique(depths[depths > 0]).tolist():
             users = np.flatnonzero(depths == depth)
@@ -134,7 +134,7 @@ class Nearest:
         order = np.lexsort((found, -scores), axis=1)[:, :k]
         found, scores = np.take_along_axis(found, order, axis=1), np.take_along_axis(scores, order, axis=1)
         if self.kind == "exact" and depth < self.n_items:
-            # faiss leaves open which of several equal scores it lists: rank these users' whole catalogue.
+            # faiss does not specify its order of equal scores: rank the whole catalogue for these users.
             tied, size = np.flatnonzero(scores[:, -1] == last), max(1, _BATCH_ENTRIES // self.n_items)
             for start in range(0, len(tied), size):
                 batch = tied[start : start + size]
@@ -144,7 +144,7 @@ class Nearest:
         return found, scores
 
     def mib(self) -> float:
-        """Size of the index as it would be written to a file, MiB."""
+        """Size of the index as a file, MiB."""
         import faiss
 
         return faiss.serialize_index(self._index).nbytes / 2**20
@@ -177,35 +177,35 @@ def search_report(
     seen: Sequence[np.ndarray] | None,
     kinds: Sequence[Kind] | None = None,
 ) -> list[dict[str, Any]]:
-    """What each kind of index costs and misses, on one thread.
+    """Measure what each kind of index costs and misses, on one thread.
 
     Args:
         items: (N, D).
         queries: (U, D), at least one; searched all together.
         k: K.
         seen: per query, item rows that must not be returned; None for no such rule.
-        kinds: None for all that N items are enough for.
+        kinds: None for all kinds that N items are enough for.
 
     Returns:
-        One entry a kind:
+        One entry per kind:
 
-        - ``index``, ``parameters``: kind, and what faiss was told.
-        - ``build_s``: seconds of processor time, so that other work on the machine counts little.
-        - ``ms_per_query``: milliseconds of it, the seen items' removal counted.
+        - ``index``, ``parameters``: kind, and the parameters given to faiss.
+        - ``build_s``: seconds of processor time, which other work on the machine hardly affects.
+        - ``ms_per_query``: milliseconds of processor time, including the removal of seen items.
         - ``mib``: size of the index.
-        - ``recall_of_exact@k``: share of the exact lists' places that this index fills as well, the mean over users:
-          with an item whose inner product is at least the exact list's last, so that of equal items any will do. None
-          if the exact lists are all empty.
+        - ``recall_of_exact@k``: share of the exact list's places that this index fills with an item as good as the
+          exact list's last one (by inner product, so that ties count), the mean over users. None if the exact lists are
+          all empty.
 
     Raises:
-        PlumError: ``ivfpq`` is asked for over fewer than 624 items.
+        PlumError: ``ivfpq`` over fewer than 624 items.
         ValueError: as :class:`Nearest` and :meth:`Nearest.search`, or no queries.
     """
     if not len(queries):
         raise ValueError("there are no queries to search for")
     if kinds is None:
         kinds = [kind for kind in KINDS if kind != "ivfpq" or len(items) >= FEWEST_FOR_IVFPQ]
-    Nearest(items[:1]).search(queries[:1], 1, None)  # the first call loads faiss: no index's own time
+    Nearest(items[:1]).search(queries[:1], 1, None)  # loads faiss, so that no index is charged for it
     exact = largest_products(items, queries, k, seen)
     report = []
     for kind in kinds:
@@ -252,12 +252,12 @@ def _ivfpq(items: np.ndarray, nprobe: int | None) -> tuple[Any, dict[str, int]]:
 
 
 def _ivfpq_parameters(n_items: int, width: int, nprobe: int | None) -> dict[str, int]:
-    """What :class:`Nearest` says of N and D."""
+    """Parameters of the index for N and D; see :class:`Nearest`."""
     if n_items < FEWEST_FOR_IVFPQ:
         raise PlumError(
             f"an IVF-PQ index can't be fitted to {n_items:,} items",
-            f"it takes {FEWEST_FOR_IVFPQ} at least",
-            "use the exact index, which is fast for so few",
+            f"it needs at least {FEWEST_FOR_IVFPQ}",
+            "use the exact index, which is fast for so few items",
         )
     n_lists = min(round(4 * n_items**0.5), n_items // _POINTS_PER_CENTROID)
     return {
@@ -271,13 +271,13 @@ def _ivfpq_parameters(n_items: int, width: int, nprobe: int | None) -> dict[str,
 def _recall_of_exact(
     items: np.ndarray, queries: np.ndarray, exact: Recommendations, found: Recommendations
 ) -> float | None:
-    """Mean over users of the share of places that hold an item as good as the exact list's last; None without any."""
+    """Mean over users of the share of places with an item as good as the exact list's last; None if all are empty."""
     n_exact = (exact.items != NO_ITEM).sum(axis=1)
     shares = []
     for user in np.flatnonzero(n_exact).tolist():
         rows = found.items[user][found.items[user] != NO_ITEM]
         border = exact.scores[user, n_exact[user] - 1]
-        # Products may differ in their last digits by how they were added up, and IVF-PQ's are rough.
+        # Products may differ in their last digits by the order of summation, and IVF-PQ's are approximate.
         slack = _ROUNDING * np.abs(exact.scores[user, : n_exact[user]]).max()
         shares.append((items[rows] @ queries[user] >= border - slack).sum() / n_exact[user])
     return float(np.mean(shares)) if shares else None

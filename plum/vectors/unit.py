@@ -8,7 +8,7 @@ import numpy as np
 
 
 def joined(modalities: Sequence[np.ndarray]) -> np.ndarray:
-    """Several modalities as one vector an item, each with the same say: unit vectors side by side.
+    """Join several modalities into one vector per item, with equal weight: unit vectors, concatenated.
 
     A modality that an item lacks (a zero row) stays zero.
 
@@ -36,6 +36,6 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
     if vectors.ndim != 2 or not np.isfinite(vectors).all():
         raise ValueError(f"vectors must be (N, D) and finite, found shape {vectors.shape}")
     largest = np.abs(vectors).max(axis=1, keepdims=True, initial=0.0)
-    # With 1 as largest entry no square under- or overflows, and a length below 1 is that of a zero row.
+    # After division by the largest entry no square under- or overflows, and only zero rows have a length below 1.
     scaled = (vectors / np.where(largest > 0, largest, 1.0)).astype(np.float32)
     return scaled / np.maximum(np.linalg.norm(scaled, axis=1, keepdims=True), 1.0)

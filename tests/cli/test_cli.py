@@ -339,7 +339,7 @@ def test_a_folder_that_no_stage_wrote_is_not_replaced(cli: Cli, tmp_path: Path) 
     config = tiny_run.write(tmp_path / "tiny.yaml", tiny_run.pipeline(tmp_path / "run"))
     (tmp_path / "run" / "data").mkdir(parents=True)
     (tmp_path / "run" / "data" / "thesis.txt").write_text("years of work")
-    refused(cli("run", "--config", config), "is no folder of a plum run")
+    refused(cli("run", "--config", config), "is not a folder of a plum run")
     assert (tmp_path / "run/data/thesis.txt").read_text() == "years of work"
 
 

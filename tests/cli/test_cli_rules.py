@@ -91,7 +91,7 @@ def test_fields_of_today_are_joined(ask: Cli, items: pd.DataFrame, tmp_path: Pat
     cheap = ("--fields", tmp_path / "stock.csv", "--where", "in_stock and price < 5", "--json")
     code, out, err = ask(*cheap)
     assert set(answer((code, out, err))[0]) == set(items["item_id"][[2, 4, 6]])
-    assert "stock.csv: 1 rows of items that the catalogue lacks: 'new'" in err
+    assert "stock.csv: 1 rows of items outside the catalogue: 'new'" in err
     missing = answer(ask("--fields", tmp_path / "stock.csv", "--where", "price is null", "--k", 50, "--json"))
     assert set(missing[0]) == set(items["item_id"][12:])
 
@@ -108,7 +108,7 @@ def test_mistakes_in_a_request_are_told(ask: Cli, items: pd.DataFrame, tmp_path:
     (tmp_path / "ids.txt").write_text("\n")
     refused(ask("--allow", tmp_path / "ids.txt"), "ids.txt is empty")
     (tmp_path / "twice.csv").write_text(f"item_id,price\n{items['item_id'][3]},1\n{items['item_id'][3]},2\n")
-    refused(ask("--fields", tmp_path / "twice.csv", "--where", "price > 1"), "twice.csv: 1 items stand in several rows")
+    refused(ask("--fields", tmp_path / "twice.csv", "--where", "price > 1"), "twice.csv: 1 items have several rows")
     refused(ask("--fields", tmp_path / "twice.csv"), "--fields has no effect without --where")
     refused(ask("--where", "popularity >= 0", "--k", 61), "--k 61 is more than the catalogue holds")
 

@@ -48,8 +48,8 @@ def test_a_search_can_be_set_on_the_command_line(tmp_path):
         ({"layers": [1, 2, 1]}, ["layers: a value is given twice"]),
         ({"layers": []}, ["eval.dense.search.layers: List should have at least 1 item"]),
         ({"layers": 2}, ["eval.dense.search.layers: Input should be a valid list"]),
-        ({"heads": [1, 3, 5]}, ["no multiple of heads 3; search: ", "no multiple of heads 5"]),
-        ({"hidden_size": [64, 66], "heads": [2, 3]}, ["hidden_size 64 is no multiple of heads 3"]),
+        ({"heads": [1, 3, 5]}, ["not a multiple of heads 3; search: ", "not a multiple of heads 5"]),
+        ({"hidden_size": [64, 66], "heads": [2, 3]}, ["hidden_size 64 is not a multiple of heads 3"]),
         ({"lyers": [1], "epochs": [0]}, ["lyers: unknown key; did you mean layers?", "epochs: Input should be"]),
     ],
 )
@@ -81,5 +81,5 @@ def test_chosen_settings_replace_a_sections_own_and_end_its_search():
     chosen = with_settings(section, {"dropout": 0.2, "heads": 1})
     assert chosen == LemConfig(epochs=3, dropout=0.2, heads=1)
     assert isinstance(chosen, LemConfig)
-    with pytest.raises(ValueError, match="no multiple of heads"):
+    with pytest.raises(ValueError, match="not a multiple of heads"):
         with_settings(section, {"heads": 3})

@@ -79,7 +79,7 @@ def test_nothing_at_all() -> None:
     assert d["counts"]["users"] == 0
     assert d["density"] == 0.0
     assert d["sequence_length"] == {}
-    assert "Every row could be used." in text_of(d)
+    assert "All rows are usable." in text_of(d)
 
 
 def text_of(d: dict) -> str:

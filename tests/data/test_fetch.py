@@ -135,7 +135,7 @@ def test_goes_on_within_a_call(server: Server, tmp_path: Path) -> None:
 
 def test_goes_on_in_the_next_call(server: Server, tmp_path: Path) -> None:
     server.breaks = [100_000, 0, 0, 0]
-    with pytest.raises(PlumError, match=r"run the command again to go on from 65,536 bytes") as caught:
+    with pytest.raises(PlumError, match=r"run the command again to resume from 65,536 bytes") as caught:
         fetch(NAME, tmp_path, base_url=server.url)
     assert f"{server.url}/{NAME}.zip" in str(caught.value)
     assert f"{NAME}.zip" not in names(tmp_path)
@@ -183,7 +183,7 @@ def test_release_without_checksum_is_checked_by_structure(server: Server, tmp_pa
         server.content = server.content.replace(b"Toy Story", b"Toy Glory")
     else:
         server.content = release_zip("movies.csv")
-    with pytest.raises(PlumError, match="is not a whole release"):
+    with pytest.raises(PlumError, match="is incomplete"):
         fetch(NAME, tmp_path, base_url=server.url)
     assert names(tmp_path) == []
 
@@ -212,7 +212,7 @@ def test_home_that_cannot_be_made(server: Server, tmp_path: Path) -> None:
 def test_truncated_zip_is_told_by_locate_and_fetch(server: Server, tmp_path: Path) -> None:
     (tmp_path / "ml-1m.zip").write_bytes(server.content[:1000])
     for find in (locate, fetch):
-        with pytest.raises(PlumError, match=r"ml-1m\.zip is not a whole zip archive(.|\n)*1,000 bytes"):
+        with pytest.raises(PlumError, match=r"ml-1m\.zip is not a complete zip archive(.|\n)*1,000 bytes"):
             find("ml-1m", tmp_path)
 
 

@@ -218,7 +218,7 @@ def test_users_repeated_or_without_id_are_reported(tmp_path: Path) -> None:
     tables = load_logs(log, None, users, max_bad_share=0.7)
     assert [(p.file, p.reason, p.example) for p in tables.problems] == [
         ("users.csv", "user_id is missing", "line 3: ''"),
-        ("users.csv", "user_id stands in an earlier row", "line 4: '1'"),
+        ("users.csv", "user_id repeats an earlier row", "line 4: '1'"),
     ]
     assert "users.csv: 1 rows" in message(log, None, users)
 
@@ -281,7 +281,7 @@ def test_truncated_file(tmp_path: Path, suffix: str, share: float) -> None:
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     text = message(path)
     assert f"log{suffix} is" in text
-    assert "cut short" in text or "not a whole Parquet file" in text
+    assert "truncated" in text or "not a complete Parquet file" in text
     assert "again" in text
 
 
@@ -308,8 +308,8 @@ def test_json_array_and_no_objects(tmp_path: Path) -> None:
 
 
 BAD = [
-    ("u,a,5,1,9", "a row has not 4 fields like the header", "line 4: 5 fields"),
-    ("u,a,5", "a row has not 4 fields like the header", "line 4: 3 fields"),
+    ("u,a,5,1,9", "the row does not have 4 fields like the header", "line 4: 5 fields"),
+    ("u,a,5", "the row does not have 4 fields like the header", "line 4: 3 fields"),
     (",a,5,1", "user_id is missing", "line 4: ''"),
     ("NaN,a,5,1", "user_id is missing", "line 4: 'NaN'"),
     ("u,  ,5,1", "item_id is missing", "line 4: '  '"),
@@ -335,7 +335,7 @@ def test_unusable_rows(tmp_path: Path, row: str, reason: str, example: str) -> N
     assert tables.n_rows == 3
     if "repetition" not in reason:  # repetitions lose nothing: they don't count towards the share
         text = message(path, max_bad_share=0.1)
-        assert "1 of 3 rows can't be used" in text
+        assert "1 of 3 rows are unusable" in text
         assert example in text
 
 
@@ -365,7 +365,7 @@ def test_unclosed_quote_does_not_swallow_rows(tmp_path: Path, row: str) -> None:
 
 def test_unclosed_quote_in_a_large_file(tmp_path: Path) -> None:
     path = write(tmp_path / "log.csv", HEADER + '"u,a,1,1\n' + "u,b,2,1\n" * 1_200_000)
-    assert "a double quote opened on line 2 swallows the lines after it" in message(path)
+    assert "the double quote opened on line 2 is not closed on that line" in message(path)
 
 
 def test_semicolons_are_told(tmp_path: Path) -> None:
@@ -377,11 +377,11 @@ def test_semicolons_are_told(tmp_path: Path) -> None:
 def test_no_readable_timestamp_suggests_the_unit(tmp_path: Path) -> None:
     path = write(tmp_path / "log.csv", HEADER + "u,a,1997-12-04,1\nu,b,1997-12-05,1\n")
     text = message(path, timestamp_unit="s")
-    assert "log.csv, column 'timestamp': not one timestamp can be read as seconds" in text
+    assert "log.csv, column 'timestamp': no timestamp can be read as seconds" in text
     assert "'1997-12-04'" in text
     assert "data.source.timestamp_unit" in text
     path = write(tmp_path / "ms.csv", HEADER + "u,a,1588687728923,1\n")
-    assert "not one timestamp" in message(path, timestamp_unit="s")
+    assert "no timestamp" in message(path, timestamp_unit="s")
     path = write(tmp_path / "s.csv", HEADER + "u,a,881250949,1\n")
     assert "ISO 8601" in message(path, timestamp_unit="iso")
 
@@ -412,7 +412,7 @@ def test_wrong_json_types(tmp_path: Path) -> None:
     tables = load_logs(path, max_bad_share=0.9)
     assert tables.interactions["user_id"].tolist() == ["1", "2"]
     assert [(p.reason, p.count, p.example.split(":")[0]) for p in tables.problems] == [
-        ("a list where one value is expected", 1, "line 2"),
+        ("a list instead of a single value", 1, "line 2"),
         ("the line is not a complete JSON object", 1, "line 5"),
         ("user_id is missing", 1, "line 3"),
     ]
@@ -425,7 +425,7 @@ def test_items_unknown_to_the_catalogue(tmp_path: Path) -> None:
     assert [(p.file, p.reason, p.count, p.example) for p in tables.problems] == [
         ("log.csv", "item_id is not in items.csv", 2, "line 3: 'zz'")
     ]
-    assert "2 of 3 rows can't be used" in message(log, items)
+    assert "2 of 3 rows are unusable" in message(log, items)
 
 
 def test_items_repeated_or_without_id(tmp_path: Path) -> None:
@@ -435,13 +435,13 @@ def test_items_repeated_or_without_id(tmp_path: Path) -> None:
     assert tables.items["title"].tolist() == ["A"]
     assert [(p.reason, p.example) for p in tables.problems] == [
         ("item_id is missing", "line 4: ''"),
-        ("item_id stands in an earlier row", "line 3: 'a'"),
+        ("item_id repeats an earlier row", "line 3: 'a'"),
     ]
 
 
 def test_column_twice_in_the_header(tmp_path: Path) -> None:
     path = write(tmp_path / "log.csv", "user_id,user_id,item_id,timestamp\n1,2,3,4\n")
-    assert "column 'user_id' stands twice" in message(path)
+    assert "column 'user_id' is twice" in message(path)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["x", None, "y"]), st.booleans()), max_size=20))

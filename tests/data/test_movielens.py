@@ -195,7 +195,7 @@ def test_bad_rows_are_counted_with_their_lines(tmp_path: Path) -> None:
     tables = load(tmp_path / "ml-latest", "ml-latest", max_bad_share=0.9)
     problems = {p.reason: (p.file, p.count, p.example) for p in tables.problems}
     assert problems == {
-        "a row has not 4 fields like the header": ("ratings.csv", 1, "line 7: 3 fields"),
+        "the row does not have 4 fields like the header": ("ratings.csv", 1, "line 7: 3 fields"),
         "user_id is missing": ("ratings.csv", 1, "line 5: ''"),
         "timestamp is missing": ("ratings.csv", 1, "line 6: ''"),
         "rating is not a number": ("ratings.csv", 1, "line 3: 'oops'"),
@@ -205,7 +205,7 @@ def test_bad_rows_are_counted_with_their_lines(tmp_path: Path) -> None:
     }
     assert tables.n_rows == 9
     assert len(tables.interactions) == 2
-    with pytest.raises(PlumError, match=r"6 of 9 rows can't be used(.|\n)*line 8: '99'(.|\n)*max_bad_share"):
+    with pytest.raises(PlumError, match=r"6 of 9 rows are unusable(.|\n)*line 8: '99'(.|\n)*max_bad_share"):
         load(tmp_path / "ml-latest", "ml-latest", max_bad_share=0.5)
 
 
@@ -213,7 +213,7 @@ def test_dat_rows_name_lines(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "ml-1m", "ml-1m", ratings__dat=b"1::1193::5::978300760\n2::661::3\n2::661::x::9\n")
     problems = load(folder, "ml-1m", max_bad_share=0.9).problems
     assert [(p.reason, p.example) for p in problems] == [
-        ("a row has not 4 fields", "line 2: 3 fields"),
+        ("the row does not have 4 fields", "line 2: 3 fields"),
         ("rating is not a number", "line 3: 'x'"),
     ]
 
@@ -239,7 +239,7 @@ def test_truncated_zip(tmp_path: Path, keep: float) -> None:
     archive = write_zip(tmp_path, "ml-1m")
     content = archive.read_bytes()
     archive.write_bytes(content[: int(keep * len(content) if 0 < keep < 1 else keep)])
-    with pytest.raises(PlumError, match=r"ml-1m\.zip is not a whole zip archive(.|\n)*download it again"):
+    with pytest.raises(PlumError, match=r"ml-1m\.zip is not a complete zip archive(.|\n)*download it again"):
         load(archive, "ml-1m")
 
 

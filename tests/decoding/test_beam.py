@@ -317,7 +317,7 @@ def test_the_prompts_keys_and_values_are_never_copied(name):
 def test_a_prompt_beyond_the_models_positions_is_refused_in_words():
     _, _, trie = catalogue(np.random.default_rng(0), 5, (3, 3))
     beam_search(tiny("gpt2"), [np.ones(39, dtype=np.int64)], trie, 2)  # the second code is chosen, never fed
-    with pytest.raises(PlumError, match=r"too long.*\n.*41 tokens, the model takes 40"):
+    with pytest.raises(PlumError, match=r"too long.*\n.*41 tokens, the model supports 40"):
         beam_search(tiny("gpt2"), [np.ones(40, dtype=np.int64)], trie, 2)
 
 

@@ -103,7 +103,7 @@ def test_an_empty_index_and_one_of_other_tokens_are_refused():
     with pytest.raises(PlumError, match="holds no item"):
         device_trie(np.zeros((0, 2), dtype=np.int64), (2, 2))
     trie = Trie.build(np.array([[0, 1]]), (2, 2))
-    with pytest.raises(PlumError, match="not of the same Semantic IDs"):
+    with pytest.raises(PlumError, match="belong to different Semantic IDs"):
         DeviceTrie.put(trie, codec_of((2, 3)), CPU)
 
 

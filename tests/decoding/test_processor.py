@@ -151,7 +151,7 @@ def test_the_end_token_follows_a_semantic_id_and_ends_it(options, n_new):
 def test_without_an_end_token_a_semantic_id_is_not_continued():
     rng = np.random.default_rng(2)
     _, _, trie = catalogue(rng, 25, (6, 4, 5))
-    with pytest.raises(ValueError, match=r"4 tokens asked for .* set max_new_tokens to 3"):
+    with pytest.raises(ValueError, match=r"4 tokens requested .* set max_new_tokens to 3"):
         generate("llama", [np.array([4])], [SidLogitsProcessor(trie, 1)], max_new_tokens=4)
 
 
@@ -199,9 +199,9 @@ def test_what_does_not_fit_is_refused():
         with pytest.raises(ValueError, match="must be at least 0, found -1"):
             SidLogitsProcessor(trie, **wrong)
     tokens, scores = torch.zeros(4, 2, dtype=torch.long), torch.zeros(4, VOCABULARY)
-    with pytest.raises(ValueError, match="prompt_length is 3, but there are 2 tokens only"):
+    with pytest.raises(ValueError, match="prompt_length is 3, but the input has only 2 tokens"):
         SidLogitsProcessor(trie, 3)(tokens, scores)
-    with pytest.raises(ValueError, match="4 rows cannot be shared among the 3 users"):
+    with pytest.raises(ValueError, match="4 rows can't be divided equally among the 3 users"):
         SidLogitsProcessor(trie, 2, pruned(trie, [np.ones(len(codes), dtype=bool)] * 3))(tokens, scores)
     with pytest.raises(PlumError, match=r"lacks tokens.*\n.*5 tokens in the model, the highest one needed is 79"):
         SidLogitsProcessor(trie, 2, eos_token_id=79)(tokens, scores[:, :5])

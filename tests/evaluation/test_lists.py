@@ -90,7 +90,7 @@ def test_users_who_are_not_asked_for_and_users_without_a_list():
     assert odd == {"missing_users": 1, "unknown_users": 1, "no_list": 2}
     assert told == [
         "Rows without a user are left out: 1 (first: user missing, rank 1, item 'b').",
-        "Rows of users that the test does not ask for are left out: 1 (first: user 'zoe', rank 1, item 'a').",
+        "Rows of users who are not evaluated are left out: 1 (first: user 'zoe', rank 1, item 'a').",
         "Users without a list miss in all 1 places: 2 (first: user 'ann').",
     ]
 
@@ -100,14 +100,14 @@ def test_every_oddity_has_a_sentence_with_its_number_and_an_example():
         ("ann", 1, "a", 1), ("ann", 3, "x", 1), ("ann", 2, "a", 1), ("ann", 2, "b", 2), ("ann", 9, "c", 0), k=5
     )
     assert told == [
-        "Lists whose rows do not stand in order of rank are put in order: 1 (first: user 'ann').",
-        "Rows whose rank is taken by another row of the list are put after it by score, then by item id, and rows "
-        "after them move down as far as they must: 1 (first: user 'ann', rank 2, item 'a').",
-        "Rows that come after place 5 are not scored: 1 (first: user 'ann', rank 9, item 'c').",
-        "Places with an item that the catalogue lacks count as misses: 1 (first: user 'ann', rank 3, item 'x').",
-        "Places that repeat an item of the same list count as misses, its first place alone can be a hit: 1 (first: "
+        "Lists not sorted by rank are sorted: 1 (first: user 'ann').",
+        "Rows with the same rank in a list are ordered by score, then by item id, and later rows move down if "
+        "needed: 1 (first: user 'ann', rank 2, item 'a').",
+        "Rows after place 5 are not scored: 1 (first: user 'ann', rank 9, item 'c').",
+        "Places with an item outside the catalogue count as misses: 1 (first: user 'ann', rank 3, item 'x').",
+        "Places that repeat an item of the same list count as misses; only its first place can be a hit: 1 (first: "
         "user 'ann', rank 2, item 'a').",
-        "Lists that end before place 5 miss in the rest: 1 (first: user 'ann').",
+        "In lists that end before place 5, the remaining places count as misses: 1 (first: user 'ann').",
         "Users without a list miss in all 5 places: 2 (first: user 'bob').",
     ]
 
@@ -212,7 +212,7 @@ def test_programming_mistakes_are_refused():
     rows = table(("ann", 1, "a"))
     with pytest.raises(ValueError, match="at least 1"):
         read_lists(rows, USERS, ITEMS, 0)
-    with pytest.raises(ValueError, match="twice"):
+    with pytest.raises(ValueError, match="repeated"):
         read_lists(rows, ["ann", "ann"], ITEMS, 1)
     with pytest.raises(ValueError, match="several retrievers"):
         read_lists(pd.concat([rows.assign(retriever="x"), rows.assign(retriever="y")]), USERS, ITEMS, 1)
@@ -290,7 +290,7 @@ def test_a_rank_that_is_no_number_is_missing(tmp_path):
         ("lists.csv", "user_id,rank,item_id\n", ["no row"]),
         ("lists.csv", "", ["is empty"]),
         ("lists.jsonl", '{"user_id": "ann"}\n', ["no column 'rank', 'item_id'"]),
-        ("lists.parquet", "not one", ["not a whole Parquet file"]),
+        ("lists.parquet", "not one", ["not a complete Parquet file"]),
         ("lists.xlsx", "", ["unknown format '.xlsx'", "parquet"]),
     ],
 )
@@ -310,7 +310,7 @@ def test_rows_that_can_not_be_read_are_given_back_and_refused_where_they_are_man
     assert (len(found), unreadable.count) == (99, 1)
     assert "5 fields" in unreadable.example
     path.write_text("user_id,rank,item_id\nann,1,a,b,c\nbob,1,a,b,c\n" + good)
-    with pytest.raises(PlumError, match=r"2 of 101 rows can't be used, more than the allowed share of 1.0%"):
+    with pytest.raises(PlumError, match=r"2 of 101 rows are unusable, more than the allowed share of 1.0%"):
         read_recommendations(path)
 
 
@@ -319,8 +319,8 @@ def test_rows_that_can_not_be_read_are_given_back_and_refused_where_they_are_man
     [
         ("item_id", ["a", "b"], "column 'item_id': values of type list"),
         ("user_id", {"id": "ann"}, "column 'user_id': values of type struct"),
-        ("rank", True, "column 'rank' holds yes or no"),
-        ("rank", [1], "column 'rank' is of type list"),
+        ("rank", True, "column 'rank' must hold numbers"),
+        ("rank", [1], "column 'rank' must hold numbers\n  found: type list"),
     ],
 )
 def test_a_column_of_another_type_is_told(tmp_path, column, value, told):

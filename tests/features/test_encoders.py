@@ -200,8 +200,8 @@ def without_idf(folder: Path) -> None:
         (lambda folder: (folder / "text.safetensors").unlink(), "text.safetensors is missing"),
         (lambda folder: (folder / "text.json").write_text("{"), "is not JSON"),
         (lambda folder: (folder / "text.json").write_bytes(b"\xff\xfe"), "is not JSON"),
-        (lambda folder: (folder / "text.json").write_text("[]"), "another version"),
-        (lambda folder: rewrite(folder, version=99), "another version"),
+        (lambda folder: (folder / "text.json").write_text("[]"), "another format version"),
+        (lambda folder: rewrite(folder, version=99), "another format version"),
         (lambda folder: rewrite(folder, kind="magic"), "don't belong together"),
         (lambda folder: rewrite(folder, kind="numeric"), "don't belong together"),
         (lambda folder: rewrite(folder, words=["a", "b"]), "don't belong together"),
@@ -220,8 +220,8 @@ def encoded(vectors: list[list[float]], present: list[bool]) -> Encoded:
 @pytest.mark.parametrize(
     ("found", "complaint"),
     [
-        (encoded([[1, 2], [1, 2]], [True, True]), "(?s)'m' tells no items apart.*all 2 items"),
-        (encoded([[1, 2], [0, 0], [1, 2]], [True, False, True]), "(?s)'m' tells no items apart.*all 2 items"),
+        (encoded([[1, 2], [1, 2]], [True, True]), "(?s)'m' is the same for all items.*all 2 items"),
+        (encoded([[1, 2], [0, 0], [1, 2]], [True, False, True]), "(?s)'m' is the same for all items.*all 2 items"),
         (encoded([[0, 0], [0, 0]], [False, False]), "(?s)no item has modality 'm'.*2 items.*features.modalities.m"),
         (encoded([[1, 2], [1, np.nan], [1, np.inf]], [True] * 3), r"2 rows: row 1 \(item 'b'\), row 2 \(item 'c'\)"),
         (encoded([[np.nan]] * 5, [True] * 5), r"5 rows: row 0 \(item 'a'\), .*row 2 \(item 'c'\), \.\.\."),

@@ -77,12 +77,12 @@ def test_fewer_items_than_dimensions():
 
 @pytest.mark.parametrize("texts", [["", ""], ["one", "two"], ["alone"]])
 def test_texts_that_share_no_word_are_refused(texts):
-    with pytest.raises(PlumError, match="no word that two items share"):
+    with pytest.raises(PlumError, match="no word occurs in the text of two items"):
         tfidf(texts, 8)
 
 
 def test_equal_texts_are_refused():
-    with pytest.raises(PlumError, match=r"(?s)'text' tells no items apart.*all 4 items"):
+    with pytest.raises(PlumError, match=r"(?s)'text' is the same for all items.*all 4 items"):
         refuse_useless(tfidf(["same words"] * 4, 8), "text", list("abcd"))
 
 

@@ -100,7 +100,7 @@ def test_gradients_reach_every_weight():
 
 
 def test_too_long_sequences_are_refused_in_words():
-    with pytest.raises(PlumError, match="13 tokens, the model takes 12"):
+    with pytest.raises(PlumError, match="13 tokens, the model supports 12"):
         next_token_loss(model_of("gpt2"), Batch(torch.ones(1, 13).long(), torch.ones(1, 13).long()))
 
 

@@ -196,7 +196,7 @@ def test_exact_lists_end_where_the_effort_is_limited():
 
 
 def test_an_exact_search_refuses_a_quota():
-    with pytest.raises(ValueError, match="no quota"):
+    with pytest.raises(ValueError, match="not support a quota"):
         retriever(quota=Quota(1, 1)).exact([np.array([1])], 2, None)
 
 

@@ -141,13 +141,13 @@ def test_single_items_have_no_history():
 
 
 def test_longer_histories_than_it_takes_are_refused():
-    with pytest.raises(ValueError, match="histories of 7 items, the teacher takes 6"):
+    with pytest.raises(ValueError, match="histories of 7 items, the teacher supports 6"):
         Teacher([model_of(max_history=9), model_of()], table_of()).soft_labels(*batch_of([(list(range(8)), 0)]))
 
 
 def test_semantic_ids_of_another_catalogue_are_refused():
     table = table_of()
-    with pytest.raises(ValueError, match="29 Semantic IDs, the teacher knows 30 items"):
+    with pytest.raises(ValueError, match="29 Semantic IDs, the teacher has 30 items"):
         Teacher([model_of()], SidTable(table.codes[1:], table.sizes))
     with pytest.raises(ValueError, match="needs a model"):
         Teacher([], table)

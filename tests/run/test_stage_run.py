@@ -219,7 +219,7 @@ def test_a_folder_that_no_stage_wrote_is_never_replaced(tmp_path):
     assert run(tmp_path, "data")  # an empty one is fine
     shutil.rmtree(tmp_path / "data")
     (tmp_path / "data/ml-100k").mkdir(parents=True)
-    with pytest.raises(PlumError, match=r"(?s)data is no folder of a plum run.*--workdir"):
+    with pytest.raises(PlumError, match=r"(?s)data exists, but is not a folder of a plum run.*--workdir"):
         run(tmp_path, "data", force=True)
     assert (tmp_path / "data/ml-100k").is_dir()
 

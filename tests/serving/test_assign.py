@@ -296,8 +296,8 @@ def columns_of(**values: Any) -> pd.DataFrame:
         ("new.parquet", columns_of()[:0], "no usable row"),
         ("new.parquet", columns_of(item_id=["n1", None]), "item_id is missing"),
         ("new.parquet", columns_of(creator=[{"name": "a"}, {"name": "b"}]), "creator"),
-        ("new.parquet", b"PAR1 nothing", "not a whole Parquet file"),
-        ("new.parquet", b"", "not a whole Parquet file"),
+        ("new.parquet", b"PAR1 nothing", "not a complete Parquet file"),
+        ("new.parquet", b"", "not a complete Parquet file"),
         ("new.csv", b"", "is empty"),
         ("new.csv", b"item_id,title\n", "no usable row"),
         ("new.csv", b"item_id,title\nn1,a\nn1,b\n", "item ids more than once"),
@@ -547,9 +547,9 @@ def test_a_column_has_one_meaning(tmp_path: Path, form: str) -> None:
     [
         ("new.csv", "name\nred\n", r"no column 'asin' \(our item_id\)"),
         ("new.jsonl", '{"name": "red"}', r"no column 'asin' \(our item_id\)"),
-        ("new.csv", "asin,name,name\nn1,red,blue\n", "column 'name' stands twice"),
+        ("new.csv", "asin,name,name\nn1,red,blue\n", "column 'name' is twice"),
         ("new.csv", "asin;name\nn1;red\n", "separated by ';'"),
-        ("new.parquet", "asin,name\nn1,red\n", "not a whole Parquet file"),
+        ("new.parquet", "asin,name\nn1,red\n", "not a complete Parquet file"),
     ],
 )
 def test_what_is_wrong_with_columns_of_other_names_is_told(tmp_path: Path, name: str, content: str, told: str) -> None:

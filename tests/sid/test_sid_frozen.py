@@ -142,7 +142,7 @@ def test_a_modality_that_items_lacked_before_is_left_to_its_learned_vector(tmp_p
 def test_vectors_that_do_not_fit_are_refused(tmp_path, method):
     _, frozen = fitted_and_frozen(method, folder=tmp_path)
     features, present = catalogue(False)
-    with pytest.raises(PlumError, match=r"modality 'topics' don't fit(.|\n)*5 wide, trained on vectors 3 wide"):
+    with pytest.raises(PlumError, match=r"modality 'topics' don't fit(.|\n)*width 5, trained on width 3"):
         frozen.assign([features[0], np.zeros((N, 5))])
     with pytest.raises(ValueError, match="1 modalities for a tokenizer of 2"):
         frozen.assign(features[:1])

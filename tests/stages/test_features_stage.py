@@ -100,11 +100,11 @@ def test_items_without_content_are_never_nearest(run_copy: Path, tmp_path: Path)
     [
         (np.ones((59, 7)), r"shape \(59, 7\), 60 items"),
         (np.ones(60), r"shape \(60,\), 60 items"),
-        (np.array([["a", "b"]] * 60), "no .npy file of numbers"),
-        (b"", "no .npy file of numbers"),
-        (b"not an array", "no .npy file of numbers"),
+        (np.array([["a", "b"]] * 60), "not a .npy file of numbers"),
+        (b"", "not a .npy file of numbers"),
+        (b"not an array", "not a .npy file of numbers"),
         (None, "image.npy, which is not there"),
-        (np.ones((60, 7)), "(?s)'image' tells no items apart.*all 60 items"),
+        (np.ones((60, 7)), "(?s)'image' is the same for all items.*all 60 items"),
         (np.vstack([given()[1:], [[np.inf] * 7]]), "(?s)image.npy holds NaN, infinity.*1 row: row 59"),
     ],
 )
@@ -160,7 +160,7 @@ def from_logs(folder: Path, modalities: dict[str, Any], header: str, row: Callab
 def test_numbers_of_items_make_semantic_ids(tmp_path: Path) -> None:
     modalities = {"facts": {"encoder": "numeric", "fields": ["price", "in_stock"]}}
     config = from_logs(tmp_path, modalities, "price,in_stock", lambda item: f"{item}.5,true")
-    with pytest.raises(PlumError, match=r"(?s)in_stock tells no items apart.*leave in_stock out"):
+    with pytest.raises(PlumError, match=r"(?s)in_stock is the same for all items.*leave in_stock out"):
         features.run(config)
     modalities["facts"]["fields"] = ["price"]
     config = validate({**config.model_dump(), "features": {"modalities": modalities}}, where="the test")
@@ -192,7 +192,7 @@ def test_only_default_modalities_may_be_missing_from_the_data(tmp_path: Path, ca
     [
         ({"encoder": "numeric"}, "features.modalities.m.fields: encoder numeric needs numeric columns"),
         ({"encoder": "numeric", "fields": ["price", "title"]}, "encoder numeric needs numeric columns"),
-        ({"encoder": "numeric", "fields": ["price", "price"]}, "a field stands there twice"),
+        ({"encoder": "numeric", "fields": ["price", "price"]}, "a field is listed twice"),
         ({"fields": ["titel"]}, "features.modalities.m.fields: there is no field 'titel'.*did you mean title?"),
         ({"fields": ["price"]}, "there is no field 'price' for this encoder; known here: title, topics"),
         ({"encoder": "numerc", "fields": ["price"]}, r"1 mistake in[^|]*features.modalities.m.encoder"),
@@ -209,7 +209,7 @@ def test_mistakes_in_a_modality_are_named(modality: dict[str, Any], complaint: s
 
 def test_no_modality_takes_the_name_of_the_ids() -> None:
     values = {"workdir": "x", "data": {"source": {"kind": "synthetic"}}, "features": {"modalities": {"item_id": {}}}}
-    with pytest.raises(PlumError, match=r"features.modalities: no modality can be called item_id"):
+    with pytest.raises(PlumError, match=r"features.modalities: item_id cannot name a modality"):
         validate(values, "t")
 
 

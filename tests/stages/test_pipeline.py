@@ -100,7 +100,7 @@ def test_settings_that_a_stage_does_not_act_on_are_told(run_copy: Path, caplog: 
     finetune.run(tiny_run.config_of(run_copy))
     assert "other settings" not in caplog.text
     finetune.run(tiny_run.config_of(run_copy, OTHER_SIDS))
-    assert "tokenize/ was made with other settings than these" in caplog.text
+    assert "tokenize/ was made with other settings than the current ones" in caplog.text
     assert "`plum tokenize` or `plum run`" in caplog.text
     assert "data/ was made" not in caplog.text
 

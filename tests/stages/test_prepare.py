@@ -189,7 +189,7 @@ def test_a_split_that_asks_nothing_is_refused_before_any_training(tmp_path: Path
     rows = [(f"u{place}", f"i{item}", 10 * place + item) for place in range(30) for item in range(4)]
     pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"]).to_csv(tmp_path / "log.csv", index=False)
     source = {"kind": "logs", "interactions": str(tmp_path / "log.csv"), "timestamp_unit": "s"}
-    with pytest.raises(PlumError, match="no user of the validation part has a history"):
+    with pytest.raises(PlumError, match="no user of the validation set has a history"):
         prepare.run(run_config(tmp_path / "run", source, protocol="temporal"))
     assert not (tmp_path / "run" / "data").exists()
 

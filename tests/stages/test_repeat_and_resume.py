@@ -121,7 +121,7 @@ def test_a_run_killed_in_every_stage_ends_as_an_undisturbed_one(tmp_path: Path) 
     logs.append(kill_in("finetune", config, killed, beyond=step_of(killed, "finetune") + 4))
     logs.append(run("--config", config))
     for stage, after in zip([*TRAINED, "finetune"], logs[1:], strict=True):
-        assert f"{stage}: going on from the checkpoint of an interrupted run" in after
+        assert f"{stage}: resuming from the checkpoint of an interrupted run" in after
     for after in logs[1:]:
         assert "data: up to date" in after
     assert differing(contents(undisturbed), contents(killed)) == []
@@ -136,7 +136,7 @@ def test_a_changed_configuration_does_not_go_on_from_the_old_checkpoint(tmp_path
     tiny_run.write(config, values)
     done = tiny_run.plum("tokenize", "--config", config)
     assert done.returncode == 0
-    assert "going on" not in done.stderr
+    assert "resuming" not in done.stderr
     fresh = tiny_run.write(tmp_path / "fresh.yaml", values | {"workdir": str(tmp_path / "fresh")})
     assert tiny_run.plum("data", "prepare", "--config", fresh).returncode == 0
     assert tiny_run.plum("tokenize", "--config", fresh).returncode == 0

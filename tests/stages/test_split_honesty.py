@@ -40,6 +40,6 @@ def test_targets_that_stand_in_the_history_are_counted_and_told(tmp_path, caplog
     with caplog.at_level(logging.WARNING, logger="plum"):
         prepare.run(config)
     said = " ".join(record.getMessage() for record in caplog.records)
-    assert "4 test users take only items they had before" in said
+    assert "all test items of 4 users are in their histories" in said
     assert "eval.filter_seen=false" in said
-    assert "1 users have no test interaction" in said
+    assert "1 users without a test item" in said

@@ -106,7 +106,7 @@ def test_all_trials_of_a_search_teach_together(run_copy: Path, caplog: pytest.Lo
     lost = run_copy / "dense/trials/1.safetensors"
     was = lost.read_bytes()
     lost.unlink()
-    with pytest.raises(PlumError, match=r"dense/ is to be trained anew, but this one is what finetune/ was made of"):
+    with pytest.raises(PlumError, match=r"dense/ is out of date, but finetune/ was made from it"):
         pipeline.run_eval(tiny_run.config_of(run_copy, TAUGHT, *TRIALS))
     before = tiny_run.times(run_copy)
     pipeline.run_finetune(tiny_run.config_of(run_copy, TAUGHT, *TRIALS))
@@ -238,10 +238,10 @@ def test_no_stage_trains_it_that_does_not_need_it(run_copy: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "stage", "users"),
     [
-        ([CODES, TAUGHT], pipeline.run_finetune, "features/ was made of"),
-        ([CODES], pipeline.run_eval, "features/ was made of"),
-        ([TAUGHT], pipeline.run_eval, "finetune/ was made of"),
-        ([CODES, TAUGHT], pipeline.run_eval, "features/ and finetune/ was made of"),
+        ([CODES, TAUGHT], pipeline.run_finetune, "features/ was made from it"),
+        ([CODES], pipeline.run_eval, "features/ was made from it"),
+        ([TAUGHT], pipeline.run_eval, "finetune/ was made from it"),
+        ([CODES, TAUGHT], pipeline.run_eval, "features/ and finetune/ was made from it"),
     ],
 )
 def test_what_others_are_made_of_is_not_replaced(
@@ -256,7 +256,7 @@ def test_what_others_are_made_of_is_not_replaced(
     before = tiny_run.times(run_copy)
     with pytest.raises(PlumError) as error:
         stage(tiny_run.config_of(run_copy, *settings, OTHER))
-    assert f"dense/ is to be trained anew, but this one is what {users}" in str(error.value)
+    assert f"dense/ is out of date, but {users}" in str(error.value)
     assert "plum run" in str(error.value)
     assert tiny_run.times(run_copy) == before
 
@@ -301,17 +301,17 @@ def test_forced_eval_keeps_the_teacher(run_copy: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        (["eval.retrievers=[plum, textknn]"], "needs the dense baseline, which eval.retrievers leaves out"),
-        (["eval.dense.max_history=9"], "finetune.max_history, 10 items, but eval.dense.max_history is 9"),
+        (["eval.retrievers=[plum, textknn]"], "needs the dense baseline: add dense to eval.retrievers"),
+        (["eval.dense.max_history=9"], "eval.dense.max_history is 9, finetune.max_history is 10"),
         (["eval.dense.search={max_history: [20, 8]}"], "eval.dense.search.max_history is 8"),
         (["eval.dense.max_history=9", "eval.retrievers=[plum]", CODES], "teacher_weight needs the dense baseline"),
         (["eval.dense.max_history=9", "eval.retrievers=[plum]", CODES], "encoder dense needs the dense baseline"),
         (["eval.dense.max_history=9", "eval.retrievers=[plum]", CODES], "eval.dense.max_history is 9"),
         (["finetune.teacher_weight=1.5"], "less than or equal to 1"),
         (["finetune.teacher=trials", KEPT[0]], "set eval.dense.keep_trials"),
-        ([*TRIALS, "finetune.teacher_weight=0"], "teaches nothing at finetune.teacher_weight 0"),
+        ([*TRIALS, "finetune.teacher_weight=0"], "has no effect while finetune.teacher_weight is 0"),
         (["eval.dense.search={keep_trials: [true, false]}"], "keep_trials: unknown key"),
-        (["finetune.teacher=trials", KEPT[1]], "eval.dense.search gives no choice"),
+        (["finetune.teacher=trials", KEPT[1]], "needs two or more trials: give eval.dense.search more values"),
     ],
 )
 def test_what_can_not_teach_is_refused_before_anything_runs(run_copy: Path, settings: list[str], reason: str) -> None:

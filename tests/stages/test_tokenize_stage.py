@@ -187,7 +187,7 @@ def test_items_without_any_content_are_counted_warned_of_and_share_their_codes(
     set_present(workdir, present)
     quality = tokenized(workdir, collision="share")
     assert quality["items_without_content"] == 3
-    assert "3 items have no content at all" in caplog.text
+    assert "3 items have no content" in caplog.text
     assert len(np.unique(codes(workdir)[[3, 30, 31]], axis=0)) == 1
 
 
@@ -200,7 +200,7 @@ def test_it_is_said_what_stands_in_for_an_absent_modality(
     set_present(workdir, present)
     with caplog.at_level(logging.INFO, logger="plum"):
         tokenized(workdir, method=method)
-    assert f"4 items lack topics, {stand_in} stands in for it" in caplog.text
+    assert f"4 items lack topics; {stand_in} replaces it" in caplog.text
     assert "lack text" not in caplog.text
 
 
@@ -295,7 +295,7 @@ def test_features_that_can_not_be_used_are_refused_and_nothing_is_written(workdi
         change_vectors(workdir, "text", change)
         refused(workdir, match, method=method)
 
-    spoilt(lambda x: np.ones_like(x), "'text' tells no items apart\n.*all 60 items")
+    spoilt(lambda x: np.ones_like(x), "'text' is the same for all items\n.*all 60 items")
     spoilt(lambda x: np.where(np.arange(N)[:, None] == 9, np.nan, x), "NaN, infinity.*\n.*1 row: row 9")
     spoilt(lambda x: np.where(np.arange(N)[:, None] == 9, np.inf, x), "NaN, infinity")
     spoilt(lambda x: x[:-1], r"does not fit the catalogue\n.*\(59, 16\), 60 items")
@@ -310,7 +310,7 @@ def test_a_modality_that_no_item_has_is_refused(workdir: Path) -> None:
 def test_the_same_vector_wherever_there_is_one_is_refused(workdir: Path) -> None:
     set_present(workdir, np.stack([np.arange(N) % 2 == 0, np.ones(N, dtype=bool)], axis=1))
     change_vectors(workdir, "text", lambda x: np.where(x.any(axis=1)[:, None], 1, 0) * np.ones_like(x))
-    refused(workdir, "'text' tells no items apart\n.*all 30 items that have it")
+    refused(workdir, "'text' is the same for all items\n.*all 30 items that have it")
 
 
 def test_presence_of_another_catalogue_is_refused(workdir: Path) -> None:
@@ -372,7 +372,7 @@ def test_items_that_are_nearly_all_the_same_are_refused_by_the_usual_thresholds(
     code, _, told = cli("tokenize", "--config", config)
     assert code == 2
     assert "540 of 600 items have the same content" in told
-    assert "give features.modalities something in which these items differ" in told
+    assert "add fields in which these items differ" in told
     assert "tokenize.min_perplexity_share is the threshold" in told
 
 

@@ -390,7 +390,7 @@ def test_what_is_written_is_what_was_found(tmp_path):
         assert f"{abs(entry['difference']):.4f}" in text
     for part in ("## Paired differences", "## Seeds", "## Notes", "## Protocol", "## Runs"):
         assert part in text
-    assert "- Lists that end before place 10 miss in the rest: 8 (first: user 'u0')." in text
+    assert "- In lists that end before place 10, the remaining places count as misses: 8 (first: user 'u0')." in text
 
 
 def test_nothing_is_replaced_that_is_no_comparison(tmp_path):

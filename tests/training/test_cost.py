@@ -145,7 +145,7 @@ def test_counts_beyond_what_a_float_holds_stay_exact():
 
 @pytest.mark.parametrize(("steps", "steps_per_epoch"), [(0, 2), (3, 2)])
 def test_steps_that_are_no_whole_epochs_are_refused(steps, steps_per_epoch):
-    with pytest.raises(ValueError, match="no whole number of epochs"):
+    with pytest.raises(ValueError, match="not a whole number of epochs"):
         cost_of(widths([1, 1], [1, 1]), steps, steps_per_epoch)
 
 

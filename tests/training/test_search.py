@@ -189,7 +189,7 @@ def test_a_single_trial_has_its_checkpoint_in_the_folder_itself(tmp_path):
 
 def test_a_folder_of_another_search_is_refused(tmp_path):
     search_best(settings_of(VALUES), Trainer(VALUES), tmp_path)
-    with pytest.raises(ValueError, match="of another search"):
+    with pytest.raises(ValueError, match="belongs to another search"):
         search_best([{"x": 1}, {"x": 0}], Trainer(VALUES), tmp_path)
     with pytest.raises(ValueError, match="at least one trial"):
         search_best([], Trainer(VALUES), tmp_path)

@@ -280,7 +280,7 @@ def test_a_nan_loss_with_finite_gradients_stops_too(tmp_path):
 
 
 def test_a_monitored_metric_that_is_no_number_stops_with_a_message(tmp_path):
-    with pytest.raises(PlumError, match="score on the validation part is nan"):
+    with pytest.raises(PlumError, match="score on the validation set is nan"):
         Run(tmp_path, validated=True, scores=[math.nan] * 4)()
 
 

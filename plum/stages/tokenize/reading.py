@@ -1,4 +1,4 @@
-"""What stage tokenize reads and checks before it trains: features, sizes, co-occurring pairs, a warm start's files."""
+"""Inputs of stage tokenize, read and checked before it trains: features, sizes, co-occurring pairs, a warm start."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def input_files(config: RunConfig) -> list[str]:
 
 
 def other_runs_files(config: RunConfig) -> list[Path]:
-    """The files of other runs that training starts from, and that the result is compared with.
+    """The files of other runs, for a warm start and for the comparison.
 
     Raises:
         PlumError: if they are this run's own, which the stage replaces.
@@ -71,7 +71,7 @@ class Earlier(NamedTuple):
 
 
 def read_earlier(settings: TokenizeConfig, item_ids: pd.Series, n_levels: int) -> Earlier | None:
-    """What the result is compared with; None if there is nothing.
+    """The Semantic IDs to compare with; None if there are none.
 
     Raises:
         PlumError: if its Semantic IDs have another number of levels, or no item is in both catalogues.
@@ -84,7 +84,7 @@ def read_earlier(settings: TokenizeConfig, item_ids: pd.Series, n_levels: int) -
         raise PlumError(
             f"the Semantic IDs of {run} can't be compared with these",
             f"{len(sizes)} levels there, {n_levels} here",
-            "leave tokenize.compare_with out, or give a run with as many levels",
+            "leave tokenize.compare_with out, or give a run with equally many levels",
         )
     columns = [f"code_{level}" for level in range(n_levels)]
     old = artifacts.read_table(run / artifacts.SEMANTIC_IDS, ["item_id", *columns])
@@ -92,18 +92,18 @@ def read_earlier(settings: TokenizeConfig, item_ids: pd.Series, n_levels: int) -
         raise PlumError(
             f"{run} has no item in common with this run",
             f"{len(old):,} items there, {len(item_ids):,} here",
-            "leave tokenize.compare_with out, or give a run of the same shop",
+            "leave tokenize.compare_with out, or give a run of the same catalogue",
         )
     return Earlier(run, old["item_id"].tolist(), old[columns].to_numpy(dtype=np.int64))
 
 
 def stability(earlier: Earlier | None, item_ids: pd.Series, codes: np.ndarray) -> dict[str, Any] | None:
-    """How much of the earlier Semantic IDs survives in ``codes`` (N, L); None without any."""
+    """How many of the earlier Semantic IDs stay the same in ``codes`` (N, L); None without earlier ones."""
     if earlier is None:
         return None
     found = prefix_survival(earlier.item_ids, earlier.codes, item_ids.tolist(), codes)
     logger.info(
-        "tokenize: of %d items also in %s, %.1f%% keep their first code, %.1f%% once codes are renamed to fit",
+        "tokenize: of %d items also in %s, %.1f%% keep their first code, %.1f%% after renaming codes",
         found["items"],
         earlier.run,
         100 * found["same"][0],
@@ -141,10 +141,9 @@ class Features(NamedTuple):
 
 
 def read_features(workdir: Path, item_ids: pd.Series, warm_start: Path | None = None) -> Features:
-    """Read and standardise what stage features made.
+    """Read and standardise the vectors of stage features.
 
-    On a warm start the vectors are standardised as those were that the weights were trained on, so far as they are of
-    the same space; it is warned of modalities that are not.
+    On a warm start, modalities of the same space get the standardisation of the other run; a warning names the others.
 
     Args:
         workdir: the run.
@@ -152,7 +151,7 @@ def read_features(workdir: Path, item_ids: pd.Series, warm_start: Path | None = 
         warm_start: the folder of another run, from whose tokenizer the training starts.
 
     Raises:
-        PlumError: if it does not fit the catalogue or tells no items apart.
+        PlumError: if vectors do not fit the catalogue or are all the same.
     """
     names = list(artifacts.read_json(workdir / artifacts.FEATURES_SUMMARY)["modalities"])
     present = _read_present(workdir, names, item_ids)
@@ -176,15 +175,15 @@ def read_features(workdir: Path, item_ids: pd.Series, warm_start: Path | None = 
         origin.warn_of_other_spaces()
     features = Features(modalities, vectors, present)
     if features.n_bare:
-        logger.warning("tokenize: %d items have no content at all, so nothing tells them apart", features.n_bare)
+        logger.warning("tokenize: %d items have no content, so their codes can't differ by content", features.n_bare)
     return features
 
 
 def warm_weights(settings: TokenizeConfig, features: Features, sizes: list[int]) -> dict[str, Tensor] | None:
-    """The weights that training starts from; None if there is no warm start.
+    """The weights of the warm start; None if there is none.
 
     Raises:
-        PlumError: if they are of another tokenizer than is wanted here.
+        PlumError: if they don't fit this tokenizer's modalities, sizes or shape.
     """
     if settings.warm_start is None:
         return None
@@ -193,12 +192,12 @@ def warm_weights(settings: TokenizeConfig, features: Features, sizes: list[int])
 
 
 def shape_of(settings: TokenizeConfig) -> Shape:
-    """The shape of the model that is wanted."""
+    """The shape of the configured model."""
     return Shape(settings.latent_dim, settings.hidden_dim, settings.codebook_updates == "ema")
 
 
 def _read_present(workdir: Path, names: list[str], item_ids: pd.Series) -> np.ndarray:
-    """Which items have which modality, (N, M) bool; all have all where features tell nothing of it."""
+    """Which items have which modality, (N, M) bool; all True if the run has no such file."""
     if not has_file(workdir, artifacts.PRESENT):
         return np.ones((len(item_ids), len(names)), dtype=bool)
     table = artifacts.read_table(workdir / artifacts.PRESENT, ["item_id", *names])
@@ -208,11 +207,11 @@ def _read_present(workdir: Path, names: list[str], item_ids: pd.Series) -> np.nd
             f"{len(table):,} rows, {len(item_ids):,} items",
             "make the features again with `plum tokenize --force`",
         )
-    return table[names].to_numpy(dtype=bool, copy=True)  # torch wants to be able to write
+    return table[names].to_numpy(dtype=bool, copy=True)  # torch needs a writable array
 
 
 def choose_sizes(settings: TokenizeConfig, n_items: int) -> tuple[list[int], str]:
-    """Codes per level, and why.
+    """Codes per level, and the reason for them.
 
     Raises:
         PlumError: if a level has more codes than there are items.
@@ -235,10 +234,10 @@ def choose_sizes(settings: TokenizeConfig, n_items: int) -> tuple[list[int], str
 
 
 def training_pairs(config: RunConfig, data: inputs.Prepared) -> Pairs:
-    """Co-occurring pairs of the training part, if the method asks for them.
+    """Co-occurring pairs in training histories, if the method uses them.
 
     Raises:
-        PlumError: if sessions are wanted of a source without times.
+        PlumError: for sessions of a source without times.
     """
     settings = config.tokenize
     if settings.method != "rqvae" or not settings.contrastive_weight:
@@ -249,7 +248,7 @@ def training_pairs(config: RunConfig, data: inputs.Prepared) -> Pairs:
         if times is None:
             raise PlumError(
                 "tokenize.pairs is session, but the data have no times",
-                "the source gives the order of each user's interactions alone",
+                "the source gives only the order of each user's interactions",
                 "set tokenize.pairs to window",
             )
         histories = sessions(histories, times, settings.session_minutes)

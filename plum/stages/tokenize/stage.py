@@ -38,13 +38,13 @@ logger = logging.getLogger(__name__)
 def run(config: RunConfig, force: bool = False) -> Path:
     """Write the Semantic IDs, their index, the tokenizer, ``quality.json`` and the training log; skip if up to date.
 
-    ``index.safetensors`` is the trie of ``semantic_ids.parquet``, in which items that share a SID stand by popularity;
-    ``rqvae.safetensors`` and ``tokenizer.json`` hold the tokenizer, which ``plum.sid.frozen`` reads.
+    ``index.safetensors`` is the trie of ``semantic_ids.parquet``, in which items that share a SID are ordered by
+    popularity; ``rqvae.safetensors`` and ``tokenizer.json`` hold the tokenizer, which ``plum.sid.frozen`` reads.
 
     Raises:
-        PlumError: on unusable features or settings, before anything is written; or on unhealthy codebooks: the folder
-            stays as it was, and ``.tokenize.partial`` keeps the training's checkpoint and log, from which the same
-            settings come to the same refusal at once.
+        PlumError: on unusable features or settings, before anything is written; or on unhealthy codebooks. Then the
+            folder does not change, and ``.tokenize.partial`` keeps the training's checkpoint and log, so that the same
+            settings are refused again at once.
     """
     stage = StageRun(
         config.workdir,
@@ -94,7 +94,7 @@ def _fit(
     for modality, there in zip(features.modalities, features.present.T, strict=True):
         if n_lacking := int((~there).sum()):
             stands_in = "the mean" if settings.method == "rqkmeans" else "a learned vector"
-            logger.info("tokenize: %d items lack %s, %s stands in for it", n_lacking, modality.name, stands_in)
+            logger.info("tokenize: %d items lack %s; %s replaces it", n_lacking, modality.name, stands_in)
     if settings.method == "rqkmeans":
         return clustered(features.vectors, features.gaps, sizes, config.seed)
     device, shape = pick_device(config.device), reading.shape_of(settings)
@@ -140,14 +140,14 @@ def _without_collisions(settings: TokenizeConfig, fitted: Fitted, popularity: np
 def _frozen(config: RunConfig, features: reading.Features, fitted: Fitted, table: SidTable) -> Frozen:
     settings = config.tokenize
     rules = Rules(config.seed, settings.collision, settings.capacity, table.sizes)
-    modalities = () if settings.method == "random" else tuple(features.modalities)  # random codes read no content
+    modalities = () if settings.method == "random" else tuple(features.modalities)  # random codes use no content
     return Frozen(settings.method, modalities, fitted.codebooks, rules, fitted.shape, fitted.model)
 
 
 def _quality(
     config: RunConfig, data: inputs.Prepared, features: reading.Features, fitted: Fitted, table: SidTable
 ) -> dict[str, Any]:
-    """What ``quality.json`` says: of the codes that content gave, but for ``levels``, which are of the Semantic IDs."""
+    """The content of ``quality.json``: ``levels`` are of the final Semantic IDs, the rest of the content codes."""
     codes = fitted.codes
     names = [modality.name for modality in features.modalities]
     errors = None if fitted.errors is None else dict(zip(names, fitted.errors.tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""Where a warm start starts from: whether the other run's weights meet vectors of the space that they learned."""
+"""The origin of a warm start: whether this run's vectors are in the space of the other run's weights."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from plum.sid.standardise import Standardisation
 logger = logging.getLogger(__name__)
 
 SAME_SPACE = 0.1
-"""A modality's space is the same if the vectors of items in both runs have moved by less (``Standardisation.moved``).
-On MovieLens latest-small, from nine tenths of the items to all, the vectors of titles (TF-IDF and SVD) move by 0.84,
-those of 19 topics (without SVD) by less than 0.001."""
+"""A modality's space counts as the same if vectors of items in both runs moved by less (``Standardisation.moved``). On
+MovieLens latest-small, from nine tenths of the items to all, vectors of titles (TF-IDF and SVD) move by 0.84, those of
+19 topics (without SVD) by less than 0.001."""
 SAMPLE = 10_000
-"""Most items whose vectors are compared."""
+"""Most items to compare."""
 
 
 def vector_files(run: Path) -> list[Path]:
-    """The vectors of a run's items, so far as they are there: the tokenizer alone is enough to start from."""
+    """The existing vector files of a run; a warm start needs only the tokenizer."""
     found = sorted((run / artifacts.FEATURES).glob("*.npy"))
     return [run / artifacts.PRESENT, *found] if (run / artifacts.PRESENT).exists() else []
 
 
 def _refuse_other_vectors(run: Path, modalities: Collection[str]) -> None:
-    """Refuse vectors of a run that its tokenizer does not know: made again since, changed or damaged.
+    """Refuse a run whose vectors have changed since its tokenizer was trained.
 
     Raises:
         PlumError: naming the first file.
@@ -42,30 +42,30 @@ def _refuse_other_vectors(run: Path, modalities: Collection[str]) -> None:
     for name in names:
         if (run / name).exists() and sha256(run / name) != made_from.get(name):
             raise PlumError(
-                f"tokenize.warm_start: {run / name} is not what the tokenizer of that run was trained on",
+                f"tokenize.warm_start: {run / name} has changed since that run's tokenizer was trained",
                 None,
-                f"run `{artifacts.COMMANDS[artifacts.TOKENIZE]}` there again, or remove {run / artifacts.FEATURES}",
+                f"run `{artifacts.COMMANDS[artifacts.TOKENIZE]}` for that run again, or remove "
+                f"{run / artifacts.FEATURES}",
             )
 
 
 class Origin:
-    """The run that a warm start starts from, seen from another catalogue.
+    """The run of a warm start, seen from another catalogue.
 
-    Vectors of items that are in both runs tell whether a modality's space is the same, whatever encoder it is of: an
-    SVD that is fitted to another catalogue turns them all, a fixed model or a file of its vectors leaves them as they
-    were, and what is new of a few items does not count.
+    Vectors of items in both runs tell whether a modality's space is the same, for any encoder: an SVD fitted to another
+    catalogue rotates all of them, a fixed model leaves them unchanged. Changed content of a few items does not matter.
     """
 
     def __init__(
         self, run: Path, standardisations: dict[str, Standardisation], present: pd.DataFrame | None, rows: np.ndarray
     ) -> None:
-        """Take what :meth:`read` finds.
+        """Initialise from the results of :meth:`read`.
 
         Args:
             run: its folder.
             standardisations: of its tokenizer, by modality.
             present: which of its N_old items have which modality; None if it has no features.
-            rows: (N,) of the present catalogue's items there, -1 for those that it lacks.
+            rows: (N,) rows of this catalogue's items in the other run, -1 for missing ones.
         """
         self._run, self._standardisations, self._present, self._rows = run, standardisations, present, rows
         self._moved: dict[str, float] = {}
@@ -75,7 +75,7 @@ class Origin:
         """Read the run in folder ``run``, for a catalogue of N ``item_ids``.
 
         Raises:
-            PlumError: if it has no tokenizer, or its vectors are no longer those that the tokenizer was trained on.
+            PlumError: if it has no tokenizer, or its vectors have changed since the tokenizer was trained.
         """
         modalities = load_frozen(run / artifacts.TOKENIZE).modalities
         standardisations = {modality.name: modality.standardisation for modality in modalities}
@@ -86,42 +86,41 @@ class Origin:
         return cls(run, standardisations, present, pd.Index(present["item_id"]).get_indexer(item_ids))
 
     def standardisation(self, name: str, vectors: np.ndarray, present: np.ndarray) -> Standardisation | None:
-        """How the weights' vectors of a modality were standardised; None if these here are of another space.
+        """The other run's standardisation of a modality; None if the vectors here are of another space.
 
         Args:
             name: of the modality.
-            vectors: (N, D_m), as stage features made them.
+            vectors: (N, D_m) of stage features.
             present: (N,) bool, which items have it.
         """
         old = self._standardisations.get(name)
         if old is None or len(old.mean) != vectors.shape[1]:
-            return None  # the weights are refused
+            return None  # weights_for refuses the weights later
         self._moved[name] = self._how_far(name, old, vectors, present)
         return None if self._moved[name] >= SAME_SPACE else old
 
     def warn_of_other_spaces(self) -> None:
-        """Say which modalities the weights know little of, and what to do."""
+        """Warn of modalities whose space has changed or is unknown."""
         known = {name: f"{name} ({moved:.2f})" for name, moved in self._moved.items() if moved >= SAME_SPACE}
         unknown = [name for name, moved in self._moved.items() if np.isnan(moved)]
         if known:
             logger.warning(
-                "tokenize: warm start: the space of modality %s was fitted anew, so the weights of %s say little of it "
-                "(in brackets: how far vectors of items in both runs moved, as a share of their distance from the "
-                "mean). Take vectors of a space that stays: encoder sentence-transformers with the same model, or "
-                "encoder file with vectors of a model of your own",
+                "tokenize: warm start: the space of modality %s has changed, so the weights of %s do not fit it (in "
+                "brackets: how far vectors of items in both runs moved, relative to their distance from the mean). Use "
+                "a fixed space: encoder sentence-transformers with the same model, or encoder file",
                 ", ".join(known.values()),
                 self._run,
             )
         if unknown:
             logger.warning(
-                "tokenize: warm start: whether modality %s is of the space that the weights of %s know can't be told, "
-                "for no item here has a vector there; it is taken to be",
+                "tokenize: warm start: no item has a vector of modality %s both here and in %s, so the two spaces "
+                "can't be compared; they are assumed to be the same",
                 ", ".join(unknown),
                 self._run,
             )
 
     def _how_far(self, name: str, old: Standardisation, vectors: np.ndarray, present: np.ndarray) -> float:
-        """See ``Standardisation.moved``; NaN if it can't be told."""
+        """See ``Standardisation.moved``; NaN if it can't be computed."""
         path = self._run / artifacts.FEATURES / f"{name}.npy"
         if self._present is None or name not in self._present or not path.exists():
             return float("nan")

@@ -78,6 +78,17 @@ def windows(histories: Sequence[np.ndarray], max_history: int) -> list[Window]:
     return cut
 
 
+def next_item_windows(histories: Sequence[np.ndarray], targets: Sequence[np.ndarray], max_history: int) -> list[Window]:
+    """Each history's last items and the first item after it, which alone is a target: to validate on.
+
+    Example: history 0..6, targets 7, 8, max_history 4 -> items 3..7, of which 7 is the target.
+    """
+    return [
+        Window(np.append(history[-max_history:], target[0]), min(len(history), max_history))
+        for history, target in zip(histories, targets, strict=True)
+    ]
+
+
 def batches(
     cut: Sequence[Window],
     item_tokens: np.ndarray,

@@ -112,19 +112,26 @@ def _plain_attention(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
         model.set_attn_implementation(before)
 
 
-@torch.no_grad()
 def mean_loss(model: PreTrainedModel, documents: Sequence[np.ndarray], batch_size: int, pad: int) -> float:
     """Mean cross-entropy in nats per token over documents of token ids; NaN if there are none.
 
     Documents longer than the model supports are truncated.
     """
+    limit = max_positions(model)
+    ordered = sorted((ids[:limit] for ids in documents), key=len)
+    starts = range(0, len(ordered), batch_size)
+    return labelled_loss(
+        model, (pad_rows([(ids, ids) for ids in ordered[start : start + batch_size]], pad) for start in starts)
+    )
+
+
+@torch.no_grad()
+def labelled_loss(model: PreTrainedModel, batches: Iterable[Batch]) -> float:
+    """Mean cross-entropy in nats per labelled token over batches, without dropout; NaN if there are none."""
     was_training = model.training
     model.eval()
     total, tokens = 0.0, 0
-    limit = max_positions(model)
-    ordered = sorted((ids[:limit] for ids in documents), key=len)
-    for start in range(0, len(ordered), batch_size):
-        batch = pad_rows([(ids, ids) for ids in ordered[start : start + batch_size]], pad)
+    for batch in batches:
         counted = int((batch.labels[:, 1:] != IGNORED).sum())
         if counted:
             total += next_token_loss(model, batch).item() * counted

@@ -26,7 +26,7 @@ from plum.report.wording import (
     words,
 )
 
-_LOSSES = {"loss": "training"}
+_LOSSES = {"loss": "training", "valid_loss": "validation"}
 """What a picture calls losses beside each other; the name says the rest."""
 _INDEX = {
     "M": "neighbours per vector",
@@ -68,7 +68,7 @@ def _training_picture(number: int, stage: str, log: Sequence[Mapping[str, Any]] 
     if not panels:
         return None
     told = "; ".join(
-        f"{'training loss' if name == 'training' else name} from {line[0][1]:.4g} to {line[-1][1]:.4g}"
+        f"{name + ' loss' if name in _LOSSES.values() else name} from {line[0][1]:.4g} to {line[-1][1]:.4g}"
         for found in panels.values()
         for name, line in found.items()
     )

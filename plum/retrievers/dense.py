@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -140,6 +140,20 @@ def dense_loss(model: ItemTransformer, batch: DenseBatch, negatives: Negatives |
     log_q, drawn = negatives.log_q[drawn].to(device), drawn.to(device)
     target_scores = (hidden * model.item_vectors(targets)).sum(dim=1)
     return sampled_softmax_loss(target_scores, hidden @ model.item_vectors(drawn).T, targets, drawn, log_q)
+
+
+@torch.no_grad()
+def next_item_loss(model: ItemTransformer, batches: Iterable[DenseBatch]) -> float:
+    """Mean cross-entropy over the whole catalogue in nats per next item, without dropout; NaN if there are none."""
+    was_training = model.training
+    model.eval()
+    total, items = 0.0, 0
+    for batch in batches:
+        counted = int((batch.targets != IGNORED).sum())
+        total += dense_loss(model, batch).item() * counted
+        items += counted
+    model.train(was_training)
+    return total / items if items else float("nan")
 
 
 def _by_length(batch: DenseBatch, n: int) -> list[DenseBatch]:

@@ -16,13 +16,14 @@ from torch import Tensor
 from plum.config.models import DenseConfig, combinations, with_settings
 from plum.config.run import RunConfig
 from plum.errors import PlumError
-from plum.lm.examples import windows
+from plum.lm.examples import next_item_windows, windows
 from plum.retrievers.dense import (
     Dense,
     DenseBatch,
     ItemTransformer,
     dense_batches,
     dense_loss,
+    next_item_loss,
     size_of,
     target_counts,
 )
@@ -36,6 +37,10 @@ from plum.training.cost import training_cost
 from plum.training.search import Outcome, Search, search_best, told
 
 logger = logging.getLogger(__name__)
+
+VALIDATION_BATCH = 256
+VALIDATION_USERS = 2000
+"""Users, at most, of the validation loss; all of them decide the validation Recall@10."""
 
 
 def run(config: RunConfig, force: bool = False, kept_for: Sequence[str] = ()) -> Path:
@@ -121,9 +126,11 @@ def _train_one(config: RunConfig, kind: str, values: dict[str, Any], checkpoint:
     data = inputs.read_prepared(config.workdir)
     task = _task(with_settings(trained.dense_settings(config, kind), values), data, config)
     _, histories, targets = data.histories.questions("valid")
+    validation = _validation_batches(task.model, data, config.seed)
 
     def validate() -> dict[str, float]:
-        return inputs.validation_metrics(Dense(task.model), histories, targets, config.eval.filter_seen)
+        found = inputs.validation_metrics(Dense(task.model), histories, targets, config.eval.filter_seen)
+        return found | {"valid_loss": next_item_loss(task.model, validation)}
 
     state = loop.fit(
         task.model,
@@ -136,6 +143,13 @@ def _train_one(config: RunConfig, kind: str, values: dict[str, Any], checkpoint:
         monitor="recall@10",
     )
     return Outcome(state.best_value, {"state": asdict(state), "facts": _facts(task, state)}, task.model.state_dict())
+
+
+def _validation_batches(model: ItemTransformer, data: inputs.Prepared, seed: int) -> list[DenseBatch]:
+    """Validation users' histories with their next items, as batches for the validation loss."""
+    _, histories, targets = inputs.validation_sample(data, VALIDATION_USERS, seed)
+    cut = next_item_windows(histories, targets, model.max_history)
+    return list(dense_batches(cut, model.max_history, VALIDATION_BATCH, seed, 0))
 
 
 def _write_results(folder: Path, found: Search) -> None:

@@ -21,7 +21,7 @@ from plum.lm import documents, examples, vocab
 from plum.lm.distill import SoftLabels, distillation_loss
 from plum.lm.examples import IGNORED, Batch
 from plum.lm.logits import check_length
-from plum.lm.train import next_token_loss, train
+from plum.lm.train import labelled_loss, next_token_loss, train
 from plum.retrievers.dense import ItemTransformer, MeanDense
 from plum.retrievers.generative import Generative
 from plum.retrievers.teacher import Teacher
@@ -35,6 +35,8 @@ from plum.training import loop
 from plum.training.cost import Size, training_cost
 
 logger = logging.getLogger(__name__)
+
+VALIDATION_BATCH = 64
 
 INPUTS = (
     artifacts.ITEMS,
@@ -69,7 +71,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
 
     batches = _batches(config, cut, codec.encode(table.codes), prefix, tokenizer.pad_token_id)
     asked = inputs.validation_sample(data, settings.validation_users, config.seed)
-    validate = _validator(config, data, asked, table, model, codec, prefix)
+    validate = _validator(config, data, asked, table, model, codec, prefix, tokenizer.pad_token_id)
     steps = examples.n_batches(cut, settings.batch_size)
     recipe = inputs.recipe(settings, steps, settings.patience, settings.validate_every)
     teachers = _teachers(config, len(table.codes), model.device)
@@ -213,11 +215,16 @@ def _validator(
     model: PreTrainedModel,
     codec: Codec,
     prefix: np.ndarray,
+    pad: int,
 ) -> Callable[[], dict[str, float]]:
     """The validation after an epoch: decoding as in stage eval, for fewer users and with fewer beams."""
     settings = config.finetune
     _, histories, targets = asked
     trie = inputs.read_index(config.workdir, table)
+    following = examples.next_item_windows(histories, targets, settings.max_history)
+    validation = list(
+        examples.batches(following, codec.encode(table.codes), prefix, VALIDATION_BATCH, 0.0, pad, config.seed, 0)
+    )
 
     def validate() -> dict[str, float]:
         retriever = Generative(
@@ -231,6 +238,7 @@ def _validator(
             trie=trie,
             scoring=Scoring(config.eval.scores_over),
         )
-        return inputs.validation_metrics(retriever, histories, targets, config.eval.filter_seen)
+        found = inputs.validation_metrics(retriever, histories, targets, config.eval.filter_seen)
+        return found | {"valid_loss": labelled_loss(model, validation)}
 
     return validate

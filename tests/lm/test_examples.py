@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plum.lm.examples import IGNORED, Window, batches, n_batches, pad_rows, windows
+from plum.lm.examples import IGNORED, Window, batches, n_batches, next_item_windows, pad_rows, windows
 
 ITEM_TOKENS = np.arange(200).reshape(100, 2) + 10  # item i is tokens 10 + 2i, 11 + 2i
 PREFIX = np.array([1, 2])
@@ -110,3 +110,10 @@ def test_rows_are_padded_on_the_right():
     assert batch.tokens.tolist() == [[5, 6, 7], [8, 9, 9]]
     assert batch.labels.tolist() == [[IGNORED, 6, 7], [8, IGNORED, IGNORED]]
     assert batch.tokens.dtype == batch.labels.dtype == torch.int64
+
+
+def test_validation_windows_end_with_the_next_item_alone_as_target():
+    histories, targets = [np.arange(7), np.array([9])], [np.array([7, 8]), np.array([1])]
+    long, short = next_item_windows(histories, targets, 4)
+    assert (long.items.tolist(), long.n_context) == ([3, 4, 5, 6, 7], 4)
+    assert (short.items.tolist(), short.n_context) == ([9, 1], 1)

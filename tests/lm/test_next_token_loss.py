@@ -6,7 +6,7 @@ import transformers as hf
 from plum.errors import PlumError
 from plum.lm import train as module
 from plum.lm.examples import IGNORED, Batch, pad_rows
-from plum.lm.train import POSITIONS_MULTIPLE, mean_loss, next_token_loss, train
+from plum.lm.train import POSITIONS_MULTIPLE, labelled_loss, mean_loss, next_token_loss, train
 from plum.training.loop import Recipe
 
 VOCABULARY = 30
@@ -134,3 +134,15 @@ def test_training_learns_a_sequence(tmp_path):
     recipe = Recipe(epochs=1, steps_per_epoch=60, learning_rate=0.01)
     train(model, recipe, lambda epoch: [batch] * 60, checkpoint=tmp_path / "checkpoint", name="test")
     assert next_token_loss(model.eval(), batch).item() < 0.1
+
+
+def test_the_validation_loss_counts_labelled_tokens_alone_and_leaves_the_model_as_it_was():
+    model = model_of("gpt2")
+    rows = [(np.array([3, 4, 5, 6]), np.array([IGNORED, IGNORED, 5, 6])), (np.array([7, 8]), np.array([IGNORED, 8]))]
+    with torch.no_grad():
+        logp = [model.eval()(torch.from_numpy(tokens)[None]).logits[0].log_softmax(-1) for tokens, _ in rows]
+    expected = -(logp[0][1, 5] + logp[0][2, 6] + logp[1][0, 8]) / 3
+    model.train()
+    batches = [pad_rows(rows[:1], 2), pad_rows(rows[1:], 2)]
+    assert labelled_loss(model, batches) == pytest.approx(expected.item(), rel=1e-5)
+    assert model.training

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from plum.evaluation.rankings import NO_ITEM
-from plum.lm.examples import IGNORED, Window, windows
+from plum.lm.examples import IGNORED, Window, next_item_windows, windows
 from plum.retrievers.dense import (
     Dense,
     DenseBatch,
@@ -11,6 +11,7 @@ from plum.retrievers.dense import (
     MeanDense,
     dense_batches,
     dense_loss,
+    next_item_loss,
     size_of,
     target_counts,
 )
@@ -96,6 +97,20 @@ def test_the_loss_is_the_full_softmax_over_the_catalogue():
         scores = [float(hidden[row, place] @ model.items.weight[item + 1]) for item in range(5)]
         expected.append(np.log(np.exp(scores).sum()) - scores[int(targets[row, place])])
     assert dense_loss(model, DenseBatch(items, targets)).item() == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+def test_the_validation_loss_is_the_mean_over_next_items_without_dropout():
+    model = model_of(n_items=9, dropout=0.5)
+    windows_of_next = next_item_windows([np.arange(5), np.array([8]), np.array([2, 3])], [[7], [0], [4]], 6)
+    batches = list(dense_batches(windows_of_next, 6, 2, 0, 0))
+    whole = next_item_loss(model, dense_batches(windows_of_next, 6, 3, 0, 0))
+    assert model.training
+    with torch.no_grad():
+        scores = Dense(model).vectors([np.arange(5), np.array([8]), np.array([2, 3])]) @ Dense(model).item_vectors().T
+    logp = torch.log_softmax(torch.from_numpy(scores), dim=1)
+    expected = -(logp[0, 7] + logp[1, 0] + logp[2, 4]).item() / 3
+    assert whole == pytest.approx(expected, rel=1e-5)
+    assert next_item_loss(model, batches) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("lengths", [[2, 9, 3, 3, 8, 2, 5, 4, 7], [4], [2, 9], [5, 5, 5, 5, 5]])

@@ -166,6 +166,9 @@ def test_training_logs_hold_finite_losses_of_rising_steps(finished_run: Path, st
     assert np.isfinite(losses).all()
     steps = [entry["step"] for entry in log]
     assert steps == sorted(steps)
+    validated = [entry for entry in log if "recall@10" in entry]
+    assert all(0 < entry["valid_loss"] < 10 for entry in validated)
+    assert bool(validated) == (stage in ("finetune", "dense"))
 
 
 def test_the_models_lie_in_hugging_face_folders(finished_run: Path) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 
 class PlumError(Exception):
-    """A mistake in data, configuration or a run folder that the user can mend.
+    """A mistake in data, configuration or a run folder that the user can fix.
 
     The command line prints it as one message without a traceback and exits with code 2.
 
     Args:
         what: what is wrong, naming the file, column, key or line.
-        found: what was found there, if that helps.
+        found: what was found there, if it helps.
         fix: what to do next.
     """
 

@@ -1,4 +1,4 @@
-"""`plum tokenize --assign`: Semantic IDs of new items by a run's frozen tokenizer. The run itself stays as it is."""
+"""`plum tokenize --assign`: Semantic IDs of new items by a run's frozen tokenizer. The run itself does not change."""
 
 from __future__ import annotations
 
@@ -51,31 +51,31 @@ _MARK = "new_items"  # in the manifest of a folder that may be replaced
 
 
 def run(config: RunConfig, new_items: Path, out: Path | None = None, force: bool = False) -> Path:
-    """Write Semantic IDs of the catalogue and of new items, which keep to the run's rule for collisions.
+    """Write Semantic IDs of the catalogue and of new items, by the run's rule for collisions.
 
     - ``semantic_ids.parquet``: the run's own table, then the new items in the order of their file.
     - ``items.parquet``: the catalogue, then the new items, rows as there.
     - ``index.safetensors``: the trie of all of them, in which new items of a shared SID come last.
-    - ``report.json``: how many are new, what they lack, what they collide with.
+    - ``report.json``: counts of new items, of modalities they lack, and of collisions.
 
-    Skipped if the folder was made of the same run and file.
+    Skipped if the folder was made from the same run and file.
 
     Args:
         config: of a run with a tokenizer.
         new_items: Parquet, CSV, TSV or JSON Lines with ``item_id`` and any other column of the catalogue; Parquet and
-            JSON Lines may hold ``vectors_<modality>``, lists of numbers, for modalities of given vectors. Columns may
-            also be called as the run's source calls them. Items of the catalogue are left as they are.
+            JSON Lines may hold ``vectors_<modality>``, lists of numbers, for modalities with encoder file. Columns may
+            also have the names of the run's source. Items of the catalogue are ignored.
         out: the folder to write; by default ``assigned/`` of the run.
-        force: do it again even if nothing changed.
+        force: run again even if nothing changed.
 
     Returns:
         The folder.
 
     Raises:
-        PlumError: if the run has no tokenizer, the file can't be used or holds nothing new, no new item has any
-            content or one of them a modality that all of the catalogue has, more new items than
-            ``data.max_bad_share`` of them find no place (fewer are left out and reported), or the folder holds
-            something else. Nothing is written then.
+        PlumError: if the run has no tokenizer; if the file is unusable or holds no new item; if no new item has
+            content, or none has a modality that all training items have; if a larger share than
+            ``data.max_bad_share`` finds no place (a smaller share is left out and reported); or if the folder holds
+            other files. Nothing is written then.
     """
     if not new_items.is_file():
         raise missing_file(new_items)
@@ -104,13 +104,13 @@ def run(config: RunConfig, new_items: Path, out: Path | None = None, force: bool
             artifacts.write_json(folder / REPORT, _report(old, new, encoders, tokenized, placed))
             _warn_replaced(stage.folder, folder, len(old.data.items))
         except BaseException:
-            shutil.rmtree(folder)  # there is no checkpoint in it that would be worth keeping
+            shutil.rmtree(folder)  # it has no checkpoint to resume from
             raise
     return stage.folder
 
 
 class _Old:
-    """What the run has: its data, its tokenizer, and its Semantic IDs."""
+    """The run's data, tokenizer and Semantic IDs."""
 
     def __init__(self, data: inputs.Prepared, frozen: Frozen, workdir: Path) -> None:
         self.data, self.frozen, self.workdir = data, frozen, workdir
@@ -127,8 +127,8 @@ class _Tokenized(NamedTuple):
 
     Attributes:
         codes: (N, L), by their content.
-        vectors: (N, D), what was quantised; None where no one asks for it.
-        present: (N, M), which have which of M modalities.
+        vectors: (N, D), the quantised vectors; None if they are not needed.
+        present: (N, M), which items have which of M modalities.
     """
 
     codes: np.ndarray
@@ -137,7 +137,7 @@ class _Tokenized(NamedTuple):
 
 
 def _encoders(config: RunConfig, frozen: Frozen) -> dict[str, Encoder]:
-    """By the name of their modality, in the order in which the tokenizer takes them."""
+    """The encoders by modality, in the tokenizer's order."""
     folder, device = config.workdir / artifacts.ENCODERS, pick_device(config.device).type
     return {modality.name: load_encoder(folder, modality.name, device) for modality in frozen.modalities}
 
@@ -145,10 +145,10 @@ def _encoders(config: RunConfig, frozen: Frozen) -> dict[str, Encoder]:
 def _tokenized(
     new: NewItems, frozen: Frozen, encoders: Mapping[str, Encoder], layout: Layout, scratch: Path
 ) -> _Tokenized:
-    """Codes of new items before any rule for collisions; the folder ``scratch`` is made and removed.
+    """Codes of new items before the rule for collisions; the folder ``scratch`` is created and removed.
 
     Raises:
-        PlumError: if all lack what the tokenizer reads; random codes are made of no content.
+        PlumError: if all lack the tokenizer's inputs (random codes need none).
     """
     scratch.mkdir()
     modalities, present = _encode(new, encoders, scratch)
@@ -164,7 +164,7 @@ def _tokenized(
 
 
 def _encode(new: NewItems, encoders: Mapping[str, Encoder], folder: Path) -> tuple[list[np.ndarray], np.ndarray]:
-    """Vectors (N, D_m) of each of M modalities, as files that need not fit into memory, and presence (N, M)."""
+    """Vectors (N, D_m) of each of M modalities, as memory-mapped files, and presence (N, M)."""
     present = np.zeros((len(new.items), len(encoders)), dtype=bool)
     files: dict[str, np.ndarray] = {}
     stop = 0
@@ -180,7 +180,7 @@ def _encode(new: NewItems, encoders: Mapping[str, Encoder], folder: Path) -> tup
 
 
 def _leave_out(new: NewItems, found: np.ndarray, n_suffixes: int, max_bad_share: float) -> None:
-    """Say which of N new items find no free disambiguation code; ``found`` (N,) are those that do.
+    """Report which of N new items find no free disambiguation code; ``found`` (N,) marks the others.
 
     Raises:
         PlumError: if more than ``max_bad_share`` of them, or all, find none.
@@ -188,14 +188,14 @@ def _leave_out(new: NewItems, found: np.ndarray, n_suffixes: int, max_bad_share:
     lost = new.items["item_id"][~found].tolist()
     if len(lost) > max_bad_share * len(found) or len(lost) == len(found):
         raise PlumError(
-            f"{len(lost):,} of {len(found):,} new items find no free disambiguation code, for the language model has "
-            f"tokens for {n_suffixes:,} of them",
+            f"{len(lost):,} of {len(found):,} new items find no free disambiguation code: the language model has "
+            f"tokens for {n_suffixes:,}",
             named(lost),
-            "run all stages again with these items in the catalogue, best with tokenize.collision share or reassign; "
-            "or leave them out with --set data.max_bad_share=SHARE",
+            "run all stages again with these items in the catalogue, preferably with tokenize.collision share or "
+            "reassign; or leave them out with --set data.max_bad_share=SHARE",
         )
     if lost:
-        logger.warning("left out, for there is no free disambiguation code: %s", named(lost))
+        logger.warning("left out, because there is no free disambiguation code: %s", named(lost))
 
 
 def _report(
@@ -205,7 +205,7 @@ def _report(
     tokenized: _Tokenized,
     placed: Placed,
 ) -> dict[str, Any]:
-    """What ``report.json`` holds; collisions are of the items that found a place."""
+    """The content of ``report.json``; collisions are of the items that found a place."""
     present, found = tokenized.present, placed.found
     lost, codes = new.items["item_id"][~found].tolist(), tokenized.codes[found]
     told_apart = placed.collided & ~_shared(old.table.codes, placed.codes)[old.table.n_items :]
@@ -230,7 +230,7 @@ def _report(
 
 
 def _newly_sharing(old: np.ndarray, new: np.ndarray) -> dict[str, int]:
-    """How many items share codes now that did not before: ``new_items``, and ``old_items`` that had theirs alone.
+    """Number of items that share codes only now: ``new_items``, and ``old_items`` that had codes of their own.
 
     Args:
         old: (N_old, L) codes.
@@ -241,19 +241,19 @@ def _newly_sharing(old: np.ndarray, new: np.ndarray) -> dict[str, int]:
 
 
 def _shared(old: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """Which of old and new items (N_old + N_new,) have codes that another of them has."""
+    """Mask (N_old + N_new,) of the old and new items whose codes another of them has."""
     group = prefix_groups(np.concatenate([old, new]))[:, -1]
     shared: np.ndarray = np.bincount(group)[group] > 1
     return shared
 
 
 def _examples(old: _Old, items: pd.DataFrame, codes: np.ndarray, placed: np.ndarray) -> list[dict[str, Any]]:
-    """The first of the codes that new items share, with some of the items that have them.
+    """The first codes that new items share, with some of their items.
 
     Args:
         old: the run.
         items: N new items.
-        codes: (N, L), what content gives.
+        codes: (N, L), by their content.
         placed: (N, L or L + 1), their Semantic IDs.
     """
     n_old = old.table.n_items
@@ -293,16 +293,16 @@ def _write(folder: Path, old: _Old, new: NewItems, placed: Placed) -> None:
     with parquet.ParquetFile(old.workdir / artifacts.ITEMS) as file:
         items = file.read()
     joined = pa.concat_tables([items, new.table.filter(pa.array(placed.found))], promote_options="permissive")
-    if joined.schema != items.schema:  # what pandas noted of the columns' types holds no longer
+    if joined.schema != items.schema:  # pandas' metadata of the columns' types no longer holds
         joined = joined.replace_schema_metadata(None)
     parquet.write_table(joined, folder / Path(artifacts.ITEMS).name, compression="zstd")
 
 
 def _refuse_foreign(folder: Path) -> None:
-    """Never replace a folder that holds something else, such as a stage of the run.
+    """Refuse to replace a folder with other files, such as a stage of the run.
 
     Raises:
-        PlumError: if it does.
+        PlumError: if it has other files.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
@@ -313,7 +313,7 @@ def _refuse_foreign(folder: Path) -> None:
 
 
 def _warn_replaced(there: Path, folder: Path, n_old: int) -> None:
-    """Say which new items of an earlier file lose the Semantic IDs that they were given."""
+    """Warn of new items of an earlier file whose Semantic IDs get lost or change."""
     name = Path(artifacts.SEMANTIC_IDS).name
     if not (there / name).exists():
         return
@@ -325,8 +325,8 @@ def _warn_replaced(there: Path, folder: Path, n_old: int) -> None:
         moved = int((before.loc[kept] != now.loc[kept]).any(axis=1).sum())
     if moved or len(kept) < len(given):
         logger.warning(
-            "%s/ held %s that this file lacks, and %d that get other Semantic IDs now; they keep what they were "
-            "given if one file holds them all, in the order in which they came",
+            "%s/ held %s that this file lacks, and %d that get other Semantic IDs now; to keep all Semantic IDs, give "
+            "one file with all new items in their first order",
             there.name,
             "1 item" if len(given) - len(kept) == 1 else f"{len(given) - len(kept):,} items",
             moved,

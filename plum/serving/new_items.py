@@ -1,4 +1,4 @@
-"""A file of new items, read as the catalogue's own items were."""
+"""Reading a file of new items in the same way as the catalogue's items."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ logger = logging.getLogger(__name__)
 BLOCK = 1 << 14
 """Items at a time."""
 
-_ADVICE = Advice("the columns are those of data/items.parquet; item_id is needed", "save the file as UTF-8")
+_ADVICE = Advice("give the columns of data/items.parquet; item_id is required", "save the file as UTF-8")
 
 
 class Layout(NamedTuple):
     """How a file of new items is read.
 
     Attributes:
-        columns: our name -> the source's name, where that is another one; a column may have either in the file.
-        topic_separator: between topics that stand in one text.
+        columns: our name -> the source's name, if it differs; the file may use either.
+        topic_separator: between the topics of one text.
         encoding: of text.
         max_bad_share: share of unusable rows over which the file is refused.
     """
@@ -53,7 +53,7 @@ class Layout(NamedTuple):
 
     @classmethod
     def of(cls, config: DataConfig) -> Layout:
-        """The one of the run's source."""
+        """The layout of the run's source."""
         source, bad = config.source, config.max_bad_share
         if isinstance(source, LogsSource):
             columns = {ours: theirs for ours, theirs in source.item_columns.items() if ours != theirs}
@@ -61,23 +61,23 @@ class Layout(NamedTuple):
         return cls({}, "|", "utf-8", bad)
 
     def names_of(self, column: str) -> str:
-        """What a column of ours may be called in the file, for messages."""
+        """The names that a column may have in the file, for messages."""
         return f"{column!r} or {self.columns[column]!r}" if column in self.columns else repr(column)
 
 
 @dataclass(frozen=True)
 class NewItems:
-    """The items of a file that the catalogue does not have.
+    """The items of a file that are not in the catalogue.
 
     Attributes:
         path: the file.
-        items: N rows: the columns of the catalogue, and vectors that are no Parquet columns.
-        table: the same without vectors, each column of the type that it has in the catalogue where that is possible.
-        rows: (N,) where they stand in the file, ascending.
+        items: N rows: the columns of the catalogue, and vectors that are not streamed.
+        table: the same without vectors, with the catalogue's column types if possible.
+        rows: (N,) row numbers in the file, ascending.
         streamed: columns of vectors that are read block by block.
-        known: ids in the file that the catalogue has.
+        known: ids of the file that the catalogue has.
         left_out: columns of the file that the catalogue does not have.
-        problems: rows of the file that can't be used.
+        problems: unusable rows of the file.
     """
 
     path: Path
@@ -95,7 +95,7 @@ class NewItems:
             yield from (self.items.iloc[start : start + BLOCK] for start in range(0, len(self.items), BLOCK))
             return
         end = 0
-        # Without the buffers that are the default, or all of the file would be in memory at once.
+        # Without pre-buffering (the default), which would load the whole file into memory.
         with parquet.ParquetFile(self.path, pre_buffer=False, buffer_size=1 << 20) as file:
             for batch in file.iter_batches(BLOCK, columns=self.streamed):
                 start, end = end, end + batch.num_rows
@@ -119,11 +119,11 @@ def read_new(
         layout: of the file.
         catalogue: columns of ``items.parquet`` and their types.
         known_ids: of the items that the catalogue has.
-        vectors: columns of lists of numbers, one list an item, which Parquet and JSON Lines may have.
+        vectors: columns of lists of numbers, one list per item, possible in Parquet and JSON Lines.
 
     Raises:
-        PlumError: if it can't be read, has no item ids or one of them twice, holds nothing new, or a column of it
-            can't be held in the catalogue's type.
+        PlumError: if it can't be read, has missing or repeated item ids, holds no new item, or has a column that does
+            not fit the catalogue's type.
     """
     raw, streamed, left_out = _read_rows(path, layout, catalogue, vectors)
     ids = as_text(raw.table.column("item_id"), raw.labels()["item_id"])
@@ -137,17 +137,17 @@ def read_new(
             texts=[field.name for field in catalogue if _is_text(field.type)],
         )
     except pa.ArrowException as error:
-        raise PlumError(f"{path.name} has a column that items can't have", str(error), _ADVICE.columns) from None
+        raise PlumError(f"{path.name} has a column of an unsupported type", str(error), _ADVICE.columns) from None
     there = items["item_id"].isin(known_ids).to_numpy(dtype=bool)
     if there.all():
         raise PlumError(
-            f"{path.name} holds no new item", f"the catalogue has all {len(there):,} of them", "give items it lacks"
+            f"{path.name} holds no new item", f"the catalogue has all {len(there):,} of them", "give items outside it"
         )
     if left_out:
         logger.warning("%s: left out columns that the catalogue does not have: %s", path.name, ", ".join(left_out))
     known = items["item_id"][there].tolist()
     if known:
-        logger.warning("%s: left as they are, for the catalogue has them: %s", path.name, named(known))
+        logger.warning("%s: ignored, because the catalogue has them: %s", path.name, named(known))
     items = items[~there].reset_index(drop=True)
     table = _as_in_catalogue(items, catalogue, path.name)
     return NewItems(path, items, table, given[~there], streamed, known, left_out, problems)
@@ -156,28 +156,28 @@ def read_new(
 def refuse_lacking(
     new: NewItems, present: np.ndarray, encoders: Mapping[str, Encoder], complete: Collection[str], layout: Layout
 ) -> None:
-    """Refuse N items that all lack what the tokenizer learned to read: a column is missing, or is called otherwise.
+    """Refuse N items that all lack an input of the tokenizer, because a column is missing or has another name.
 
-    Words or topics that are all new to the tokenizer are no such fault while the items have other content. Nor is it
-    that all lack vectors of behaviour: these are made of training histories, in which no new item stands.
+    Items whose words or topics are all unknown are accepted if they have other content. Behaviour vectors may be
+    missing, because new items have no training histories.
 
     Args:
         new: the items.
         present: (N, M), which of them have which of M modalities.
-        encoders: M, by the name of their modality.
-        complete: names of the modalities that every item of the training had.
+        encoders: M, by modality.
+        complete: names of the modalities that all training items had.
         layout: of the file.
 
     Raises:
-        PlumError: if no item has any content, or none has anything in the columns of a modality that every item of
-            the training had. It names these columns.
+        PlumError: if no item has content, or none has a value in the columns of a modality that all training items had.
+            It names these columns.
     """
     expected = {name: _columns_of(encoder) for name, encoder in encoders.items()}
     if not any(expected.values()):
         raise PlumError(
             "the tokenizer can't read new items",
-            f"it reads {', '.join(expected)}: training histories alone, in which no new item stands",
-            "run all stages again with these items in the catalogue, best with features.modalities of their content",
+            f"all its modalities ({', '.join(expected)}) come from training histories, which new items don't have",
+            "run all stages again with these items in the catalogue, preferably with features.modalities of content",
         )
     some = {name: bool(column.any()) for name, column in zip(encoders, present.T, strict=True)}
     bare = not any(some.values())
@@ -189,22 +189,22 @@ def refuse_lacking(
     if not lacking:
         return
     names = ", ".join(dict.fromkeys(layout.names_of(column) for name in lacking for column in expected[name]))
-    what = "any content" if bare else f"modality {', '.join(lacking)}, which every item of the training had"
+    what = "any content" if bare else f"modality {', '.join(lacking)}, which all training items had"
     given = any(isinstance(encoders[name], FileEncoder) for name in lacking)
     raise PlumError(
         f"{new.path.name}: no new item has {what}",
-        f"nothing that the tokenizer knows in {names}; columns left out: {', '.join(new.left_out) or 'none'}",
+        f"no known value in {names}; columns left out: {', '.join(new.left_out) or 'none'}",
         f"give {names}" + (" (lists of numbers, which Parquet and JSON Lines can hold)" if given else ""),
     )
 
 
 def _filled(new: NewItems, columns: Sequence[str]) -> bool:
-    """Whether some item has something in one of these columns."""
+    """Whether any item has a value in one of these columns."""
     return any(name in new.items and new.items[name].notna().any() for name in columns)
 
 
 def _columns_of(encoder: Encoder) -> tuple[str, ...]:
-    """What an encoder reads of new items; nothing for vectors of behaviour."""
+    """The columns of new items that an encoder reads; none for behaviour encoders."""
     if isinstance(encoder, FileEncoder):
         return (encoder.column,)
     if isinstance(encoder, TopicsEncoder):
@@ -217,7 +217,7 @@ def _columns_of(encoder: Encoder) -> tuple[str, ...]:
 def _read_rows(
     path: Path, layout: Layout, catalogue: pa.Schema, vectors: Sequence[str]
 ) -> tuple[RawRows, list[str], list[str]]:
-    """The rows of a file, its columns of vectors that are to be streamed, and those that are not read."""
+    """The rows of a file, its columns of vectors to stream, and the columns left out."""
     columns = _mapped(path, layout)
     if _is_parquet(path):
         return _parquet_rows(path, columns, catalogue, vectors)
@@ -225,27 +225,27 @@ def _read_rows(
 
 
 def _mapped(path: Path, layout: Layout) -> dict[str, str]:
-    """Our name -> the name in the file: of item_id, and of each column that the file calls as the source does.
+    """Our name -> the name in the file, for item_id and each column that has the source's name in the file.
 
-    Any other column is looked for under our own name.
+    Other columns are looked up under our own names.
     """
     names = _names(path, layout)
     columns = {ours: theirs for ours, theirs in layout.columns.items() if theirs in names}
-    if "item_id" not in columns:  # in the file under neither name, it is asked for under the source's: both are told
+    if "item_id" not in columns:  # the file has neither name: require the source's, so that the message has both
         named_so = "item_id" in names and "item_id" not in columns.values()
         columns["item_id"] = "item_id" if named_so else layout.columns.get("item_id", "item_id")
     return columns
 
 
 def _names(path: Path, layout: Layout) -> set[str]:
-    """Those of the file's columns that the layout speaks of."""
+    """The file's columns that the layout names."""
     if not layout.columns:
         return set()
     if _is_parquet(path):
-        read_parquet(Source(path), {}, advice=_ADVICE)  # nothing of it, but says so if it is no Parquet
+        read_parquet(Source(path), {}, advice=_ADVICE)  # reads nothing, but raises if it is not Parquet
         return set(parquet.read_schema(path).names)
     asked = {"item_id", *layout.columns.values()}
-    # As lists, which may hold anything: what can't be used is told when the rows are read for good.
+    # As lists, which may hold anything: the later full read reports unusable values.
     return set(read_table(path, {}, asked, asked, encoding=layout.encoding, advice=_ADVICE).theirs)
 
 
@@ -256,7 +256,7 @@ def _is_parquet(path: Path) -> bool:
 def _parquet_rows(
     path: Path, columns: Mapping[str, str], catalogue: pa.Schema, vectors: Sequence[str]
 ) -> tuple[RawRows, list[str], list[str]]:
-    """See :func:`_read_rows`; no column is read in vain, for vectors of a million items are much to hold."""
+    """See :func:`_read_rows`; only needed columns are read, because vectors of a million items need much memory."""
     optional = [name for name in catalogue.names if name not in columns.values()]
     raw = read_parquet(Source(path), columns, optional, ("topics",), advice=_ADVICE)
     extras = {name: raw.table.column(name) for name in raw.table.column_names if name not in ITEM_COLUMNS}
@@ -270,7 +270,7 @@ def _parquet_rows(
 def _text_rows(
     path: Path, columns: Mapping[str, str], catalogue: pa.Schema, vectors: Sequence[str], encoding: str
 ) -> tuple[RawRows, list[str], list[str]]:
-    """See :func:`_read_rows`; vectors are lists, which only JSON has, and none is streamed."""
+    """See :func:`_read_rows`; vectors are lists, in JSON only, and not streamed."""
     fixed = {ours: theirs for ours, theirs in columns.items() if ours in ITEM_COLUMNS}
     further = {ours: theirs for ours, theirs in columns.items() if ours not in ITEM_COLUMNS}
     ours = [name for name in ITEM_COLUMNS[1:] if name not in columns.values()]
@@ -281,10 +281,10 @@ def _text_rows(
 
 
 def _as_in_catalogue(items: pd.DataFrame, catalogue: pa.Schema, name: str) -> pa.Table:
-    """The catalogue's columns of N items, in its types; whole numbers become others where new items need it.
+    """The catalogue's columns of N items, in its types; integers become floats if new items need it.
 
     Raises:
-        PlumError: naming a column that can't be held in the catalogue's type without a change of its values.
+        PlumError: naming a column whose values can't be converted to the catalogue's type without loss.
     """
     columns = {}
     for field in catalogue:
@@ -304,10 +304,10 @@ def _as_in_catalogue(items: pd.DataFrame, catalogue: pa.Schema, name: str) -> pa
 
 
 def _held_in(found: pa.Array, kind: pa.DataType) -> pa.Array | None:
-    """Values (N,) in the type ``kind``, or in their own where fractions stand among whole numbers; None if neither can.
+    """Values (N,) in the type ``kind``, or in their own if ``kind`` is integers and they have fractions; else None.
 
-    What Arrow casts at will but is not the same value is refused: a moment as a number, a number as true or false, a
-    fraction as text, numbers beyond single precision.
+    Casts of Arrow that change the value are refused: times to numbers, numbers to booleans, fractions to text, numbers
+    beyond single precision.
     """
     if pa.types.is_null(kind) or found.null_count == len(found):
         return found if pa.types.is_null(kind) else pa.nulls(len(found), kind)

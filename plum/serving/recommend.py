@@ -1,4 +1,4 @@
-"""Recommendations from a finished run, for a user or a history given by hand, under the rules of a request."""
+"""Recommendations from a finished run, for a user or a given history, under the rules of a request."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class Request:
     Attributes:
         k: entries of the list; fewer come back if fewer items are legal.
         where: rules that must all hold; see ``plum.rules.fields``.
-        allow: file of the only item ids that may come, one a line.
-        deny: file of item ids that may not come.
-        fields: table of further fields by item id, for the rules, read anew at each request.
-        keep_seen: whether items of the history may come back.
-        search: ``beam``; ``exact``, which misses nothing and may take long; or ``sample``, which draws the list at
-            random by the run's seed.
-        max_per_code: at most so many items that share their first code; None for any number.
+        allow: file of the only allowed item ids, one per line.
+        deny: file of forbidden item ids, one per line.
+        fields: table of further fields by item id, for the rules, read again at each request.
+        keep_seen: whether items of the history may be recommended.
+        search: ``beam``; ``exact``, which misses nothing but may be slow; or ``sample``, which draws the list at random
+            by the run's seed.
+        max_per_code: most items that share their first code; None for any number.
     """
 
     k: int = 10
@@ -56,7 +56,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Recommended:
-    """One recommended item; ``score`` is the log-probability of its Semantic ID, plus noise if lists are drawn."""
+    """One recommended item; ``score`` is the log-probability of its Semantic ID, plus noise if lists are sampled."""
 
     rank: int
     item_id: str
@@ -71,8 +71,8 @@ class Answer:
     Attributes:
         history: titles, or ids of items without one, oldest first.
         items: best first.
-        legal_items: items of the catalogue that could have come.
-        note: why the list is shorter than asked for, if it is.
+        legal_items: items of the catalogue that could have been recommended.
+        note: why the list is shorter than requested, if it is.
     """
 
     history: list[str]
@@ -82,7 +82,7 @@ class Answer:
 
 
 class Recommender:
-    """Answers requests from a finished run. The model is loaded at the first request that can be met, and kept.
+    """Answers requests from a finished run. The model is loaded at the first valid request, and kept.
 
     Args:
         config: the run's configuration.
@@ -105,7 +105,7 @@ class Recommender:
 
     @classmethod
     def open(cls, workdir: Path | str) -> Recommender:
-        """The recommender of a run folder, with the folder's own configuration.
+        """The recommender of a run folder, with the run's recorded configuration.
 
         Raises:
             PlumError: if there is no finished run.
@@ -119,7 +119,7 @@ class Recommender:
         """The top K for a user of the logs, from all their interactions.
 
         Raises:
-            PlumError: for an unknown user, and for a request that can't be met (see :meth:`for_history`).
+            PlumError: for an unknown user, or an invalid request (see :meth:`for_history`).
         """
         histories = self._data.histories
         place = np.flatnonzero(histories.user_ids == user_id)
@@ -133,16 +133,16 @@ class Recommender:
         """The top K for a history of item ids or titles, oldest first.
 
         Raises:
-            PlumError: if a name is no item id and no title, or a title of several items; if K or the quota is below 1,
-                or K more than the catalogue holds; for a mistaken rule, or a file that can't be read or speaks of other
-                items. All before the model is loaded.
+            PlumError: if a name is not an item id or title, or the title of several items; if K or the quota is below
+                1, or K is larger than the catalogue; for an invalid rule, or a file that is unreadable or has other
+                items. All checks run before the model is loaded.
         """
         return self._answer(np.array([_row_of(name, self._data.items) for name in names], dtype=np.int64), request)
 
     def retriever(self, max_per_code: int | None = None) -> Generative:
         """The run's model as a retriever over catalogue rows; made once per quota."""
         if max_per_code not in self._retrievers:
-            from plum.decoding.beam import Quota  # loads torch: mistakes in a request are told before
+            from plum.decoding.beam import Quota  # loads torch, so after the checks of the request
             from plum.stages.trained import plum_retriever
 
             quota = None if max_per_code is None else Quota(depth=1, n=max_per_code)
@@ -172,13 +172,13 @@ class Recommender:
         return Answer([title or item_id for item_id, title in self._names(history)], listed, n_legal, note)
 
     def _names(self, rows: Sequence[int] | np.ndarray) -> list[tuple[str, str | None]]:
-        """Ids and titles of catalogue rows; of no others, as a request names few of millions."""
+        """Ids and titles of these catalogue rows only, because a request names few of millions."""
         chosen = self._data.items[["item_id", "title"]].iloc[np.asarray(rows, dtype=np.int64)]
         pairs = zip(chosen["item_id"].tolist(), chosen["title"].tolist(), strict=True)
         return [(item_id, title if isinstance(title, str) else None) for item_id, title in pairs]
 
     def _why_missed(self, n_found: int, legal: np.ndarray, request: Request) -> str:
-        """Say in a line what kept legal items from a list that has room for them: the quota itself, or the search."""
+        """One line on why a list lacks legal items although it has room: the quota, or the search."""
         n_legal = int(legal.sum())
         n_reachable, quota = n_legal, ""
         if request.max_per_code is not None:
@@ -188,7 +188,7 @@ class Recommender:
             if n_found >= n_reachable:
                 return f"{rule.capitalize()} leaves {n_reachable:,} of {n_legal:,} legal items."
             quota = f" ({rule})"
-        # Draws are as wide as their list, whatever the beams.
+        # Sampling is as wide as its list, independent of eval.beams.
         remedy = "a larger --k finds more" if request.search == "sample" else "wider eval.beams find more"
         return f"The search found {n_found:,} of {n_reachable:,} legal items{quota}; {remedy}."
 
@@ -206,18 +206,18 @@ class Recommender:
 
 
 def _check(request: Request, n_items: int) -> None:
-    """Refuse numbers that mean nothing, and what does not go together."""
+    """Refuse invalid numbers and combinations."""
     for option, number in (("--k", request.k), ("--max-per-code", request.max_per_code)):
         if number is not None and number < 1:
             raise PlumError(f"{option} must be at least 1", str(number), "give a larger number")
     if request.k > n_items:
-        raise PlumError(f"--k {request.k} is more than the catalogue holds", f"{n_items:,} items", "ask for fewer")
+        raise PlumError(f"--k {request.k} is more than the catalogue holds", f"{n_items:,} items", "give a smaller --k")
     if request.search == "exact" and request.max_per_code is not None:
-        raise PlumError("exact search knows no quota", None, "leave out --max-per-code, or take --search beam")
+        raise PlumError("exact search does not support a quota", None, "leave out --max-per-code, or use --search beam")
 
 
 def _allowed(config: RunConfig, fields: ItemFields, n_items: int, request: Request) -> np.ndarray | None:
-    """The items (N,) that rules and lists of a request leave, or None if it has none."""
+    """Mask (N,) of the items that a request's rules and lists allow, or None without any."""
     if request.fields and not request.where:
         raise PlumError("--fields has no effect without --where", None, "add a rule, such as --where 'price < 20'")
     if not (request.where or request.allow or request.deny):
@@ -225,8 +225,8 @@ def _allowed(config: RunConfig, fields: ItemFields, n_items: int, request: Reque
     mask = np.ones(n_items, dtype=bool)
     if request.allow:
         listed = _listed(fields, request.allow)
-        if not listed.any():  # most likely a mistake; an empty list of what is denied is not
-            raise PlumError(f"{request.allow.name} is empty", "no item id", "list the ids that may come, one a line")
+        if not listed.any():  # most likely a mistake, unlike an empty deny list
+            raise PlumError(f"{request.allow.name} is empty", "no item id", "list the allowed ids, one per line")
         mask &= listed
     if request.deny:
         mask &= ~_listed(fields, request.deny)
@@ -241,7 +241,7 @@ def _allowed(config: RunConfig, fields: ItemFields, n_items: int, request: Reque
 
 
 def _listed(fields: ItemFields, path: Path) -> np.ndarray:
-    """The items (N,) whose ids a file lists."""
+    """Mask (N,) of the items whose ids a file lists."""
     try:
         return fields.allow(read_ids(path))
     except PlumError as error:
@@ -251,7 +251,7 @@ def _listed(fields: ItemFields, path: Path) -> np.ndarray:
 
 
 def _why_short(allowed: int, seen: int, ruled: bool) -> str:
-    """Say in a line how many items could come, ``seen`` of them being left out because they are in the history."""
+    """One line on how many items are allowed, ``seen`` of them left out because they are in the history."""
     if not ruled:
         return f"{allowed - seen:,} items of the catalogue are not in the history."
     satisfied = {0: "No item satisfies", 1: "1 item satisfies"}.get(allowed, f"{allowed:,} items satisfy")
@@ -271,6 +271,6 @@ def _row_of(name: str, items: pd.DataFrame) -> int:
     near = [known[match] for match in get_close_matches(name.casefold(), list(known), n=3)]
     raise PlumError(
         f"no item has the id or title {name!r}",
-        f"near titles: {', '.join(near)}" if near else f"ids look like {items['item_id'].iloc[0]!r}",
+        f"similar titles: {', '.join(near)}" if near else f"ids look like {items['item_id'].iloc[0]!r}",
         "give an item_id or the exact title",
     )

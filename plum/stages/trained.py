@@ -19,7 +19,7 @@ def plum_retriever(config: RunConfig, data: inputs.Prepared, quota: Quota | None
     """The fine-tuned language model as a retriever.
 
     Raises:
-        PlumError: if there is a beam width per level for another number of levels.
+        PlumError: if eval.beams has another number of levels than the Semantic IDs.
     """
     table = inputs.read_sid_table(config.workdir, data.items)
     inputs.check_beams(config.eval, table.n_levels)
@@ -51,7 +51,7 @@ def mean_of_trials(config: RunConfig, n_items: int) -> MeanDense:
 
 
 def dense_model(config: RunConfig, kind: str, n_items: int) -> ItemTransformer:
-    """A trained dense baseline, with the settings that its stage chose.
+    """A trained dense baseline, with the settings chosen by its stage.
 
     Args:
         config: of the run.
@@ -69,7 +69,7 @@ def dense_model(config: RunConfig, kind: str, n_items: int) -> ItemTransformer:
 
 
 def dense_trials(config: RunConfig, n_items: int) -> list[ItemTransformer]:
-    """The dense baselines of all trials of the search, which the stage was to keep; see ``dense_model``."""
+    """The kept dense baselines of all trials of the search; see ``dense_model``."""
     models = []
     for number, trial in enumerate(artifacts.read_json(config.workdir / artifacts.DENSE_TRIALS)):
         model = untrained_dense(with_settings(config.eval.dense, trial["settings"]), n_items)

@@ -1,4 +1,4 @@
-"""`plum ablate`: every run of an ablation in a process of its own, then what they say side by side."""
+"""`plum ablate`: every run of an ablation in its own process, then all results in one table."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 FILES = ("ablation.json", "ablation.md")
 LOG = "run.log"
-"""In a run's folder: all that it said."""
+"""In a run's folder: its output."""
 PROGRAM = (
     sys.executable,
     "-c",
@@ -38,28 +38,28 @@ def run_ablation(
     force: bool = False,
     program: Sequence[str] = PROGRAM,
 ) -> dict[str, Any]:
-    """Run what is not finished yet; write ``ablation.json`` and ``ablation.md`` of all that is.
+    """Run all unfinished runs; write ``ablation.json`` and ``ablation.md`` of the finished ones.
 
-    A run is finished if it ended well with the same configuration and version of plum, and no stage of it was run
-    since. That data outside the run have changed is not noticed.
+    A run is finished if it succeeded with the same configuration and version of plum, and none of its stages has run
+    since. Changes of data outside the run are not detected.
 
     Args:
         ablation: of :func:`plum.config.ablation.read_ablation`.
         chosen: the runs to make; the others are shown if they are finished.
-        jobs: runs at a time; of more than one each has its share of the cores, unless OMP_NUM_THREADS says otherwise.
-        force: make finished runs again.
-        program: what takes the arguments of plum; it must end when its standard input does.
+        jobs: parallel runs; with several, each has its share of the cores, unless OMP_NUM_THREADS is set.
+        force: repeat finished runs.
+        program: command that takes the arguments of plum; it must end when its standard input does.
 
     Returns:
-        What :func:`plum.studies.ablated.results` gives.
+        The result of :func:`plum.studies.ablated.results`.
 
     Raises:
-        PlumError: if runs of a base were not asked for the same items, or the folder can't be written.
+        PlumError: if runs of a base have different test sets, or the folder can't be written.
     """
     waiting = [run for run in chosen if force or not is_finished(run)]
     if made_before := [run.name for run in waiting if (run.config.workdir / FINISHED).exists() and not force]:
         shown = ", ".join(made_before[:3]) + (", ..." if len(made_before) > 3 else "")
-        logger.warning("ablate: settings or plum changed since %s ran: made again, in the same folders", shown)
+        logger.warning("ablate: settings or plum changed since %s ran; running again, in the same folders", shown)
     logger.info("ablate: %d of %d runs to do", len(waiting), len(chosen))
     failures = _run_all(waiting, jobs, force, program)
     result = results(ablation, failures)
@@ -69,7 +69,7 @@ def run_ablation(
 
 
 def _run_all(runs: Sequence[Run], jobs: int, force: bool, program: Sequence[str]) -> list[Failure]:
-    """Run all in their order, some at a time; one that fails does not stop the others."""
+    """Run all in order, several at a time; a failure does not stop the others."""
     environment = dict(os.environ)
     if jobs > 1:
         environment.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // jobs)))
@@ -103,16 +103,16 @@ def _cores() -> int:
 
 
 class _Process:
-    """A run at work; see :func:`run_ablation` for what it is given."""
+    """A running run; see :func:`run_ablation` for its arguments."""
 
     def __init__(self, run: Run, program: Sequence[str], force: bool, environment: Mapping[str, str]) -> None:
         self.run = run
         self._log = run.config.workdir / LOG
         self._started = time.monotonic()
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        with self._log.open("ab") as log:  # a run that goes on keeps what it said before
+        with self._log.open("ab") as log:  # a resumed run keeps its earlier output
             self._log_start = log.tell()
-            # The pipe is never written to: it closes when this process ends, however it does, and so does the run.
+            # Nothing is written to the pipe: it closes when this process ends, for any reason, and ends the run.
             self._process = subprocess.Popen(
                 [*program, *run.command(force)], stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment
             )
@@ -126,13 +126,13 @@ class _Process:
         return time.monotonic() - self._started
 
     def failure(self) -> Failure | None:
-        """Why it did not end well; None if it did."""
+        """Why it failed; None if it succeeded."""
         code = self._process.returncode
         self._close()
         return None if code == 0 else Failure(self.run, _reason(self._log, self._log_start, code), self._log)
 
     def stop(self) -> None:
-        self._process.kill()  # a stage may end at any instant, and goes on from its checkpoint
+        self._process.kill()  # stages resume from their checkpoints
         self._process.wait()
         self._close()
 
@@ -142,7 +142,7 @@ class _Process:
 
 
 def _reason(log: Path, start: int, code: int) -> str:
-    """One line on why a run ended with this code: its error message after byte ``start``, else the last it said."""
+    """One line on why a run ended with this code: its error message after byte ``start``, else its last line."""
     if code < 0:
         return f"killed by signal {-code}"
     lines = [

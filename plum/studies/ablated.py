@@ -1,4 +1,4 @@
-"""What the finished runs of an ablation say, side by side; which runs are finished."""
+"""The results of an ablation's finished runs, and which runs are finished."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from plum.studies import evaluated
 
 RETRIEVER, METRIC, CUTOFF = "plum", "recall@10", 10
 FINISHED = "finished.json"
-"""In a run's folder: the mark of one that ended well."""
+"""In a run's folder: the mark of success."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A run that did not end well.
+    """A failed run.
 
     Attributes:
-        run: which one.
+        run: the run.
         reason: one line.
-        log: where all that it said stands.
+        log: file of its output.
     """
 
     run: Run
@@ -41,15 +41,15 @@ class Failure:
 
 
 def is_finished(run: Run) -> bool:
-    """Whether the run ended well with this configuration and this version of plum, and no stage was run since."""
+    """Whether the run succeeded with this configuration and version of plum, and no stage has run since."""
     try:
         return bool(artifacts.read_json(run.config.workdir / FINISHED) == _mark(run))
-    except PlumError:  # there is no mark, or half of one
+    except PlumError:  # the mark is missing or incomplete
         return False
 
 
 def mark_finished(run: Run) -> None:
-    """Note that the run ended well."""
+    """Record that the run succeeded."""
     artifacts.write_json(run.config.workdir / FINISHED, _mark(run))
 
 
@@ -65,7 +65,7 @@ def _mark(run: Run) -> dict[str, Any]:
 
 
 def results(ablation: Ablation, failures: Sequence[Failure] = (), n_resamples: int = N_RESAMPLES) -> dict[str, Any]:
-    """Means over the seeds of every variant, and how it differs from the first one.
+    """Means over the seeds of every variant, and its difference from the first one.
 
     Args:
         ablation: of :func:`plum.config.ablation.read_ablation`.
@@ -76,29 +76,28 @@ def results(ablation: Ablation, failures: Sequence[Failure] = (), n_resamples: i
         ``title``, ``metric``, ``resamples`` and ``bases``, each with ``name``, ``config``, ``n_users``, ``synthetic``
         and ``variants``. A variant has ``name``, ``settings``, ``seeds`` (those that finished), ``missing`` (those
         that did not), ``failed`` (``seed``, ``reason``, ``log``), and means over seeds: ``uniqueness``,
-        ``cooccurrence`` (lists ``share`` and ``random`` by prefix length, and ``pairs``, how many were looked at; None
-        where a run has no such figure), ``validation`` (the metric on the validation part, of the epoch that was chosen
-        by it),
-        ``recall@10`` as :func:`plum.evaluation.seeds.summarise_seeds` gives it, ``difference`` (what it gains on the
-        first variant: ``mean``, ``ci95``, ``p_value``, ``p_holm``, ``seed_sd``) and ``seconds``, which are None where
-        no run is there to tell them. JSON can hold all of it.
+        ``cooccurrence`` (lists ``share`` and ``random`` by prefix length, and ``pairs``, their number; None if a run
+        lacks it), ``validation`` (the metric on the validation set, of the best epoch),
+        ``recall@10`` as in :func:`plum.evaluation.seeds.summarise_seeds`, ``difference`` (gain over the first variant:
+        ``mean``, ``ci95``, ``p_value``, ``p_holm``, ``seed_sd``) and ``seconds``, all None without a finished run. All
+        values are for JSON.
 
     Raises:
-        PlumError: if runs of a base were not asked for the same items.
+        PlumError: if runs of a base have different test sets.
     """
     bases = [_base(ablation, name, failures, n_resamples) for name in ablation.bases]
     return {"title": ablation.title, "metric": METRIC, "resamples": n_resamples, "bases": bases}
 
 
 class _Result(NamedTuple):
-    """What is kept of a finished run.
+    """Figures of a finished run.
 
     Attributes:
-        run: which one.
+        run: the run.
         values: the metric of each user, (U,).
         quality: ``quality.json``.
-        validation: the metric on the validation part.
-        seconds: its stages took.
+        validation: the metric on the validation set.
+        seconds: of all its stages.
     """
 
     run: Run
@@ -141,7 +140,7 @@ def _base(ablation: Ablation, name: str, failures: Sequence[Failure], n_resample
 
 
 def _read(runs: Sequence[Run]) -> tuple[list[_Result], list[Failure], bool]:
-    """The runs of a base read back, those that can't be, and whether the data are made up."""
+    """The runs of a base, the unreadable ones, and whether the data are synthetic."""
     found: list[_Result] = []
     broken: list[Failure] = []
     first: evaluated.EvaluatedRun | None = None
@@ -153,7 +152,7 @@ def _read(runs: Sequence[Run]) -> tuple[list[_Result], list[Failure], bool]:
             tuned = artifacts.read_json(folder / artifacts.FINETUNE_METRICS)
         except PlumError as error:
             told = f"{error.what}: {error.found}" if error.found else error.what
-            broken.append(Failure(run, f"{told} (--force makes it again)", folder / FINISHED))
+            broken.append(Failure(run, f"{told} (--force repeats it)", folder / FINISHED))
             continue
         first = first or read
         evaluated.refuse_differences([first, read])
@@ -165,7 +164,7 @@ def _read(runs: Sequence[Run]) -> tuple[list[_Result], list[Failure], bool]:
 def _measured(
     by_variant: Mapping[str, Sequence[_Result]], first: str, n_resamples: int
 ) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
-    """The metric of every variant that has a run, and what each but the first gains on the first, if that has one."""
+    """The metric of every variant with a finished run, and its gain over the first variant, if that has one."""
     there = {variant: done for variant, done in by_variant.items() if done}
     values = {variant: {METRIC: np.stack([one.values for one in done])} for variant, done in there.items()}
     means = {name: entry[METRIC] for name, entry in summarise_seeds(values, [METRIC], n_resamples).items()}
@@ -177,7 +176,7 @@ def _measured(
 
 
 def _turned(pair: Mapping[str, Any]) -> dict[str, Any]:
-    """A comparison of the first variant with another, the other way round: what the other one gains."""
+    """A comparison of the first variant with another, reversed to the other one's gain."""
     low, high = pair["ci95"]
     kept = {key: pair[key] for key in ("p_value", "p_holm", "seed_sd")}
     return {"mean": 0.0 - pair["difference"], "ci95": [0.0 - high, 0.0 - low], **kept}
@@ -192,7 +191,7 @@ def _agreement(measured: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] |
 
 
 def _seconds(run: Run) -> float:
-    """How long all stages of a run took."""
+    """Duration of all stages of a run."""
     trained = (artifacts.DENSE, artifacts.LEM)
     stages = [stage for stage in artifacts.COMMANDS if stage not in trained or stage in run.config.eval.baselines]
     return sum(read_manifest(run.config.workdir / stage).duration_s for stage in stages)

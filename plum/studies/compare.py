@@ -30,7 +30,7 @@ from plum.studies.evaluated import EvaluatedRun
 METRICS = ("recall@10", "ndcg@10")
 REFERENCE = "plum"
 FILES = ("comparison.json", "comparison.md")
-_NO_SEED = -1  # of lists from elsewhere
+_NO_SEED = -1  # for external lists
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class System:
 
     Attributes:
         name: unique.
-        retriever: of a run, or where the lists come from.
+        retriever: of a run, or the source of external lists.
         runs: names of the S runs.
-        seeds: S seeds; none for lists from elsewhere.
+        seeds: S seeds; none for external lists.
         lists: S arrays (U, K).
-        audit: of lists from elsewhere.
-        unreadable: rows of their file that no list holds.
-        shared: whether the lists are the same in all of several systems' runs.
+        audit: of external lists.
+        unreadable: rows of their file that could not be parsed.
+        shared: whether the lists are identical in the runs of several systems.
     """
 
     name: str
@@ -67,17 +67,17 @@ def compare_runs(
     n_resamples: int = N_RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Every retriever of every run, and lists of other systems, against one reference.
+    """Compare every retriever of every run, and lists of other systems, with one reference.
 
-    Metrics are computed anew from ``eval/recommendations.parquet``. Runs that differ in nothing but the seed are seeds
-    of one system, unless they were given different names. A retriever whose lists are the same in all runs is one row.
-    The p-values are corrected by Holm's method over all tests, of all metrics and systems together.
+    Metrics are computed again from ``eval/recommendations.parquet``. Runs that differ only in the seed are seeds of one
+    system, unless they have different names. A retriever with identical lists in all runs is one row. p-values are
+    corrected by Holm's method over all tests of all metrics and systems.
 
     Args:
         runs: folders of evaluated runs, at least one.
         extra: name -> file of ranked lists of another system; several if it has a column ``retriever``.
-        metrics: accuracy metrics such as ``recall@10``, the first being the one that matters most.
-        reference: compared with all others: a row's name, or a retriever's, of which the first row is meant.
+        metrics: accuracy metrics such as ``recall@10``, the main one first.
+        reference: compared with all others: a row's name, or a retriever's for its first row.
         names: of the runs; None for the folder's name.
         n_resamples: of the bootstrap and of the sign-flip test.
         seed: of both.
@@ -85,12 +85,12 @@ def compare_runs(
     Returns:
         ``protocol``, ``synthetic``, ``n_users``, ``reference``, ``metrics``, ``resamples``; ``runs`` (name, folder,
         seed); ``systems`` (name, retriever, runs, seeds, and ``metrics`` as :func:`summarise_seeds` gives them);
-        ``comparisons`` as :func:`compare_seeds` gives them; ``lists`` (of lists from elsewhere: what was odd, in
-        numbers and sentences) and ``notes``, what a reader should know. JSON can hold all of it.
+        ``comparisons`` as in :func:`compare_seeds`; ``lists`` (flaws of external lists, in numbers and sentences) and
+        ``notes`` for the reader. All values are for JSON.
 
     Raises:
-        PlumError: a run that is not evaluated, was changed afterwards, or is of other data or another protocol than
-            the first; a metric, reference or file that can't be used.
+        PlumError: a run that is not evaluated, was changed afterwards, or has other data or another protocol than the
+            first; an invalid metric, reference or file.
     """
     k = max(_cutoffs(metrics))
     read = _read(runs, names, k)
@@ -118,13 +118,13 @@ def compare_runs(
 
 
 def named_paths(entries: Sequence[str]) -> tuple[list[Path], list[str | None]]:
-    """Take ``NAME=PATH`` apart; there is no name without the sign, or if the whole is a path that exists.
+    """Split ``NAME=PATH``; there is no name without ``=``, or if the whole entry is an existing path.
 
     Args:
-        entries: as given on the command line.
+        entries: of the command line.
 
     Returns:
-        Their paths and names, None where there is none.
+        Their paths and names, None for no name.
     """
     paths: list[Path] = []
     names: list[str | None] = []
@@ -148,15 +148,15 @@ def named_files(entries: Sequence[str]) -> dict[str, Path]:
         unnamed = str(paths[names.index(None)])
         raise PlumError("--lists needs a name for the system", unnamed, "write NAME=FILE")
     if len(files) < len(names):
-        raise PlumError("--lists has a name twice", ", ".join(entries), "give each system its own")
+        raise PlumError("--lists has the same name twice", ", ".join(entries), "give each system its own name")
     return files
 
 
 def write_comparison(folder: Path, result: Mapping[str, Any]) -> Path:
-    """Write ``comparison.json`` and ``comparison.md`` into a folder of their own.
+    """Write ``comparison.json`` and ``comparison.md`` into their own folder.
 
     Args:
-        folder: where to, "." included; an earlier comparison there is replaced once the new one is complete.
+        folder: to write, also "."; an earlier comparison there is replaced once the new one is complete.
         result: of :func:`compare_runs`.
 
     Returns:
@@ -174,7 +174,7 @@ def write_comparison(folder: Path, result: Mapping[str, Any]) -> Path:
         partial.mkdir(parents=True)
         artifacts.write_json(partial / FILES[0], result)
         (partial / FILES[1]).write_text(comparison_markdown(result), encoding="utf-8")
-        # The files are moved, not the folder: it may be the one that the user's shell is in.
+        # The files are moved, not the folder, which may be the current folder of the user's shell.
         place.mkdir(exist_ok=True)
         for name in FILES:
             (partial / name).replace(place / name)
@@ -198,7 +198,7 @@ def _cutoffs(metrics: Sequence[str]) -> list[int]:
 
 
 def _read(runs: Sequence[Path], names: Sequence[str | None] | None, k: int) -> list[EvaluatedRun]:
-    """The runs, which must be of the same data and protocol, with lists of K items."""
+    """Read the runs, which must have the same data and protocol, and lists of at least K items."""
     if not runs:
         raise PlumError("no run to compare", None, "name at least one run folder")
     read = [evaluated.read_run(run, name) for run, name in zip(runs, names or [None] * len(runs), strict=True)]
@@ -208,7 +208,7 @@ def _read(runs: Sequence[Path], names: Sequence[str | None] | None, k: int) -> l
 
 
 def _systems(runs: Sequence[EvaluatedRun], extra: Mapping[str, Path], k: int) -> list[System]:
-    """The rows: retrievers of each group of runs, shared ones once, then the lists from elsewhere."""
+    """The rows: retrievers of each group of runs, shared ones once, then external lists."""
     groups = _groups(runs)
     lists = {run.folder: {name: x[:, :k] for name, x in runs[0].lists_of(run).items()} for run in runs}
     shared = {
@@ -229,7 +229,7 @@ def _systems(runs: Sequence[EvaluatedRun], extra: Mapping[str, Path], k: int) ->
             )
     for name, path in extra.items():
         systems += _elsewhere(name, path, runs[0], k)
-    systems.sort(key=lambda one: one.retriever == BOUND)  # the bound is no rival: it comes last
+    systems.sort(key=lambda one: one.retriever == BOUND)  # the upper bound comes last
     names = [one.name for one in systems]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise PlumError(
@@ -239,7 +239,7 @@ def _systems(runs: Sequence[EvaluatedRun], extra: Mapping[str, Path], k: int) ->
 
 
 def _groups(runs: Sequence[EvaluatedRun]) -> list[tuple[str, list[EvaluatedRun]]]:
-    """Runs joined that are seeds of one system, each group with a name."""
+    """Group runs that are seeds of one system; each group has a name."""
     groups: list[list[EvaluatedRun]] = []
     for run in runs:
         for group in groups:
@@ -250,7 +250,7 @@ def _groups(runs: Sequence[EvaluatedRun]) -> list[tuple[str, list[EvaluatedRun]]
             if same_name and (not fits or run.seed in [one.seed for one in group]):
                 raise PlumError(
                     f"two runs are called {run.name}, but are not two seeds of one pipeline",
-                    f"{first.folder} and {run.folder} differ in {', '.join(changed[:5]) or 'no setting nor the seed'}",
+                    f"{first.folder} and {run.folder} differ in {', '.join(changed[:5]) or 'nothing'}",
                     "give them different names",
                 )
             unnamed = not run.given and not first.given
@@ -263,7 +263,7 @@ def _groups(runs: Sequence[EvaluatedRun]) -> list[tuple[str, list[EvaluatedRun]]
 
 
 def _group_name(group: Sequence[EvaluatedRun]) -> str:
-    """What the names of seeds have in common: ``beauty-seed0`` and ``beauty-seed1`` are ``beauty``."""
+    """The common part of the seeds' names: ``beauty-seed0`` and ``beauty-seed1`` give ``beauty``."""
     if len(group) == 1:
         return group[0].name
     columns = zip(*(run.name for run in group), strict=False)
@@ -272,7 +272,7 @@ def _group_name(group: Sequence[EvaluatedRun]) -> str:
 
 
 def _changed(a: Any, b: Any, key: str = "") -> list[str]:
-    """Settings, ``stage.key``, in which two configurations differ, but those that change no result."""
+    """Settings ``stage.key`` in which two configurations differ, except those that don't affect results."""
     if isinstance(a, dict) and isinstance(b, dict):
         names = [name for name in dict.fromkeys([*a, *b]) if name not in WITHOUT_EFFECT]
         return [line for name in names for line in _changed(a.get(name), b.get(name), f"{key}.{name}".lstrip("."))]
@@ -285,7 +285,7 @@ def _alike(lists: Iterable[np.ndarray | None]) -> bool:
 
 
 def _elsewhere(name: str, path: Path, run: EvaluatedRun, k: int) -> list[System]:
-    """The systems of a file of lists."""
+    """The systems of a file of external lists."""
     table, unreadable = read_recommendations(path)
     named = RETRIEVER in table and table[RETRIEVER].notna().any()
     tables = by_retriever(table, str(path)) if named else {name: table}
@@ -300,7 +300,7 @@ def _elsewhere(name: str, path: Path, run: EvaluatedRun, k: int) -> list[System]
 
 
 def _no_item(what: str, rows: pd.DataFrame, audit: Audit, run: EvaluatedRun) -> PlumError:
-    """Why lists from elsewhere hold nothing that could be scored: their ranks, or else their ids."""
+    """Build the error for external lists without any scorable item: wrong ranks, or else wrong ids."""
     counts = audit.counts
     strangers = counts["missing_users"] + counts["unknown_users"]
     if strangers < len(rows) == strangers + counts["missing_ranks"]:
@@ -310,12 +310,12 @@ def _no_item(what: str, rows: pd.DataFrame, audit: Audit, run: EvaluatedRun) -> 
             what, f"all ranks are beyond {audit.k} (first: {audit.examples['cut']})", "count from 1 for each user"
         )
     there, here = rows[["user_id", "item_id"]].iloc[0], [run.users[0], run.item_ids[0]]
-    found = "user {!r} and item {!r} there, {!r} and {!r} in the runs".format(*map(str, [*there, *here]))
+    found = "user {!r} and item {!r} in the file, {!r} and {!r} in the runs".format(*map(str, [*there, *here]))
     return PlumError(what, found, "use the ids of data/split.parquet and data/items.parquet")
 
 
 def _chosen(systems: Sequence[System], reference: str) -> System:
-    """The system that a reference means: its name, or the first of that retriever."""
+    """The reference system: the one of this name, or the first one of this retriever."""
     for matches in ([s for s in systems if s.name == reference], [s for s in systems if s.retriever == reference]):
         if matches:
             return matches[0]
@@ -349,15 +349,12 @@ def _row(system: System, summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _told(system: System, run: EvaluatedRun) -> dict[str, Any]:
-    """What was odd in lists from elsewhere."""
+    """Flaws of external lists."""
     assert system.audit is not None
     seen = count_seen(system.lists[0], run.histories)
     told = system.audit.explain()
     if seen and run.protocol.get("seen") == "filtered":
-        told.append(
-            f"Places with an item that the user had before, which the runs never recommend: {seen:,}; they are scored "
-            "as they are."
-        )
+        told.append(f"Places with a seen item, which the runs never recommend: {seen:,}; they are scored as they are.")
     unreadable = sum(problem.count for problem in system.unreadable)
     if unreadable:
         reasons = "; ".join(f"{problem.reason}, {problem.example}" for problem in system.unreadable)
@@ -366,29 +363,29 @@ def _told(system: System, run: EvaluatedRun) -> dict[str, Any]:
 
 
 def _notes(runs: Sequence[EvaluatedRun], systems: Sequence[System], n_tests: int, n_resamples: int) -> list[str]:
-    """What a reader of the table should know."""
+    """Notes for the reader of the table."""
     most = max((len(one.seeds) for one in systems), default=1)
     notes = []
     if len({run.made_by for run in runs}) > 1:
         made = "; ".join(f"{run.name} by {run.made_by}" for run in runs)
-        notes.append(f"Different versions made these runs, which alone may change figures: {made}.")
+        notes.append(f"These runs were made by different versions, which may by itself change figures: {made}.")
     if most > 1:
         notes.append(
-            "Systems of several seeds: means over seeds and users, intervals over both; p-values are over users, for "
-            "the differences averaged over these seeds, and say nothing of other seeds."
+            "Systems with several seeds: means and intervals are over seeds and users; p-values are over users, for "
+            "the differences averaged over these seeds, and do not extend to other seeds."
         )
     if most == 2:
-        notes.append("Two seeds show little of how much seeds differ: read intervals over seeds as too narrow.")
+        notes.append("Two seeds underestimate the spread between seeds, so intervals over seeds are too narrow.")
     if any(not one.audit and len(one.seeds) == 1 for one in systems):
-        notes.append("Systems of one seed: intervals over users alone, which say nothing of other seeds.")
+        notes.append("Systems with one seed: intervals are over users only, and do not extend to other seeds.")
     if alike := [one.name for one in systems if one.shared]:
-        notes.append(f"The same lists in all runs, shown once: {', '.join(alike)}.")
+        notes.append(f"Identical lists in all runs, shown once: {', '.join(alike)}.")
     if n_tests:
-        notes.append(f"p (Holm) is corrected for {n_tests} tests: all metrics and systems of this comparison together.")
+        notes.append(f"p (Holm) is corrected for {n_tests} tests: all metrics and systems of this comparison.")
     lowest = n_tests / (1 + n_resamples)
     if lowest > 0.01:
         notes.append(
-            f"With {n_tests} tests and {n_resamples:,} resamples no p (Holm) can be below {lowest:.2g}; --resamples "
-            "makes the test finer."
+            f"With {n_tests} tests and {n_resamples:,} resamples no p (Holm) can be below {lowest:.2g}; give more "
+            "--resamples for smaller ones."
         )
     return notes

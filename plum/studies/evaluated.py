@@ -1,4 +1,4 @@
-"""Evaluated runs, read back for a comparison: what their retrievers recommended, and whether runs can be compared."""
+"""Reading evaluated runs for a comparison: their recommendations, and whether they can be compared."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from plum.run.stage import Manifest, read_manifest
 from plum.stages import inputs
 
 TOLERANCE = 1e-9
-# Settings of eval that change what is reported, and not what is recommended. `cutoffs` is none of them: lists are as
-# long as the largest one, and a retriever may put other items first when asked for more.
+# Settings of eval that change the report but not the recommendations. `cutoffs` is not among them: lists are as long as
+# the largest cutoff, and a retriever may rank other items first in longer lists.
 _REPORTING = ("title", "examples", "resamples", "cold_below")
 
 
 @dataclass(frozen=True)
 class EvaluatedRun:
-    """What a run's folders say of its retrievers.
+    """An evaluated run with its recommendations.
 
     Attributes:
         name: of the run.
@@ -37,10 +37,10 @@ class EvaluatedRun:
         seed: of the run.
         made_by: the versions of plum and torch that made its stages, in words.
         pipeline: stage -> configuration, and the seeds of stages made with another one.
-        split_seed, ties: what decided between interactions of one second.
+        split_seed, ties: the tie-breaking of interactions of one second.
         protocol: of ``metrics.json``.
         cutoff: the largest one (K).
-        synthetic: whether the data are made up.
+        synthetic: whether the data are synthetic.
         item_ids: (N,) of the catalogue.
         split: split.parquet, user_id, item_id, position and part.
         users: (U,) ids of the test users, sorted.
@@ -77,17 +77,17 @@ def read_run(folder: Path, name: str | None) -> EvaluatedRun:
 
     Args:
         folder: of the run.
-        name: what to call it; None for the folder's name.
+        name: of the run in the comparison; None for the folder's name.
 
     Raises:
-        PlumError: not a run, not evaluated, evaluated on another split than it holds now, without test users, or with
-            metrics that are not those of its recommendations.
+        PlumError: not a run, not evaluated, evaluated on another split than its current one, without test users, or
+            with metrics that don't agree with its recommendations.
     """
     manifests = _manifests(folder)
     data = inputs.read_prepared(folder)
     asked, histories, targets = data.histories.questions("test")
     if not len(asked):
-        raise PlumError(f"{folder} has no test user", None, "compare runs whose split leaves some")
+        raise PlumError(f"{folder} has no test user", None, "compare runs with test users")
     metrics = artifacts.read_json(folder / artifacts.EVAL_METRICS)
     if not (isinstance(metrics, dict) and isinstance(metrics.get("retrievers"), dict) and metrics.get("protocol")):
         raise _damaged(folder, "metrics.json lacks `retrievers` or `protocol`")
@@ -110,7 +110,7 @@ def read_run(folder: Path, name: str | None) -> EvaluatedRun:
         seed=own.seed,
         made_by=_made_by(manifests),
         pipeline=json.loads(json.dumps(pipeline, default=str)),
-        split_seed=int(split.get("seed", made.seed)),  # splits had no seed of their own once
+        split_seed=int(split.get("seed", made.seed)),  # earlier versions had no separate seed for splits
         ties=str(split.get("ties")),
         protocol=metrics["protocol"],
         cutoff=max(cutoffs, default=0),
@@ -127,7 +127,7 @@ def read_run(folder: Path, name: str | None) -> EvaluatedRun:
 
 
 def _made_by(manifests: Mapping[str, Manifest]) -> str:
-    """Every version of plum, and of torch, that made a stage."""
+    """All versions of plum and torch that made a stage."""
     found = {
         name: sorted({manifest.versions.get(name, "unknown") for manifest in manifests.values()})
         for name in ("plum", "torch")
@@ -136,7 +136,7 @@ def _made_by(manifests: Mapping[str, Manifest]) -> str:
 
 
 def _manifests(folder: Path) -> dict[str, Manifest]:
-    """The manifests of all stages of a run, after a check that it is evaluated, on the split that is there now."""
+    """The manifests of all stages of a run; checks that it is evaluated on its current split."""
     if not folder.is_dir():
         raise PlumError(f"no run in {folder}", None, "name the folder of a run, such as runs/ml-100k")
     for stage in (artifacts.DATA, artifacts.EVAL):
@@ -166,13 +166,13 @@ def _lists_of(
     path = folder / artifacts.RECOMMENDATIONS
     tables = by_retriever(read_recommendations(path)[0], str(path))
     if unknown := [name for name in tables if name not in retrievers]:
-        raise _damaged(folder, f"recommendations of {', '.join(unknown)}, of which metrics.json has none")
+        raise _damaged(folder, f"recommendations of {', '.join(unknown)}, which metrics.json lacks")
     empty = np.full((len(users), k), NO_ITEM, dtype=np.int64)
     return {name: read_lists(tables[name], users, item_ids, k)[0] if name in tables else empty for name in retrievers}
 
 
 def _verify(run: EvaluatedRun, stored: Mapping[str, Mapping[str, Any]], cutoffs: Sequence[int]) -> None:
-    """Refuse a run whose metrics are not those of its recommendations."""
+    """Refuse a run whose metrics don't agree with its recommendations."""
     for name, items in run.lists.items():
         per_user = per_user_metrics(items, run.targets, cutoffs)
         for metric in filter(is_accuracy, stored[name]):
@@ -187,11 +187,10 @@ def _damaged(folder: Path, found: str) -> PlumError:
 
 
 def refuse_differences(runs: Sequence[EvaluatedRun]) -> None:
-    """Refuse runs that did not answer the same questions.
+    """Refuse runs with different catalogues, splits or protocols.
 
     Raises:
-        PlumError: catalogues, splits or protocols differ; the message names every run and all that differs from the
-            first one.
+        PlumError: if they differ; the message names every run and all its differences from the first one.
     """
     first = runs[0]
     found, tied = [], False
@@ -206,16 +205,16 @@ def refuse_differences(runs: Sequence[EvaluatedRun]) -> None:
                 what = "the protocol is" if key == "split" else "seen items are"
                 found.append(f"{pair}: {what} {a} in the first, {b} in the second")
     if found:
-        seeds = "; data.split.seed decides between interactions of one second unless data.split.ties is keep"
+        seeds = "; data.split.seed breaks ties between interactions of one second unless data.split.ties is keep"
         raise PlumError(
-            "these runs can't be compared, they did not answer the same questions",
+            "these runs can't be compared: their data or protocols differ",
             "\n         ".join(found),
             f"make them from the same data with the same data.split and eval.filter_seen{seeds if tied else ''}",
         )
 
 
 def _catalogue_differences(a: EvaluatedRun, b: EvaluatedRun) -> list[str]:
-    """Items that only one of two catalogues has; their order does not matter."""
+    """Items that only one of two catalogues has, regardless of order."""
     ids = [pd.Index(run.item_ids) for run in (a, b)]
     lines = []
     for there, other, place in ((ids[0], ids[1], "first"), (ids[1], ids[0], "second")):
@@ -226,7 +225,7 @@ def _catalogue_differences(a: EvaluatedRun, b: EvaluatedRun) -> list[str]:
 
 
 def _split_differences(a: EvaluatedRun, b: EvaluatedRun) -> list[str]:
-    """Parts of the split that differ, in their items or in the order of these, and for how many users."""
+    """Parts of the split that differ in items or their order, and the number of users."""
     columns = ["user_id", "item_id", "part"]
     counts = [run.split.groupby(columns, observed=True).size() for run in (a, b)]
     difference = counts[0].sub(counts[1], fill_value=0)
@@ -242,7 +241,7 @@ def _split_differences(a: EvaluatedRun, b: EvaluatedRun) -> list[str]:
 
 
 def _moved(a: pd.DataFrame, b: pd.DataFrame, part: str, changed: np.ndarray) -> np.ndarray:
-    """Users, sorted, with the same items in a part of two splits but in another order; ``changed`` have others."""
+    """Users outside ``changed``, sorted, with the same items in a part of two splits but in another order."""
     rows = []
     for split in (a, b):
         same = split[(split["part"] == part) & ~split["user_id"].isin(changed)]
@@ -254,7 +253,7 @@ def _moved(a: pd.DataFrame, b: pd.DataFrame, part: str, changed: np.ndarray) -> 
 
 
 def refuse_short_lists(runs: Sequence[EvaluatedRun], k: int) -> None:
-    """Refuse a cutoff that the lists of some run do not reach.
+    """Refuse a cutoff beyond the lists of some run.
 
     Raises:
         PlumError: naming these runs.

@@ -1,4 +1,4 @@
-"""`plum inspect`: what an item's Semantic ID stands for, by the items that share its prefixes."""
+"""`plum inspect`: what an item's Semantic ID means, shown by the items that share its prefixes."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from plum.stages import inputs
 from plum.vectors.unit import joined
 
 BLOCK = 8192
-"""Items whose content is compared at a time."""
+"""Items compared at a time."""
 CANDIDATES = 8
-"""Titles that a message names."""
+"""Titles listed in a message."""
 
 _TOKENS = re.compile(r"(<\|sid_\d+_\d+\|>\s*)+")
 _TOKEN = re.compile(r"<\|sid_(\d+)_(\d+)\|>")
@@ -48,7 +48,7 @@ class Prefix:
 
     Attributes:
         codes: of the prefix.
-        total: how many items share it, the inspected one left out.
+        total: number of items that share it, without the inspected one.
         items: the most popular of them.
     """
 
@@ -63,7 +63,7 @@ class Alike(Item):
 
     Attributes:
         cosine: of the two items' content.
-        shared: codes that their Semantic IDs begin with alike.
+        shared: length of their Semantic IDs' common prefix.
     """
 
     cosine: float
@@ -72,17 +72,17 @@ class Alike(Item):
 
 @dataclass(frozen=True)
 class Inspected:
-    """What there is to see.
+    """The result of an inspection.
 
     Attributes:
-        item: the one asked for; None if a Semantic ID was.
+        item: the inspected item; None for a Semantic ID.
         topics, creator: of the item.
-        codes: the item's Semantic ID, or the codes asked for.
+        codes: the item's Semantic ID, or the given codes.
         sizes: codes per level.
-        disambiguated: whether the last level tells items of equal codes apart, and stands for nothing else.
+        disambiguated: whether the last level is the disambiguation code.
         prefixes: an entry for each length of ``codes``.
-        alike: the items nearest to the item in content; None if the run has no content, or no item was asked for.
-        note: what else the words asked for could have meant.
+        alike: the items nearest to the item in content; None if the run has no content, or for a Semantic ID.
+        note: another possible meaning of the request.
     """
 
     item: Item | None
@@ -97,16 +97,16 @@ class Inspected:
 
 
 def inspect(config: RunConfig, asked: str, n: int = 5) -> Inspected:
-    """Look at an item, or at a Semantic ID or the beginning of one.
+    """Inspect an item, a Semantic ID, or a prefix of one.
 
     Args:
         config: of a run with Semantic IDs.
         asked: an item id; a title; codes, as ``12-7-3``, ``12,7,3`` or ``<|sid_0_12|><|sid_1_7|>``; or words of a
-            title. It is the first of these that there is.
-        n: most items to name at each length.
+            title. The first of these that matches is used.
+        n: most items to list at each length.
 
     Raises:
-        PlumError: if there is no such item or code, or words are of several titles; if the run has no Semantic IDs.
+        PlumError: if there is no such item or code, several titles have these words, or the run has no Semantic IDs.
         ValueError: if n is below 1.
     """
     if n < 1:
@@ -134,7 +134,7 @@ def inspect(config: RunConfig, asked: str, n: int = 5) -> Inspected:
 
 
 class _Meaning(NamedTuple):
-    """A row of the catalogue and its codes; or no row, and the codes asked for. See :class:`Inspected` for a note."""
+    """A row of the catalogue and its codes; or no row, and the given codes. See :class:`Inspected` for the note."""
 
     row: int | None
     codes: list[int]
@@ -169,7 +169,7 @@ def spelt(codes: Sequence[int]) -> str:
 
 
 def _meaning(asked: str, catalogue: _Catalogue) -> _Meaning:
-    """What the words mean: an item id, a whole title, codes, words of a title; the first of these that there is."""
+    """The meaning of a request: an item id, a whole title, codes, or words of a title; the first that matches."""
     asked = asked.strip()
     codes = _parsed(asked)
     legal = codes is not None and not _mistake(codes, catalogue.table.sizes)
@@ -194,22 +194,22 @@ def _meaning(asked: str, catalogue: _Catalogue) -> _Meaning:
         raise PlumError(
             f"no Semantic ID begins with {asked!r}: {mistake}",
             f"codebook sizes {list(catalogue.table.sizes)}; no item has this id, or this in its title",
-            "give codes from 0 to the size of their level less 1, or an item",
+            "give codes from 0 to their level's size minus 1, or an item",
         )
     return _Meaning(None, codes)
 
 
 def _parsed(asked: str) -> list[int] | None:
-    """The codes that a text spells, or None if it spells none.
+    """Parse codes; None for other text.
 
     Raises:
-        PlumError: for tokens that stand not in the order of their levels.
+        PlumError: for tokens that are not in the order of their levels.
     """
     if _TOKENS.fullmatch(asked):
         pairs = [(int(level), int(code)) for level, code in _TOKEN.findall(asked)]
         if [level for level, _ in pairs] != list(range(len(pairs))):
             raise PlumError(
-                f"{asked!r} is no beginning of a Semantic ID",
+                f"{asked!r} is not a prefix of a Semantic ID",
                 f"tokens of levels {', '.join(str(level) for level, _ in pairs)}",
                 "give the tokens of levels 0, 1, and so on",
             )
@@ -219,7 +219,7 @@ def _parsed(asked: str) -> list[int] | None:
 
 
 def _mistake(codes: Sequence[int], sizes: Sequence[int]) -> str | None:
-    """Why codes are no beginning of a Semantic ID; None if they are one."""
+    """Why codes can't be a prefix of a Semantic ID; None if they can."""
     if len(codes) > len(sizes):
         return f"{len(codes)} codes for {len(sizes)} levels"
     return next(
@@ -245,7 +245,7 @@ def _unknown(asked: str, catalogue: _Catalogue) -> PlumError:
         near = [f"the word {word!r}" for word in nearest(asked, {word for title in titles for word in title.split()})]
     return PlumError(
         f"no item has the id {asked!r}, or this in its title",
-        f"near: {', '.join(near)}" if near else f"ids look like {frame['item_id'].iloc[0]!r}",
+        f"similar: {', '.join(near)}" if near else f"ids look like {frame['item_id'].iloc[0]!r}",
         "give an item id, words of a title, or codes such as "
         + spelt(catalogue.codes_of(int(catalogue.popularity.argmax()))),
     )
@@ -256,7 +256,7 @@ def _prefix(shared: Shared, codes: Sequence[int], catalogue: _Catalogue) -> Pref
 
 
 def _alike(workdir: Path, catalogue: _Catalogue, row: int, n: int) -> list[Alike] | None:
-    """The n items of largest cosine, ties by catalogue row; none for an item without content."""
+    """The n items with the largest cosine, ties by catalogue row; none for an item without content."""
     content = _content(workdir, len(catalogue.frame))
     if content is None:
         return None
@@ -273,7 +273,7 @@ def _alike(workdir: Path, catalogue: _Catalogue, row: int, n: int) -> list[Alike
 
 
 def _content(workdir: Path, n_items: int) -> list[np.ndarray] | None:
-    """Vectors (N, D_m) of the modalities of content, left on disk; None if the run has none of this catalogue."""
+    """Memory-mapped vectors (N, D_m) of the content modalities; None if the run has none of this catalogue."""
     if not has_file(workdir, artifacts.FEATURES_SUMMARY):
         return None
     made = artifacts.read_json(workdir / artifacts.FEATURES_SUMMARY)["modalities"]
@@ -285,7 +285,7 @@ def _content(workdir: Path, n_items: int) -> list[np.ndarray] | None:
 
 
 def _cosines(content: Sequence[np.ndarray], row: int) -> np.ndarray:
-    """Cosine (N,) of the content of every item to one's, -inf where one of the two has none."""
+    """Cosine (N,) of every item's content with one item's, -inf if either has none."""
     query = joined([vectors[row : row + 1] for vectors in content])[0]
     cosines = np.full(len(content[0]), -np.inf, dtype=np.float32)
     for start in range(0, len(cosines), BLOCK):

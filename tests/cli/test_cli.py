@@ -212,7 +212,7 @@ def test_who_and_what_recommend_does_not_know_is_told(cli: Cli, finished_run: Pa
     user = pd.read_parquet(finished_run / "data/split.parquet")["user_id"][0]
     ask = ("recommend", "--workdir", finished_run)
     refused(cli(*ask, "--user", user + "x"), f"no user '{user}x'", "there are for example", user)
-    refused(cli(*ask, "--history", title[:-1]), f"near titles: {title}")
+    refused(cli(*ask, "--history", title[:-1]), f"similar titles: {title}")
     refused(cli(*ask, "--history", "%%%"), "ids look like")
     refused(cli(*ask, "--user", user, "--k", 61), "--k 61 is more than the catalogue holds", "60 items")
     code, _, err = cli(*ask, "--user", user, "--k", 0)

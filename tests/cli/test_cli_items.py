@@ -157,7 +157,7 @@ def test_brackets_in_titles_are_no_markup(cli: Cli, run_copy: Path) -> None:
 
 def test_mistakes_of_inspect_are_told(cli: Cli, finished_run: Path) -> None:
     ask = ("--workdir", finished_run)
-    refused(cli("inspect", "i00044", *ask), "no item has the id 'i00044'", "near: id 'i0044', id 'i0004'")
+    refused(cli("inspect", "i00044", *ask), "no item has the id 'i00044'", "similar: id 'i0044', id 'i0004'")
     refused(cli("inspect", "99-0", *ask), "level 0 has no code 99", "codebook sizes [16, 8, ")
     refused(cli("inspect", "i0001"), "no pipeline given")
     refused(cli("inspect", "i0001", "--workdir", "nowhere"), "no run in nowhere")

@@ -224,7 +224,7 @@ def test_suffixes_tell_new_items_apart_while_there_are_any(
     assert everything(run_copy) == before
     with caplog.at_level(logging.WARNING, "plum"):
         assign.run(tiny_run.config_of(run_copy, "data.max_bad_share=0.4"), path)
-    assert "left out, for there is no free disambiguation code: 1 id" in caplog.text
+    assert "left out, because there is no free disambiguation code: 1 id" in caplog.text
     assert sids(folder).iloc[60:].to_numpy().tolist() == expected
     assert report_of(folder)["without_place"] == {"items": 1, "examples": copies(config, full)["item_id"].tolist()}
     alone = saved(copies(config, full), tmp_path / "full.parquet")
@@ -461,7 +461,7 @@ def test_the_size_of_blocks_changes_nothing(
 @pytest.mark.parametrize(
     ("column", "value", "told"),
     [
-        ("vectors_image", [1.0, 2.0], "vectors_image of item 'na00' is no vector"),
+        ("vectors_image", [1.0, 2.0], "vectors_image of item 'na00' is not a vector"),
         ("vectors_image", [1.0, 2.0, 3.0, 4.0, float("nan")], r"vectors_image holds NaN"),
         ("year", "long ago", "column 'year' is"),
         ("price", float("inf"), "price holds NaN, infinity"),
@@ -490,7 +490,7 @@ def test_columns_are_held_as_the_catalogue_holds_them(
     with caplog.at_level(logging.WARNING, "plum"):
         folder = assign.run(own_logs, tmp_path / "new.jsonl", tmp_path / "out")
     assert "left out columns that the catalogue does not have: stock" in caplog.text
-    assert "1 item lacks modality image, which every item of the training had: it counts as an average" in caplog.text
+    assert "1 item lacks modality image, which all training items had: it counts as an average" in caplog.text
     both, old = pd.read_parquet(folder / "items.parquet"), catalogue(own_logs)
     assert both.columns.tolist() == old.columns.tolist()
     assert both["year"].tolist()[-2:] == [2001.0, 1999.5]
@@ -562,7 +562,7 @@ def test_what_is_wrong_with_columns_of_other_names_is_told(tmp_path: Path, name:
 @pytest.mark.parametrize(
     ("form", "renamed", "dropped", "told"),
     [
-        ("parquet", {"vectors_image": "picture"}, [], r"has modality image, which every(.|\n)*left out: picture"),
+        ("parquet", {"vectors_image": "picture"}, [], r"has modality image, which all training items had(.|\n)*left out: picture"),
         ("csv", {}, ["vectors_image"], r"has modality image(.|\n)*give 'vectors_image' \(lists of numbers, which Par"),
         ("parquet", {"title": "nmae"}, [], r"has modality text(.|\n)*left out: nmae(.|\n)*'title' or 'name'"),
         ("parquet", {}, ["year", "price"], r"has modality numbers(.|\n)*give 'year', 'price'"),
@@ -650,7 +650,7 @@ def test_co_occurrence_that_new_items_can_not_have_is_no_reason_to_refuse() -> N
     new_items.refuse_lacking(new, present, encoders, ["together", "numbers"], layout_of())
     with pytest.raises(PlumError, match=r"no new item has any content(.|\n)*give 'year'"):
         new_items.refuse_lacking(new, present & False, encoders, ["together"], layout_of())
-    with pytest.raises(PlumError, match=r"reads together: training histories alone"):
+    with pytest.raises(PlumError, match=r"\(together\) come from training histories"):
         new_items.refuse_lacking(new, present[:, :1], {"together": together}, [], layout_of())
 
 
@@ -662,5 +662,5 @@ def test_a_modality_that_some_items_of_the_training_lacked_may_be_lacking() -> N
     }
     new, present = new_of([[True, False], [True, False]])
     new_items.refuse_lacking(new, present, encoders, ["text"], layout_of())
-    with pytest.raises(PlumError, match="no new item has modality numbers, which every item of the training had"):
+    with pytest.raises(PlumError, match="no new item has modality numbers, which all training items had"):
         new_items.refuse_lacking(new, present, encoders, ["text", "numbers"], layout_of())

@@ -56,7 +56,7 @@ def test_no_more_than_asked_for_share_a_first_code(recommender: Recommender, fin
     spread = recommender.for_user("u00001", Request(k=10, max_per_code=1))
     assert max(Counter(codes[item.item_id] for item in spread.items).values()) == 1
     assert spread.items[0] == free.items[0]
-    with pytest.raises(PlumError, match="no quota"):
+    with pytest.raises(PlumError, match="not support a quota"):
         recommender.for_user("u00001", Request(search="exact", max_per_code=1))
 
 

@@ -88,7 +88,7 @@ def test_runs_that_differ_in_the_seed_alone_are_one_system(tmp_path):
     assert system["metrics"]["recall@10"]["seed_sd"] == pytest.approx(0.25)
     assert result["systems"][0]["metrics"]["recall@10"]["seed_sd"] == 0
     assert result["comparisons"][0]["seeds_paired"]
-    assert any("say nothing of other seeds" in note for note in result["notes"])
+    assert any("do not extend to other seeds" in note for note in result["notes"])
 
 
 @pytest.mark.parametrize("name", ["trials_at_once", "keep_trials"])
@@ -161,7 +161,7 @@ def test_all_that_differs_is_told_at_once(tmp_path):
         "test targets differ for 2 users, for example 'u0'",
         "seen items are filtered in the first, kept in the second",
         f"{first} and {third}: the protocol is leave-one-out in the first, temporal in the second",
-        "data.split.seed decides between interactions of one second unless data.split.ties is keep",
+        "data.split.seed breaks ties between interactions of one second unless data.split.ties is keep",
     ):
         assert text in told
     assert f"{first} and {other}: 1 items" in told
@@ -283,7 +283,7 @@ def test_lists_of_another_system_are_scored_on_the_same_users(tmp_path):
     counts = {kind: count for kind, count in told["counts"].items() if count}
     assert counts == {"unknown_users": 1, "unknown_items": 1, "short": 7, "no_list": 1, "seen": 1}
     assert any("'stranger'" in line for line in told["explained"])
-    assert any("had before, which the runs never recommend: 1;" in line for line in told["explained"])
+    assert any("a seen item, which the runs never recommend: 1;" in line for line in told["explained"])
 
 
 def test_a_file_of_several_retrievers_gives_a_row_each(tmp_path):
@@ -303,7 +303,7 @@ def test_lists_with_other_ids_are_refused_not_scored_as_misses(tmp_path):
     strange = write_lists(tmp_path / "theirs.csv", {"1": ["2", "3"]})
     told = refusal(run, extra={"theirs": strange})
     assert "recommends no item of the catalogue to any test user" in told
-    assert "user '1' and item '2' there, 'u0' and 'i0' in the runs" in told
+    assert "user '1' and item '2' in the file, 'u0' and 'i0' in the runs" in told
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ def test_codes_out_of_range_are_told_with_the_sizes(finished_run: Path, asked: s
 
 @pytest.mark.parametrize("asked", ["<|sid_1_0|>", "<|sid_0_1|><|sid_2_0|>", "<|sid_0_1|><|sid_0_1|>"])
 def test_tokens_stand_in_the_order_of_their_levels(finished_run: Path, asked: str) -> None:
-    with pytest.raises(PlumError, match=r"no beginning of a Semantic ID(.|\n)*levels 0, 1"):
+    with pytest.raises(PlumError, match=r"not a prefix of a Semantic ID(.|\n)*levels 0, 1"):
         inspect(tiny_run.config_of(finished_run), asked)
 
 
@@ -210,9 +210,9 @@ def test_words_of_several_titles_list_them_the_most_popular_first(run_copy: Path
 @pytest.mark.parametrize(
     ("asked", "near"),
     [
-        ("i00099", "near: id 'i0009'"),
+        ("i00099", "similar: id 'i0009'"),
         ("Treaty Empire Revolutoin", "i0000 'Treaty Empire Revolution'"),
-        ("fresko", "near: the word 'Fresco'"),
+        ("fresko", "similar: the word 'Fresco'"),
         ("%%%", "ids look like 'i0000'"),
         ("", "ids look like 'i0000'"),
     ],

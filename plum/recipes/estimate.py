@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,13 +63,20 @@ class Work:
     pairs: int
 
 
-def work_of(config: RunConfig, histories: Histories, n_items: int) -> Work:
-    """Count the work of a configuration on a split."""
+def work_of(config: RunConfig, histories: Histories, n_items: int, has_text: bool) -> Work:
+    """Count the work of a configuration on a split.
+
+    Args:
+        config: of the run.
+        histories: the split.
+        n_items: N.
+        has_text: whether items have text or topics, which pre-training reads beside the histories.
+    """
     levels = len(config.tokenize.codebook_sizes or default_sizes(n_items))
     levels += config.tokenize.collision == "suffix"
     n_valid = len(histories.questions("valid")[0])
     n_test = len(histories.questions("test")[0])
-    per_epoch = _cpt_epoch(config, histories, levels)
+    per_epoch = _cpt_epoch(config, histories, levels, has_text)
     finetune = config.finetune
     cut = examples.windows(histories.train, finetune.max_history + 1)
     asked = min(n_valid, finetune.validation_users)
@@ -91,13 +99,14 @@ def work_of(config: RunConfig, histories: Histories, n_items: int) -> Work:
     )
 
 
-def _cpt_epoch(config: RunConfig, histories: Histories, levels: int) -> int:
+def _cpt_epoch(config: RunConfig, histories: Histories, levels: int, has_text: bool) -> int:
     """Steps of one pass over the behaviour corpus, as ``plum.lm.packing.Mixture`` has them."""
     settings = config.cpt
     cut = documents.history_windows(histories.train, settings.max_history)
     tokens = sum(len(window) * levels + 4 for window in cut)  # the prefix, and the end
     blocks = -(-tokens // settings.context_length)
-    return max(1, -(-blocks // max(1, int(settings.batch_size * settings.behaviour_share))))
+    rows = settings.batch_size * (settings.behaviour_share if has_text else 1.0)
+    return max(1, math.ceil(blocks / rows))
 
 
 @dataclass(frozen=True)

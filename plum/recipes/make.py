@@ -173,7 +173,7 @@ def estimate(config: RunConfig, measured: Measured, seconds: float, log_mib: flo
         features=features_seconds(config, measured.items, histories.train),
         tokenize=tokenize_seconds(config, n_items),
     )
-    work = work_of(config, histories, n_items)
+    work = work_of(config, histories, n_items, bool(measured.sizes.text or measured.sizes.topics))
     at_once = min(config.eval.dense.trials_at_once, len(work.dense_steps))
     parts = memory(work, speed, peak_memory_mib(), log_mib, max(config.eval.cutoffs), at_once)
     return Estimate(minutes(work, speed, other, at_once), sum(parts.values()), parts, busy)

@@ -17,6 +17,8 @@ from plum.sid.table import default_sizes
 
 SHORT_HISTORY = 20
 """Median interactions of a user below which histories count as short."""
+HELD_OUT = 2
+"""Interactions of a user that are no history under leave-one-out."""
 TWO_LEVELS = (5_000, 50_000)
 """Items for which two levels of RQ-KMeans are measured, or nearly so."""
 DENSE_TEACHES = 50_000
@@ -124,7 +126,8 @@ class _Shape:
     def of(cls, sizes: Sizes) -> _Shape:
         short = sizes.lengths[0] < SHORT_HISTORY
         two_levels = short and TWO_LEVELS[0] <= sizes.items <= TWO_LEVELS[1]
-        max_history = min(50, max(10, 10 * math.ceil(sizes.lengths[1] / 10)))
+        longest = max(1.0, sizes.lengths[1] - HELD_OUT)
+        max_history = min(50, max(10, 10 * math.ceil(longest / 10)))
         windows = sizes.users + sizes.train / max(1, max_history // 2)
         return cls(
             short=short,

@@ -47,7 +47,7 @@ def test_trials_side_by_side_take_less_time_and_more_memory() -> None:
 def test_work_grows_with_the_log(tmp_path: Path) -> None:
     config, small = pipeline(tmp_path, users=20)
     _, large = pipeline(tmp_path, users=80)
-    few, many = (work_of(config, data.measured.histories, made.ITEMS) for data in (small, large))
+    few, many = (work_of(config, data.measured.histories, made.ITEMS, False) for data in (small, large))
     assert many.finetune_steps > few.finetune_steps
     assert many.dense_steps[0] > few.dense_steps[0]
     assert many.eval_decoded > few.eval_decoded
@@ -60,11 +60,12 @@ def test_the_steps_are_those_that_the_stages_take(finished_run: Path) -> None:
     from plum.stages import inputs
 
     config, data = load_config(finished_run / "config.yaml"), inputs.read_prepared(finished_run)
-    counted = work_of(config, data.histories, len(data.items))
+    counted = work_of(config, data.histories, len(data.items), True)
     assert counted.finetune_steps == artifacts.read_json(finished_run / artifacts.FINETUNE_METRICS)["steps"]
     assert counted.dense_steps == (artifacts.read_json(finished_run / "dense" / "metrics.json")["steps"],)
     taken = artifacts.read_json(finished_run / artifacts.CPT_METRICS)["steps"]
     assert counted.cpt_steps == pytest.approx(taken, rel=0.25)
+    assert work_of(config, data.histories, len(data.items), False).cpt_steps < counted.cpt_steps
 
 
 def test_minutes_in_words() -> None:

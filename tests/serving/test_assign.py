@@ -562,7 +562,12 @@ def test_what_is_wrong_with_columns_of_other_names_is_told(tmp_path: Path, name:
 @pytest.mark.parametrize(
     ("form", "renamed", "dropped", "told"),
     [
-        ("parquet", {"vectors_image": "picture"}, [], r"has modality image, which all training items had(.|\n)*left out: picture"),
+        (
+            "parquet",
+            {"vectors_image": "picture"},
+            [],
+            r"modality image, which all training items had(.|\n)*out: picture",
+        ),
         ("csv", {}, ["vectors_image"], r"has modality image(.|\n)*give 'vectors_image' \(lists of numbers, which Par"),
         ("parquet", {"title": "nmae"}, [], r"has modality text(.|\n)*left out: nmae(.|\n)*'title' or 'name'"),
         ("parquet", {}, ["year", "price"], r"has modality numbers(.|\n)*give 'year', 'price'"),

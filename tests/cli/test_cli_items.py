@@ -70,7 +70,7 @@ def test_new_items_get_semantic_ids_in_a_process_of_their_own(cli: Cli, sharing:
     assert lines["already in the catalogue, unchanged"] == "1"
     assert lines["without any content"] == "1"
     assert done.stdout.splitlines()[-1] == f"Written: {sharing / 'assigned'}"
-    assert "left as they are, for the catalogue has them" in done.stderr
+    assert "ignored, because the catalogue has them" in done.stderr
     table = pd.read_parquet(sharing / "assigned/semantic_ids.parquet")
     assert table["item_id"].tolist()[60:] == ["new [red]", "n1", "n2", "bare"]
     assert {name: (sharing / name).read_bytes() for name in before} == before

@@ -155,7 +155,7 @@ def _below(workdir: Path) -> list[dict[str, int]]:
             raise PlumError(
                 f"{workdir / artifacts.DENSE_TRIALS} does not tell what each trial cost",
                 "it was written by an earlier version of plum",
-                f"run `plum run --workdir {workdir}`, which trains anew what is out of date",
+                f"run `plum run --workdir {workdir}`, which trains again what is out of date",
             )
         return [trial["cost"] for trial in trials]
     return [artifacts.read_json(workdir / artifacts.DENSE / "metrics.json")["cost"]]

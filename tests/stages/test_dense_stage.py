@@ -153,6 +153,7 @@ def test_the_trials_are_kept_where_wanted_and_the_result_is_the_same(prepared: P
     assert contents(other) == contents(folder)
 
 
+@pytest.mark.slow
 def test_trials_side_by_side_are_those_of_one_after_the_other(prepared: Path, tmp_path: Path) -> None:
     values = SMALL | {"keep_trials": True, "search": {"hidden_size": [8, 16]}}
     threads = torch.get_num_threads()
@@ -188,7 +189,16 @@ def test_a_search_killed_before_its_trials_were_to_be_kept_keeps_all(
     assert contents(tmp_path / "killed" / "dense") == contents(tmp_path / "kept" / "dense")
 
 
-@pytest.mark.parametrize(("beyond", "keep_trials"), [(1, False), (7, False), (15, True), (38, True), (38, False)])
+@pytest.mark.parametrize(
+    ("beyond", "keep_trials"),
+    [
+        pytest.param(1, False, marks=pytest.mark.slow),
+        (7, False),
+        pytest.param(15, True, marks=pytest.mark.slow),
+        (38, True),
+        pytest.param(38, False, marks=pytest.mark.slow),
+    ],
+)
 def test_a_search_killed_at_any_step_ends_as_an_undisturbed_one(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beyond: int, keep_trials: bool
 ) -> None:

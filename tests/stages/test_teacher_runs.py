@@ -71,6 +71,7 @@ def test_it_learns_something_else_says_from_whom_and_what_that_cost(run_copy: Pa
     assert (cost["plum"]["parameters"], cost["hybrid"]["parameters"]) == (own, own + stored["dense"]["parameters"])
 
 
+@pytest.mark.slow
 def test_all_trials_of_a_search_teach_together(run_copy: Path, caplog: pytest.LogCaptureFixture) -> None:
     pipeline.run_finetune(tiny_run.config_of(run_copy, TAUGHT, *KEPT))
     of_one = weights(run_copy)

@@ -94,7 +94,7 @@ def other_items_later(log: pd.DataFrame, part: np.ndarray) -> pd.DataFrame:
 CHANGES: dict[str, Change] = {"leave-one-out": other_items, "temporal": other_items_later}
 
 
-@pytest.fixture(scope="module", params=list(PROTOCOLS))
+@pytest.fixture(scope="module", params=["leave-one-out", pytest.param("temporal", marks=pytest.mark.slow)])
 def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The folders of two finished runs whose logs differ in the test part alone."""
     home = tmp_path_factory.mktemp(request.param)

@@ -134,6 +134,7 @@ def test_an_error_reaches_the_caller_and_ends_the_others(tmp_path, call, error, 
     assert gone(int(other.read_text()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_call_ends_with_a_parent_that_is_ended(tmp_path, ending):
     code = """

@@ -125,7 +125,7 @@ def test_the_weights_of_all_trials_are_kept_where_wanted(tmp_path, kill_at):
     assert search_best(settings_of(VALUES), Trainer(VALUES), tmp_path / "usual").kept == []
 
 
-@pytest.mark.parametrize("kill_at", [None, ("within", 1)])
+@pytest.mark.parametrize("kill_at", [pytest.param(None, marks=pytest.mark.slow), ("within", 1)])
 def test_trials_side_by_side_end_as_one_after_the_other(tmp_path, kill_at):
     values = VALUES[:3]
     undisturbed = search_best(settings_of(values), Trainer(values), tmp_path / "whole")
@@ -159,7 +159,7 @@ class TellsThreads:
         return Outcome(0.1 * number, {"threads": torch.get_num_threads()}, {"w": torch.tensor([1.0 + number])})
 
 
-@pytest.mark.parametrize("dies_in", [0, 1])
+@pytest.mark.parametrize("dies_in", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_search_side_by_side_whose_process_was_killed_goes_on_as_undisturbed(tmp_path, dies_in):
     threads = torch.get_num_threads()
     torch.set_num_threads(4)

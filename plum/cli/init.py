@@ -18,22 +18,24 @@ if TYPE_CHECKING:
 
 
 def init(
-    log: Annotated[Path, typer.Argument(metavar="LOGFILE", help="Interactions: CSV, TSV, JSON Lines or Parquet.")],
-    items: Annotated[Path | None, typer.Option(help="A table of items: titles, topics and so on.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="The file; by default LOGFILE.yaml.")] = None,
-    workdir: Annotated[Path | None, typer.Option("--workdir", "-w", help="Its run folder; runs/PIPELINE.")] = None,
+    log: Annotated[Path, typer.Argument(metavar="LOGFILE", help="The log: CSV, TSV, JSON Lines or Parquet.")],
+    items: Annotated[Path | None, typer.Option(help="A table of items with titles, topics and so on.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write. Default: LOGFILE.yaml.")] = None,
+    workdir: Annotated[Path | None, typer.Option("--workdir", "-w", help="Run folder. Default: runs/PIPELINE.")] = None,
     column: Annotated[
-        list[str] | None, typer.Option(help="A column of the log, `item_id=sku`, where plum can't tell; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="OURS=YOURS", help="A column of the log, such as `item_id=sku`. Repeatable."),
     ] = None,
     item_column: Annotated[
-        list[str] | None, typer.Option(help="A column of the item table, `title=label`; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="OURS=YOURS", help="A column of the item table, `title=label`. Repeatable."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a pipeline that is there.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Write a commented pipeline for your log: its columns, a recipe that fits its size, and what a run will take.
+    """Look at a log and write a commented pipeline for it, with an estimate of minutes and memory.
 
-    It looks at the files, times a few training steps on this machine, and writes one YAML file.
+    Finds the columns by name and content, chooses settings by size, and times a few training steps on this machine.
 
     Example: `plum init events.csv --items products.csv`
     """

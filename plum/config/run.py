@@ -20,8 +20,9 @@ class EvalConfig(Section):
     """Stage eval: which retrievers are compared, and how. The dense baselines' settings are here too."""
 
     retrievers: list[str] | None = None
-    """Retrievers to score, plum among them: any of popularity, recencypop, textknn, itemknn, lem, dense, plum, hybrid.
-    By default all that the data and this section allow. A baseline that is not listed is not trained."""
+    """Retrievers to score, plum among them: any of popularity, recencypop, textknn, itemknn, lem, dense,
+    dense-mean, plum, hybrid. By default all that the data and this section allow. A baseline that is not listed is not
+    trained."""
     dense: DenseConfig = DenseConfig()
     """The dense baseline."""
     lem: LemConfig | None = None

@@ -105,7 +105,8 @@ def load_logs(
         interactions: the log.
         items: the catalogue; interactions with other items are unusable. None derives the items from the log.
         users: user attributes; all columns are kept.
-        columns: our name -> the name in ``interactions`` (and, for ``user_id``, in ``users``).
+        columns: our name -> the name in ``interactions`` (and, for ``user_id``, in ``users``). An empty name for
+            ``rating`` or ``reward`` leaves out the column of that name.
         item_columns: our name -> the name in ``items``.
         topic_separator: between the topics of one text.
         timestamp_unit: ``s`` or ``ms`` since 1970, ``iso`` (UTC if no zone is given), or ``auto``.
@@ -118,12 +119,14 @@ def load_logs(
     if timestamp_unit not in (*UNITS, "iso", "auto"):
         raise PlumError(f"unknown timestamp_unit {timestamp_unit!r}", None, "use s, ms, iso or auto")
     columns = {name: name for name in INTERACTION_COLUMNS[:3]} | dict(columns or {})
+    optional = [name for name in INTERACTION_COLUMNS[3:] if columns.get(name) != ""]
+    columns = {ours: theirs for ours, theirs in columns.items() if theirs or ours not in INTERACTION_COLUMNS[3:]}
     problems: list[RowProblem] = []
     catalogue = None
     if items is not None:
         item_rows = _read_items(items, {"item_id": "item_id"} | dict(item_columns or {}), encoding)
         catalogue, problems = check_items(item_rows, topic_separator=topic_separator, max_bad_share=max_bad_share)
-    rows = read_table(interactions, columns, INTERACTION_COLUMNS[3:], encoding=encoding, advice=_advice("columns"))
+    rows = read_table(interactions, columns, optional, encoding=encoding, advice=_advice("columns"))
     log_rows, found = check_interactions(
         rows,
         timestamp_unit=timestamp_unit,

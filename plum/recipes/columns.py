@@ -63,6 +63,10 @@ class Roles:
         """The columns that have a role."""
         return {entry.look.name for entry in self.chosen.values()}
 
+    def left_out(self) -> list[str]:
+        """Columns called rating or reward that hold no numbers: plum would read them by their name."""
+        return [name for name in ("rating", "reward") if name in self.looks and name not in {*self.chosen, *self.taken}]
+
     def mapping(self) -> dict[str, str]:
         """Our name -> the file's name."""
         return {role: entry.look.name for role, entry in self.chosen.items()}
@@ -180,7 +184,7 @@ def _time(roles: Roles) -> None:
         return
     order = [seen for seen in free.values() if names.rank_in(seen.name, names.TIMES) is not None]
     if len(order) == 1 and order[0].kind in ("integer", "number"):
-        roles.chosen["timestamp"] = Chosen(order[0], "its name; its numbers are no dates, and give an order alone")
+        roles.chosen["timestamp"] = Chosen(order[0], "its name; not dates, so it gives the order only")
         return
     roles.undecided.append(_no_time(list(free.values())))
 
@@ -199,8 +203,8 @@ def _no_time(free: Sequence[Look]) -> Undecided:
         found = f"{named[0].name!r} is named as a time, but its values are not all dates or all numbers"
         return Undecided("timestamp", [], found, "write times in one way: ISO 8601, or seconds since 1970")
     note = (
-        "plum needs to know what came first: add a column of times, or if the rows are in order, their numbers: "
-        'awk \'NR==1{print $0",timestamp";next}{print $0","NR}\' LOG.csv'
+        "plum needs the order of interactions: add a column `timestamp` of times, or of row numbers if the rows are in "
+        "order"
     )
     numbers = [seen for seen in free if seen.kind in ("integer", "number") and not seen.repeats]
     return Undecided("timestamp", numbers, "no column looks like a time", note)
@@ -247,7 +251,7 @@ def _by_content(roles: Roles, overlaps: Mapping[str, float]) -> None:
         if len(left) == 1 and len(open_roles) == 1:
             roles.chosen[role] = Chosen(left[0], "the only other column whose values repeat as ids do")
         elif len(left) >= len(open_roles):
-            found = f"no name says which column is the {what}; {len(left)} hold ids that repeat"
+            found = f"no column name identifies the {what}; {len(left)} columns hold ids that repeat"
             roles.undecided.append(Undecided(role, left, found))
         else:
             roles.undecided.append(_unusable(role, what, roles))

@@ -22,7 +22,7 @@ REPORT_SECONDS = 20.0
 INVALID_USERS = 2_000
 """Users of whom stage eval draws what the model says without the constraint."""
 SIDE_BY_SIDE = 1.3
-"""How much longer trials take that share the memory of two cores (docs/evaluation.md: 27 min, alone 21 each)."""
+"""How much longer two trials take side by side than one alone: they share memory (docs/lab-notes.md)."""
 FORWARD = 1 / 3
 """Share of a training step that a pass without gradients takes."""
 BYTES_PER_PARAMETER = 16

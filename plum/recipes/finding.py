@@ -49,7 +49,8 @@ class Found:
 
     def source(self) -> dict[str, Any]:
         """The section ``data.source`` of a configuration, without what is the default."""
-        section: dict[str, Any] = {"kind": "logs", "interactions": str(self.log), "columns": self.log_roles.mapping()}
+        columns = self.log_roles.mapping() | dict.fromkeys(self.log_roles.left_out(), "")
+        section: dict[str, Any] = {"kind": "logs", "interactions": str(self.log), "columns": columns}
         if self.item_roles is not None:
             section |= {"items": str(self.items), "item_columns": self.item_roles.mapping()}
             if self.topic_separator != DEFAULT_SEPARATOR:
@@ -173,8 +174,9 @@ def _convertible(path: Path, line: str, separator: str) -> PlumError:
     given = shlex.quote(str(path))
     read = f"gzip -dc {given}" if path.suffix == ".gz" else f"cat {given}"
     if separator != SEPARATORS[ending]:
-        read += f" | awk -F'{separator.replace('|', '[|]')}' -v OFS='\\t' '{{$1=$1}}1'"
-    lacks = "has no line of column names" if headless else "does not separate its fields as its suffix says"
+        rewrite = f"csv.writer(sys.stdout,delimiter='\\t').writerows(csv.reader(sys.stdin,delimiter='{separator}'))"
+        read += f' | python3 -c "import csv,sys; {rewrite}"'
+    lacks = "has no line of column names" if headless else "is not separated as its suffix says"
     what = f"{path.name} {lacks}, and plum can't read it as it stands"
     found = f"text separated by {_SEPARATED_BY[separator]}; line 1: {line[:60]!r}"
     if not headless:
@@ -220,7 +222,7 @@ def _unclear(problems: list[tuple[Path, str, Undecided]], roles: Roles, sample: 
     problems, both = _user_or_item(problems)
     if both:
         a, b = (shlex.quote(seen.name) for seen in both)
-        found.append(f"no name says which column is the user and which the item, {both[0].name} or {both[1].name}")
+        found.append(f"no column name tells the user from the item: {both[0].name} or {both[1].name}")
         found += [f"    {seen.name}: {seen.in_words()}" for seen in both]
         fixes.append(f"--column user_id={a} --column item_id={b}, or the other way round")
     for path, option, entry in problems:
@@ -232,7 +234,7 @@ def _unclear(problems: list[tuple[Path, str, Undecided]], roles: Roles, sample: 
             fixes.append(" or ".join(f"{option} {entry.role}={shlex.quote(seen.name)}" for seen in entry.candidates))
         elif not entry.note:
             fixes.append(f"{option} {entry.role}=COLUMN")
-    what = f"plum can't tell which column is {' and '.join(open_roles)}"
+    what = f"plum can't identify these columns: {', '.join(open_roles)}"
     others = [name for name in looks if name not in roles.taken]
     found.append(f"columns of {sample.path.name} without a role: {', '.join(others) or 'none'}")
     return PlumError(what, "\n    ".join(found), "\n    ".join(fixes))

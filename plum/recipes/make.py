@@ -117,6 +117,8 @@ def _source(data: Read) -> list[Choice]:
     for role, entry in found.log_roles.chosen.items():
         why = f"such as {entry.look.example}; {entry.why}"
         choices.append(Choice(f"{prefix}columns.{role}", entry.look.name, why))
+    for role in found.log_roles.left_out():
+        choices.append(Choice(f"{prefix}columns.{role}", "", f"the column {role} is left out: it holds no numbers"))
     if found.item_roles is not None:
         choices.append(Choice(f"{prefix}items", str(found.items), f"{data.measured.sizes.items:,} items"))
         for role, entry in found.item_roles.chosen.items():

@@ -142,8 +142,8 @@ class _Shape:
 
 def _split(sizes: Sizes) -> list[Choice]:
     why = (
-        f"the last item of each user is the test: {sizes.questions:,} users are asked, {sizes.temporal_users:,} by "
-        "`temporal`"
+        f"the last item of each user is the test: {sizes.questions:,} test users ({sizes.temporal_users:,} under "
+        "`temporal`)"
         if sizes.protocol == LEAVE_ONE_OUT
         else "no user has the 3 interactions that leave-one-out needs"
     )
@@ -164,7 +164,7 @@ def _features(sizes: Sizes, shape: _Shape) -> list[Choice]:
         value = {"encoder": "topics", "fields": ["topics"], "dimensions": 32 if shape.two_levels else 64}
         choices.append(Choice("features.modalities.topics", value, f"{sizes.topics:.0%} of the items have topics"))
     if shape.on_dense:
-        why = "codes of the dense baseline's item vectors found more on all three data sets that were measured"
+        why = "item vectors of the dense baseline; measured to help on Amazon Beauty"
         choices.append(Choice("features.modalities.learnt", {"encoder": "dense"}, why))
     elif not choices or sizes.words < 5:
         why = "there is little text, and with so many items a dense teacher would take most of the time"
@@ -178,7 +178,7 @@ def _tokenize(sizes: Sizes, shape: _Shape) -> list[Choice]:
         return [
             Choice("tokenize.method", "rqkmeans", "as good as the RQ-VAE for many users with short histories, faster"),
             Choice("tokenize.codebook_sizes", [first, 32], f"{sizes.items / first:.0f} items to a first code"),
-            Choice("tokenize.collision", "reassign", "two codes an item: equal ones move to a free code"),
+            Choice("tokenize.collision", "reassign", "two codes an item; colliding items are reassigned"),
         ]
     codebooks = default_sizes(sizes.items)
     steps = max(1, sizes.items // 256)
@@ -187,7 +187,11 @@ def _tokenize(sizes: Sizes, shape: _Shape) -> list[Choice]:
         Choice(
             "tokenize.codebook_sizes", codebooks, f"{sizes.items / codebooks[0]:.0f} items to a first code; halving"
         ),
-        Choice("tokenize.epochs", min(400, max(5, round(1500 / steps))), f"{steps:,} steps each"),
+        Choice(
+            "tokenize.epochs",
+            min(400, max(5, round(1500 / steps))),
+            f"{steps:,} step{'' if steps == 1 else 's'} per epoch",
+        ),
     ]
 
 
@@ -238,7 +242,7 @@ def _finetune(sizes: Sizes, shape: _Shape, machine: Machine) -> list[Choice]:
         choices.append(Choice("finetune.dropout", 0.2, "four layers"))
         choices.append(Choice("finetune.weight_decay", 0.05, "four layers"))
     if shape.on_dense:
-        choices.append(Choice("finetune.teacher_weight", 0.5, "half of each label is what dense expects"))
+        choices.append(Choice("finetune.teacher_weight", 0.5, "half of each label is the teacher's prediction"))
         choices.append(Choice("finetune.teacher", "trials", "the mean of both trials finds more than the better one"))
     if epochs > 16:
         choices.append(Choice("finetune.validate_every", 4, "decoding takes a good part of a short epoch"))
@@ -250,7 +254,7 @@ def _finetune(sizes: Sizes, shape: _Shape, machine: Machine) -> list[Choice]:
 def _eval(sizes: Sizes, shape: _Shape, machine: Machine) -> list[Choice]:
     choices = []
     if sizes.seen_tests >= SEEN_TESTS:
-        why = f"for {sizes.seen_tests:.0%} of the test users the test item is one that they had before"
+        why = f"for {sizes.seen_tests:.0%} of the test users the test item is already in their history"
         choices.append(Choice("eval.filter_seen", False, why))
     epochs = 60 if sizes.train <= 200_000 else max(10, round(60 * 200_000 / sizes.train))
     choices += [
@@ -260,12 +264,12 @@ def _eval(sizes: Sizes, shape: _Shape, machine: Machine) -> list[Choice]:
         Choice("eval.dense.max_history", shape.max_history, "as much as plum reads"),
     ]
     if shape.short:
-        choices.append(Choice("eval.dense.dropout", 0.5, "short histories are soon learnt by heart"))
+        choices.append(Choice("eval.dense.dropout", 0.5, "short histories overfit quickly"))
     if shape.on_dense:
         tried = {"hidden_size": [64, 128]} if shape.short and shape.layers == 4 else {"dropout": [0.3, 0.5]}
         if "dropout" in tried:
             choices = [choice for choice in choices if choice.key != "eval.dense.dropout"]
-        choices.append(Choice("eval.dense.search", tried, "two trials; validation chooses, both teach"))
+        choices.append(Choice("eval.dense.search", tried, "two trials; validation chooses one, both are teachers"))
         choices.append(Choice("eval.dense.keep_trials", True, "the teachers"))
         if machine.device == "cpu" and machine.cores > 1:
             choices.append(Choice("eval.dense.trials_at_once", 2, f"{machine.cores} cores"))

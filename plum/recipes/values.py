@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
+from plum.data import rows
+
 MOST = 0.95
 """Share of the values that must look alike for the column to count as of their kind."""
-MISSING = ("", "nan", "null", "none", r"\n", "na", "<na>", "undefined", "n/a")
-"""Ways to write "no value", in lower case."""
+MISSING = frozenset(rows.MISSING.to_pylist())
+"""Ways to write "no value", as the readers know them."""
 MIXED = "mixed"
 UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 EARLIEST, LATEST = 315_532_800, 4_102_444_800
@@ -83,11 +85,10 @@ def look(name: str, values: Sequence[Any]) -> Look:
 
 
 def id_text(value: Any) -> str:
-    """A value as plum writes an id: trimmed text, 12.0 as 12."""
+    """A value as the readers write an id: trimmed text, the number 12.0 as 12."""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    text = str(value).strip()
-    return text[:-2] if re.fullmatch(r"-?\d+\.0", text) else text
+    return str(value).strip()
 
 
 def is_literal_list(value: Any) -> bool:
@@ -98,7 +99,7 @@ def is_literal_list(value: Any) -> bool:
 def _is_missing(value: Any) -> bool:
     if value is None or (isinstance(value, float) and value != value):
         return True
-    return isinstance(value, str) and value.strip().lower() in MISSING
+    return isinstance(value, str) and value.strip() in MISSING
 
 
 def _kind(present: Sequence[Any], texts: Sequence[str]) -> tuple[str, str, float, float]:

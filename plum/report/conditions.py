@@ -30,8 +30,8 @@ _PROTOCOL = {
         "keep",
     ): "Interactions of a user with the same timestamp stay in the order of the input. Where "
     "the last ones share a timestamp, this order decides which item is the test target.",
-    ("ties in time", "no times"): "The source gives the order of a user's interactions but no timestamps. Where it put "
-    "interactions of the same time in some order, that order decides which item is the test target.",
+    ("ties in time", "no times"): "The source gives the order of a user's interactions but no timestamps. For "
+    "simultaneous interactions, the source's order decides which item is the test target.",
 }
 _PROTOCOL_NAMES = {
     "seen": "seen items",

@@ -10,7 +10,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.table import Table
 from rich.text import Text
 
-from plum.report.tables import REFERENCE, metric_cells, metric_names
+from plum.report.tables import REFERENCE, best_first, metric_cells, metric_names
 from plum.report.wording import is_accuracy, label_of, plain, title_text
 
 HIT = "✓ "
@@ -23,7 +23,7 @@ _MOST_TARGETS = 5
 
 
 def console_table(payload: Mapping[str, Any]) -> Table:
-    """Retrievers by Recall@10 and NDCG@10 with 95% intervals, best in bold.
+    """Retrievers by Recall@10 and NDCG@10 with 95% intervals, best first and in bold.
 
     Args:
         payload: as for :func:`plum.report.page.render_report`; ``retrievers``, ``intervals``, ``n_users``, ``title``
@@ -46,7 +46,7 @@ def console_table(payload: Mapping[str, Any]) -> Table:
     shown.add_column("retriever")
     for metric in chosen:
         shown.add_column(Text(label_of(metric)), justify="right")
-    for name, cells in metric_cells(retrievers, intervals, chosen).items():
+    for name, cells in metric_cells(best_first(retrievers), intervals, chosen).items():
         texts = [Text(entry.value, "bold" if entry.best else "") for entry in cells]
         for entry, text in zip(cells, texts, strict=True):
             if entry.small:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any
 
 from plum.report.blocks import Facts, Picture, Section, Text, pictures
@@ -74,4 +74,4 @@ def _timeline(found: Mapping[str, Any]) -> Picture | None:
 
 
 def _day(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).date().isoformat()
+    return datetime.fromtimestamp(seconds, timezone.utc).date().isoformat()

@@ -28,6 +28,10 @@ from plum.report.wording import (
 
 _LOSSES = {"loss": "training", "valid_loss": "validation"}
 """What a picture calls losses beside each other; the name says the rest."""
+_TWO_LOSSES = (
+    "The training loss includes dropout and, where they are used, a teacher's probabilities and sampled negatives; the "
+    "validation loss is the cross-entropy of the next item alone."
+)
 _INDEX = {
     "M": "neighbours per vector",
     "efConstruction": "candidates while building",
@@ -74,6 +78,8 @@ def _training_picture(number: int, stage: str, log: Sequence[Mapping[str, Any]] 
     )
     last = max(line[-1][0] for line in lines.values())
     caption = f"{stage}: {told}, over {last:,.0f} steps."
+    if len(losses) > 1:
+        caption += " " + _TWO_LOSSES
     return Picture(training_curves(panels, f"Training of {caption}", f"training{number}"), caption)
 
 

@@ -45,7 +45,7 @@ _ABOUT = {
     "cold_users": "users with a cold target: an item with few training interactions (eval.cold_below, by default 5)",
     "cold_recall": "recall of cold targets for these users",
     "invalid_sid_rate": "share of generated Semantic IDs that no item has, when decoding is not constrained",
-    "prefix_recall": "share of targets whose first codes some recommended item has; laxer than recall of items",
+    "prefix_recall": "share of targets whose first codes a recommended item shares; easier than recall of items",
     "tied": "users whose test target depends on tie-breaking",
 }
 

@@ -6,6 +6,7 @@ A training takes minutes to days; a misspelt path in a later stage's section mus
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
@@ -18,28 +19,32 @@ from plum.run import artifacts
 from plum.run.stage import read_manifest
 from plum.stages import inputs, prepare
 
-WEIGHTS = ("*.safetensors", "*.bin")
-TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
+TOKENIZERS = (
+    *("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"),
+    *("spiece.model", "sentencepiece.bpe.model", "tekken.json", "*.tiktoken"),
+)
 """Files of which a Hugging Face folder holds at least one."""
 
 
-def check_named(config: RunConfig, stages: Collection[str]) -> None:
+def check_named(config: RunConfig, stages: Collection[str], force: bool = False) -> None:
     """Make sure that all files, folders and models exist that the stages to come will read.
 
     Args:
         config: of the run.
-        stages: that a command is about to run; one whose folder was made with these settings is left out, since it may
-            outlive what it was made from.
+        stages: that a command is about to run. A stage that is up to date is left out, since it may outlive what it
+            was made from; one that comes after a stage to be made again is not.
+        force: all of them are made again.
 
     Raises:
         PlumError: naming everything that is missing.
     """
-    missing = [
-        problem
-        for stage, find in _CHECKS.items()
-        if stage in stages and not _is_made(config, stage)
-        for problem in find(config)
-    ]
+    missing: list[str] = []
+    again = force
+    for stage, find in _CHECKS.items():
+        if stage in stages:
+            again = again or not _is_made(config, stage)
+            missing += find(config) if again else []
     if missing:
         number = "one thing" if len(missing) == 1 else f"{len(missing)} things"
         raise PlumError(
@@ -121,10 +126,12 @@ def _of_cpt(config: RunConfig) -> Iterator[str]:
         ]
         if lacks:
             yield f"cpt.base: {base} is no Hugging Face model folder (it lacks: {', '.join(lacks)})"
+        elif (problem := _no_causal_model(base)) is not None:
+            yield f"cpt.base: {base} holds no decoder-only language model ({problem})"
     elif _is_path(base):
         yield f"cpt.base: {base} (no such folder)"
-    elif (problem := _unreachable(base)) is not None:
-        yield f"cpt.base: {base} is neither a folder here nor a model on the Hugging Face Hub ({problem})"
+    elif (problem := _no_causal_model(base)) is not None:
+        yield f"cpt.base: {base} is neither a folder here nor a language model on the Hugging Face Hub ({problem})"
 
 
 def _is_path(name: str) -> bool:
@@ -132,15 +139,21 @@ def _is_path(name: str) -> bool:
     return name.startswith((".", "~", "/")) or name.count("/") > 1 or "\\" in name
 
 
-def _unreachable(base: str) -> str | None:
-    """Why the configuration of a hub model can't be read, from the cache or the hub; None if it can."""
-    from transformers import AutoConfig
+def _no_causal_model(base: str) -> str | None:
+    """Why a folder or hub id is no causal language model, by its configuration alone; None if it is one."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
+    hub = logging.getLogger("huggingface_hub")  # which prints each attempt to connect
+    before, hub.level = hub.level, logging.CRITICAL
     try:
-        AutoConfig.from_pretrained(base)
+        found = AutoConfig.from_pretrained(base)
     except Exception as error:  # what it raises differs by version, network and model
         lines = str(error).strip().splitlines()
         return lines[0] if lines else type(error).__name__
+    finally:
+        hub.level = before
+    if getattr(found, "is_encoder_decoder", False) or type(found) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return f"model type {found.model_type}"
     return None
 
 

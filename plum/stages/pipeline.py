@@ -20,7 +20,7 @@ def run_prepare(config: RunConfig, force: bool = False) -> Path:
     """Source -> checked tables and a split: what ``plum data prepare`` does."""
     from plum.stages import checks
 
-    checks.check_named(config, [artifacts.DATA])
+    checks.check_named(config, [artifacts.DATA], force)
     return _prepare(config, force)
 
 
@@ -29,25 +29,25 @@ def run_tokenize(config: RunConfig, force: bool = False) -> Path:
 
     Where the Semantic IDs are made of the dense baseline's item vectors, that is trained before.
     """
-    _make_missing(config, artifacts.TOKENIZE)
+    _make_missing(config, artifacts.TOKENIZE, force)
     return _tokenize(config, force)
 
 
 def run_cpt(config: RunConfig, force: bool = False) -> Path:
     """Continued pre-training of the language model: what ``plum cpt`` does."""
-    _make_missing(config, artifacts.CPT)
+    _make_missing(config, artifacts.CPT, force)
     return _cpt(config, force)
 
 
 def run_finetune(config: RunConfig, force: bool = False) -> Path:
     """History -> the next item's Semantic ID, after its teacher if it has one: what ``plum finetune`` does."""
-    _make_missing(config, artifacts.FINETUNE)
+    _make_missing(config, artifacts.FINETUNE, force)
     return _finetune(config, force)
 
 
 def run_eval(config: RunConfig, force: bool = False) -> Path:
     """Train the baselines that are wanted, then compare all retrievers: what ``plum eval`` does."""
-    _make_missing(config, artifacts.EVAL)
+    _make_missing(config, artifacts.EVAL, force)
     return _eval(config, force)
 
 
@@ -59,7 +59,7 @@ def run_all(config: RunConfig, force: bool = False) -> Path:
     """
     from plum.stages import checks, dense
 
-    checks.check_named(config, list(artifacts.COMMANDS))
+    checks.check_named(config, list(artifacts.COMMANDS), force)
     _prepare(config, force)
     if config.codes_of_dense or config.taught_by_dense:
         dense.run(config, force)
@@ -118,7 +118,7 @@ _NEEDED: dict[str, Callable[[RunConfig], Path]] = {
 _FOLDERS = {artifacts.TOKENIZE: (artifacts.FEATURES, artifacts.TOKENIZE)}
 
 
-def _make_missing(config: RunConfig, command: str) -> None:
+def _make_missing(config: RunConfig, command: str, force: bool) -> None:
     """Run the stages before ``command``'s own whose folders are not there, once all that they name is checked.
 
     Raises:
@@ -129,7 +129,7 @@ def _make_missing(config: RunConfig, command: str) -> None:
     before = list(_NEEDED)[: list(_NEEDED).index(command)] if command in _NEEDED else list(_NEEDED)
     lacking = [stage for stage in before if not _is_there(config, stage)]
     folders = [folder for stage in [*lacking, command] for folder in _FOLDERS.get(stage, (stage,))]
-    checks.check_named(config, folders)
+    checks.check_named(config, folders, force)
     for stage in lacking:
         logger.info("%s needs %s/, which is not there yet: making it first", command, stage)
         _NEEDED[stage](config)

@@ -11,6 +11,7 @@ import pytest
 from plum.errors import PlumError
 from plum.recipes.fields import topic_separator
 from plum.recipes.finding import find
+from plum.recipes.make import read
 from plum.recipes.values import look
 
 
@@ -64,6 +65,15 @@ def test_float_ids_are_ids(tmp_path: Path) -> None:
     assert mapping(made.write(tmp_path / "log.parquet", table))["user_id"] == "user_id"
 
 
+@pytest.mark.parametrize("values", [["good", "bad"], ["0,5", "3,5"]])
+def test_a_rating_that_holds_no_numbers_is_left_out_and_the_log_can_be_read(tmp_path: Path, values: list[str]) -> None:
+    table = made.log().assign(rating=lambda t: [values[row % 2] for row in range(len(t))])
+    found = find(made.write(tmp_path / "log.csv", table))
+    assert "rating" not in found.log_roles.chosen
+    assert found.source()["columns"]["rating"] == ""
+    assert read(found).measured.sizes.interactions == len(table)
+
+
 def test_a_rating_is_found_and_dislikes_and_events_are_told(tmp_path: Path) -> None:
     table = made.log().assign(rating=[1, -1] * (made.USERS * 4), action=["view", "buy"] * (made.USERS * 4))
     found = find(made.write(tmp_path / "log.csv", table))
@@ -87,7 +97,7 @@ def test_item_ids_of_the_table_decide_between_two_item_columns(tmp_path: Path) -
     log = made.write(tmp_path / "log.csv", table)
     found = find(log, made.write(tmp_path / "items.csv", made.items("id")))
     assert found.log_roles.mapping()["item_id"] == "product_id"
-    with pytest.raises(PlumError, match="can't tell which column is item_id") as refused:
+    with pytest.raises(PlumError, match="can't identify these columns: item_id") as refused:
         find(log)
     assert "--column item_id=product_id or --column item_id=sku" in str(refused.value)
     assert mapping(log, columns={"item_id": "sku"})["item_id"] == "sku"
@@ -103,7 +113,7 @@ def test_names_that_say_nothing_are_told_with_their_candidates(tmp_path: Path) -
 
 def test_all_open_questions_are_told_at_once(tmp_path: Path) -> None:
     table = made.log(("x", "product", "day")).assign(sku=lambda t: t["product"], day="yesterday")
-    with pytest.raises(PlumError, match="which column is item_id and timestamp") as refused:
+    with pytest.raises(PlumError, match="these columns: item_id, timestamp") as refused:
         find(made.write(tmp_path / "log.csv", table))
     assert "no column looks like a time" in str(refused.value)
 
@@ -187,6 +197,6 @@ def test_what_separates_topics(values: list[object], separator: str) -> None:
     assert topic_separator(values) == separator
 
 
-def test_missing_values_and_trailing_zeros_do_not_hide_what_a_column_is() -> None:
-    seen = look("user", ["1.0", "NA", "", None, "2.0", "1"])
+def test_missing_values_do_not_hide_what_a_column_is() -> None:
+    seen = look("user", ["1", "NaN", "", None, "2", "1"])
     assert (seen.kind, seen.n_present, seen.n_distinct) == ("integer", 3, 2)

@@ -108,7 +108,7 @@ def test_prefix_recall_ends_with_the_item_and_is_no_headline(undrawn):
     assert row_of(markdown, "retriever", after="### Recall of") == ["retriever", "1 code", "2 codes", "the item"]
     assert row_of(markdown, "plum", after="### Recall of") == ["plum", "0.6000", "0.4000", "0.3000"]
     assert row_of(markdown, "dense", after="### Recall of") == ["dense", "0.5000", "–", "–"]
-    assert "laxer than recall of items, and never the headline" in text_of(html)
+    assert "easier than recall of items, and never the headline" in text_of(html)
     assert "dense 0.500." in html  # its line ends where its values do
 
 

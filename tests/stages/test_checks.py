@@ -53,9 +53,21 @@ def test_a_folder_that_is_no_model_is_refused_with_what_it_lacks(tmp_path: Path)
         check_named(config_with(tmp_path / "run", cpt={"base": str(tmp_path)}), ["cpt"])
 
 
+def test_an_encoder_decoder_and_weights_of_something_else_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "t5"}')
+    (tmp_path / "tokenizer.json").write_text("{}")
+    (tmp_path / "training_args.bin").write_bytes(b"x")
+    config = config_with(tmp_path / "run", cpt={"base": str(tmp_path)})
+    with pytest.raises(PlumError, match="it lacks: weights"):
+        check_named(config, ["cpt"])
+    (tmp_path / "model.safetensors").write_bytes(b"x")
+    with pytest.raises(PlumError, match=r"no decoder-only language model \(model type t5\)"):
+        check_named(config, ["cpt"])
+
+
 def test_a_hub_id_that_can_not_be_reached_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(PlumError, match="neither a folder here nor a model on the Hugging Face Hub"):
+    with pytest.raises(PlumError, match="neither a folder here nor a language model on the Hugging Face Hub"):
         check_named(config_with(tmp_path / "run", cpt={"base": "nobody/nothing"}), ["cpt"])
 
 
@@ -64,6 +76,16 @@ def test_only_the_stages_to_come_are_checked(run_copy: Path) -> None:
     check_named(config, ["data", "features", "tokenize"])
     with pytest.raises(PlumError, match=r"cpt\.base"):
         pipeline.run_cpt(config)
+
+
+def test_a_stage_after_one_that_is_made_again_is_checked_too(run_copy: Path) -> None:
+    manifest = run_copy / "cpt/manifest.json"
+    manifest.write_text(manifest.read_text().replace('"base": "scratch"', '"base": "./gone"'))
+    settings = ("cpt.base=./gone",)
+    check_named(tiny_run.config_of(run_copy, *settings), STAGES)  # cpt is up to date, and its base not needed
+    for changed, force in ((("tokenize.epochs=7",), False), ((), True)):
+        with pytest.raises(PlumError, match=r"cpt\.base: \./gone"):
+            check_named(tiny_run.config_of(run_copy, *settings, *changed), STAGES, force)
 
 
 def test_a_finished_stage_may_outlive_what_it_was_made_from(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +153,7 @@ def _below(workdir: Path) -> list[dict[str, int]]:
         trials = artifacts.read_json(workdir / artifacts.DENSE_TRIALS)
         if any("cost" not in trial for trial in trials):
             raise PlumError(
-                f"{workdir / artifacts.DENSE_TRIALS} does not tell what each trial cost",
+                f"{workdir / artifacts.DENSE_TRIALS} has no training cost per trial",
                 "it was written by an earlier version of plum",
                 f"run `plum run --workdir {workdir}`, which trains again what is out of date",
             )
@@ -199,7 +199,11 @@ def _left_out(reason: str) -> str:
 def _data(summary: Mapping[str, Any], n_asked: int, times: np.ndarray | None) -> dict[str, Any]:
     """Counts of the data; what needs times is unknown without them."""
     split, ties = summary["split"], summary["ties"]
-    days = [] if times is None else [datetime.fromtimestamp(int(t), UTC).date() for t in (times.min(), times.max())]
+    days = (
+        []
+        if times is None
+        else [datetime.fromtimestamp(int(t), timezone.utc).date() for t in (times.min(), times.max())]
+    )
     return {
         "users": split["users"],
         "items": summary["items"],

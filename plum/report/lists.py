@@ -87,7 +87,7 @@ def prefixes(
         svg = figures.prefix_lines(drawn, columns, styles, "Recall@10", label)
         picture = Picture(svg, "Recall@10 of the target's first codes, and of the target itself.")
     note = (
-        "Share of targets whose first codes some item among the first 10 places has. This is a diagnosis: it is laxer "
+        "Share of targets whose first codes some item among the first 10 places has. This is a diagnosis: it is easier "
         "than recall of items, and never the headline."
     )
     table = by_retriever("Recall of Semantic ID prefixes", cells, columns)

@@ -139,6 +139,7 @@ def test_a_finished_run_is_shown_again_in_a_moment(run_copy: Path) -> None:
     assert tiny_run.times(run_copy) == before
 
 
+@pytest.mark.slow
 def test_the_log_of_a_run_holds_no_progress_bars(run_copy: Path) -> None:
     done = tiny_run.plum("finetune", "--workdir", run_copy, "--force")
     assert done.returncode == 0
@@ -190,6 +191,7 @@ def test_recommend_never_fills_a_list_that_is_short_of_items(cli: Cli, finished_
     assert {one["item_id"] for one in json.loads(out)["recommendations"]} == set(ids[-2:])
 
 
+@pytest.mark.slow
 def test_items_without_a_title_are_shown_by_their_id(cli: Cli, tmp_path: Path) -> None:
     titles = {f"i{i}": "" if i % 2 else f"Film {'abcde'[i % 5]}" for i in range(20)}
     rows = [(f"u{u}", f"i{(u * step) % 20}", 1_000_000 + 50 * u + step) for u in range(1, 30) for step in range(1, 8)]

@@ -207,6 +207,7 @@ def test_the_predictive_sums_to_one_over_unseen_items(tables: RawTables) -> None
         np.testing.assert_allclose(optimum.predictive(history), row, atol=1e-15)
 
 
+@pytest.mark.slow
 def test_sampled_next_items_match_the_predictive() -> None:
     """The sampler that makes the data and the filter agree: frequencies of the third item after the common openings."""
     tables = generate(n_users=20_000, n_items=12, seed=5, n_topics=3, min_length=3, mean_length=3, n_successors=2)

@@ -124,6 +124,7 @@ def test_nodes_without_a_constraint_are_counted_by_digits():
     assert index.n_nodes == (2, 2)
 
 
+@pytest.mark.slow
 def test_the_parts_of_decoding_are_at_the_door_and_loaded_when_asked_for():
     code = (
         "import sys, plum.decoding as door; assert 'torch' not in sys.modules; "

@@ -159,7 +159,8 @@ class TellsThreads:
         return Outcome(0.1 * number, {"threads": torch.get_num_threads()}, {"w": torch.tensor([1.0 + number])})
 
 
-@pytest.mark.parametrize("dies_in", [pytest.param(0, marks=pytest.mark.slow), 1])
+@pytest.mark.slow
+@pytest.mark.parametrize("dies_in", [0, 1])
 def test_a_search_side_by_side_whose_process_was_killed_goes_on_as_undisturbed(tmp_path, dies_in):
     threads = torch.get_num_threads()
     torch.set_num_threads(4)
@@ -176,6 +177,7 @@ def test_a_search_side_by_side_whose_process_was_killed_goes_on_as_undisturbed(t
     assert (found.best, found.weights["w"].tolist()) == (1, [2.0])
 
 
+@pytest.mark.slow
 def test_trials_side_by_side_keep_all_weights_where_wanted(tmp_path):
     found = search_best(settings_of([0.5, 0.2]), Trainer([0.5, 0.2]), tmp_path, keep_all=True, at_once=8)
     assert [load_file(path)["w"].tolist() for path in found.kept] == [[0, 1, 2], [1, 2, 3]]

@@ -53,7 +53,7 @@ class LogsSource(Section):
     """User attributes, one user per row. Stage eval reports metrics by them."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Plum's column name -> yours, for ``interactions`` (and ``user_id`` in ``users``); omit names that agree. A name
-    that plum does not know adds your column as an extra one."""
+    that plum does not know adds your column as an extra one. ``rating: ''`` leaves out a column of that name."""
     item_columns: dict[str, str] = Field(default_factory=dict)
     """Plum's column name -> yours, for ``items``; omit names that agree. All other columns of the file are kept too."""
     topic_separator: str = "|"

@@ -118,9 +118,7 @@ def load_logs(
     """
     if timestamp_unit not in (*UNITS, "iso", "auto"):
         raise PlumError(f"unknown timestamp_unit {timestamp_unit!r}", None, "use s, ms, iso or auto")
-    columns = {name: name for name in INTERACTION_COLUMNS[:3]} | dict(columns or {})
-    optional = [name for name in INTERACTION_COLUMNS[3:] if columns.get(name) != ""]
-    columns = {ours: theirs for ours, theirs in columns.items() if theirs or ours not in INTERACTION_COLUMNS[3:]}
+    columns, optional = _required_and_optional(columns or {})
     problems: list[RowProblem] = []
     catalogue = None
     if items is not None:
@@ -142,6 +140,13 @@ def load_logs(
     if catalogue is None:
         catalogue = item_frame({"item_id": sorted(pd.unique(log_rows["item_id"]))})  # no order of the log leaks
     return RawTables(log_rows, catalogue, people, problems=problems, n_rows=rows.n_read)
+
+
+def _required_and_optional(columns: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """The columns that the log must have, our name -> its name, and those that are read if it has them."""
+    named = {name: name for name in INTERACTION_COLUMNS[:3]} | dict(columns)
+    optional = [name for name in INTERACTION_COLUMNS[3:] if named.get(name) != ""]
+    return {ours: theirs for ours, theirs in named.items() if theirs or ours in INTERACTION_COLUMNS[:3]}, optional
 
 
 def _read_items(path: Path, columns: Mapping[str, str], encoding: str) -> RawRows:

@@ -146,7 +146,8 @@ def _required_and_optional(columns: Mapping[str, str]) -> tuple[dict[str, str], 
     """The columns that the log must have, our name -> its name, and those that are read if it has them."""
     named = {name: name for name in INTERACTION_COLUMNS[:3]} | dict(columns)
     optional = [name for name in INTERACTION_COLUMNS[3:] if named.get(name) != ""]
-    return {ours: theirs for ours, theirs in named.items() if theirs or ours in INTERACTION_COLUMNS[:3]}, optional
+    left_out = set(INTERACTION_COLUMNS[3:]) - set(optional)
+    return {ours: theirs for ours, theirs in named.items() if ours not in left_out}, optional
 
 
 def _read_items(path: Path, columns: Mapping[str, str], encoding: str) -> RawRows:

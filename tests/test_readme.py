@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -59,11 +58,3 @@ def test_python_can_be_imported() -> None:
     ]
     assert imports
     exec(compile(ast.Module(imports, []), "README.md", "exec"), {})
-
-
-def test_yaml_is_a_pipeline() -> None:
-    from plum.config.file import validate
-
-    for language, block in BLOCKS:
-        if language == "yaml":
-            validate(yaml.safe_load(block), "README.md")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from plum.data import moments
 from plum.data.tables import ITEM_COLUMNS, RawTables
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def describe(tables: RawTables) -> dict[str, Any]:
         - ``counts``: users, items (in the catalogue), items with interactions, interactions, rows read, tags;
         - ``density``: interactions / (users x items in the catalogue), from 0 to 1 (above it with repeats);
         - ``time``: ``first`` and ``last`` as ISO 8601 in UTC, ``ties``, the share of interactions whose user has
-          another one at the same second; all None if timestamps are positions;
+          another one at the same time; all None if timestamps are positions;
         - ``repeats``: interactions with an item that the user had before;
         - ``nulls``: missing values per column of interactions;
         - ``sequence_length`` and ``item_popularity``: percentiles over users, and over items with interactions;
@@ -86,8 +87,8 @@ def _time(log: pd.DataFrame, users: np.ndarray, positions: bool) -> dict[str, An
     stamps = log["timestamp"].to_numpy()
     if positions:
         return {"first": None, "last": None, "ties": None}
-    moments, distinct = pd.factorize(stamps)
-    ties = pd.Series(users.astype(np.int64) * len(distinct) + moments).duplicated(keep=False).mean()
+    times = moments.codes(log)
+    ties = pd.Series(users.astype(np.int64) * (int(times.max()) + 1) + times).duplicated(keep=False).mean()
     return {"first": iso(stamps.min()), "last": iso(stamps.max()), "ties": float(ties)}
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from plum.config.run import RunConfig
+from plum.data import moments
 from plum.evaluation.catalogue import catalogue_metrics
 from plum.evaluation.compare import compare, summarise
 from plum.evaluation.metrics import cold_start_recall, hit_rating, per_user_metrics, prefix_recall
@@ -65,13 +66,20 @@ def read_asked(config: RunConfig, data: inputs.Prepared) -> Asked:
         histories,
         targets,
         [per_user[user] for user in users],
-        _tied(config, log["timestamp"].to_numpy()[order], owner[order], users),
+        _tied(config, moments.codes(log)[order], owner[order], users),
         _features(config, names[users]),
     )
 
 
 def _tied(config: RunConfig, times: np.ndarray, owner: np.ndarray, users: np.ndarray) -> np.ndarray | None:
-    """Whether each asked user's last two interactions happened at one time; known under leave-one-out alone."""
+    """Whether each asked user's last two interactions happened at one time; known under leave-one-out alone.
+
+    Args:
+        config: of the run.
+        times: (E,) a number for each distinct time.
+        owner: (E,) the interactions' users, in order.
+        users: (Q,) the asked users.
+    """
     split = read_manifest(config.workdir / artifacts.DATA).config["split"]
     positions = artifacts.read_json(config.workdir / artifacts.DATA_SUMMARY)["timestamps_are_positions"]
     if positions or split["protocol"] != "leave-one-out":

@@ -58,9 +58,12 @@ class LogsSource(Section):
     """Plum's column name -> yours, for ``items``; omit names that agree. All other columns of the file are kept too."""
     topic_separator: str = "|"
     """What separates the topics of an item if the file holds them as one text."""
-    timestamp_unit: Literal["auto", "s", "ms", "iso"] = "auto"
-    """``s`` or ``ms`` since 1970, or ``iso`` for ISO 8601 text (UTC if no zone is given). Set it if ``auto`` guesses
-    wrong."""
+    timestamp_unit: Literal["auto", "s", "ms", "us", "ns", "iso", "position"] = "auto"
+    """``s``, ``ms``, ``us`` or ``ns`` since 1970; ``iso`` for dates (UTC if no zone is given); ``auto`` reads each row
+    by its form, and refuses what may be none of these. ``position``: the order of the rows is the order of each user's
+    interactions, and no timestamp is read."""
+    timestamp_format: str | None = None
+    """Layout of the times for ``strptime``, such as ``%d/%m/%Y %H:%M``, where ``auto`` can't tell it."""
     encoding: str = "utf-8"
     """Encoding of the text files, such as ``cp1252`` or ``latin-1``."""
 

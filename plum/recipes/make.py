@@ -82,6 +82,7 @@ def _load(found: Found) -> RawTables:
             source.item_columns,
             topic_separator=source.topic_separator,
             timestamp_unit=source.timestamp_unit,
+            timestamp_format=source.timestamp_format,
             encoding=source.encoding,
             max_bad_share=MOST_BAD,
         )

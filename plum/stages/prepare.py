@@ -119,6 +119,7 @@ def load(config: DataConfig) -> RawTables:
         source.item_columns,
         topic_separator=source.topic_separator,
         timestamp_unit=source.timestamp_unit,
+        timestamp_format=source.timestamp_format,
         encoding=source.encoding,
         max_bad_share=bad,
     )

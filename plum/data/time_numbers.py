@@ -15,6 +15,10 @@ DATE_DIGITS = {8: "YYYYMMDD", 12: "YYYYMMDDHHMM", 14: "YYYYMMDDHHMMSS", 17: "YYY
 """Lengths of dates that are written as one number; no time since 1970 in any unit is one as well, for these years."""
 
 _PARTS = r"^(?P<sign>[+-]?)(?P<whole>\d*)(?:\.(?P<fraction>\d*))?(?:[eE](?P<power>[+-]?\d{1,4}))?$"
+_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?$"
+_DECIMAL = pa.decimal128(28, 9)
+_SLICE = 1 << 19
+"""Rows that are taken apart at a time, for the sake of memory."""
 _LARGEST = (1 << 63) - 1
 _BILLION = 1_000_000_000
 _BOUNDS = np.array([10**11, 10**14, 10**17])
@@ -63,8 +67,31 @@ def from_text(text: pa.ChunkedArray) -> Numbers:
         return from_typed(text.cast(pa.int64()))
     except pa.ArrowInvalid:
         pass
-    slices = [_by_parts(text.slice(start, 1 << 20).combine_chunks()) for start in range(0, max(1, len(text)), 1 << 20)]
+    slices = [_from_slice(text.slice(start, _SLICE).combine_chunks()) for start in range(0, max(1, len(text)), _SLICE)]
     return Numbers(*(np.concatenate(values) for values in zip(*slices, strict=True)))
+
+
+def _from_slice(text: pa.Array) -> Numbers:
+    text = pc.if_else(pc.match_substring_regex(text, _NUMBER), text, None)
+    try:
+        return _from_decimals(text.cast(_DECIMAL))
+    except pa.ArrowInvalid:  # more than nine digits behind the point, or before it more than an int64 holds
+        return _by_parts(text)
+
+
+def _from_decimals(values: pa.Array) -> Numbers:
+    """Decimals of ``_DECIMAL`` (N,), whose lower 64 bits tell the fraction once the whole part is taken off.
+
+    Raises:
+        ArrowInvalid: if a whole part is no int64.
+    """
+    ok = values.is_valid().to_numpy(zero_copy_only=False)
+    whole = pc.fill_null(pc.trunc(values).cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
+    bits = np.frombuffer(values.buffers()[1], dtype=np.int64)[2 * values.offset :][: 2 * len(values) : 2]
+    fraction = np.where(ok, bits - whole * _BILLION, 0)  # both wrap around alike
+    ok &= whole != -_LARGEST - 1
+    whole = np.where(ok, whole, 0)
+    return Numbers((whole < 0) | (fraction < 0), np.abs(whole), np.abs(fraction), ok)
 
 
 def from_typed(column: pa.ChunkedArray) -> Numbers:
@@ -89,11 +116,16 @@ def from_typed(column: pa.ChunkedArray) -> Numbers:
                 signed = np.where(ok, values, 0).astype(np.int64)
                 return Numbers(signed < 0, np.abs(signed), np.zeros(len(signed), np.int64), ok)
         column = pc.if_else(pc.is_finite(column), column, None)
+    if pa.types.is_decimal(kind):
+        try:
+            return _from_decimals(column.cast(_DECIMAL).combine_chunks())
+        except pa.ArrowInvalid:
+            pass
     return from_text(column.cast(pa.string()))
 
 
 def _by_parts(text: pa.Array) -> Numbers:
-    """The work of :func:`from_text` where the numbers are not all whole."""
+    """Read text (N,) digit by digit."""
     parts = pc.extract_regex(text, _PARTS)
     sign, whole, fraction, power = (pc.fill_null(parts.field(i), "") for i in range(4))
     digits = pc.binary_join_element_wise(whole, fraction, "")

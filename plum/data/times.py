@@ -30,6 +30,7 @@ ORDER_BELOW = 100_000_000
 """Whole numbers below are numbers of rows or steps, which give an order and no dates, if no date is among them."""
 TYPED, TEXT = "timestamps", "dates as text"
 _TICKS = (620_000_000_000_000_000, 660_000_000_000_000_000)  # .NET's of 1965 to 2092: as nanoseconds, 1989 and 1990
+_HOURS = (1_990_010_100, 2_100_123_124)  # written as YYYYMMDDHH: as seconds, 2033 to 2036
 _LEAST = 0.99  # of the numbers must be numbers of rows for the column to be so
 _UNIT_NAMES = {
     "s": "seconds since 1970 (up to the year 9999)",
@@ -129,9 +130,7 @@ def _simple(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
         return pc.utf8_trim_whitespace(column)
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return column
-    raise PlumError(
-        f"{name} must hold times", f"type {kind}", "store timestamps, seconds since 1970, or ISO 8601 text"
-    )
+    raise PlumError(f"{name} must hold times", f"type {kind}", "store timestamps, seconds since 1970, or ISO 8601 text")
 
 
 def _digits(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -209,6 +208,8 @@ def _auto(column: pa.ChunkedArray, numbers: Numbers, missing: np.ndarray, name: 
     dated = usual | as_date | texts
     if 2 * int(dated.sum()) < int((numbers.ok | texts).sum()):
         return _order(column, numbers, missing, texts, name)
+    if 2 * int((usual & (numbers.whole >= _HOURS[0]) & (numbers.whole < _HOURS[1])).sum()) > int(dated.sum()):
+        refuse_other_numbers(numbers, _first(column, numbers.ok), name)
     if not dated.any() and not missing.all():
         raise _unreadable(column, ~missing, f"as {_UNIT_NAMES[AUTO]}", name, "")
     found.put(as_date, Instants(*(values[as_date] for values in written)))
@@ -229,9 +230,7 @@ def _stands_for_none(found: Instants) -> np.ndarray:
     return found.ok & (epoch | (found.second < -62_135_510_400) | (found.second >= 253_402_214_400))
 
 
-def _order(
-    column: pa.ChunkedArray, numbers: Numbers, missing: np.ndarray, texts: np.ndarray, name: str
-) -> Times:
+def _order(column: pa.ChunkedArray, numbers: Numbers, missing: np.ndarray, texts: np.ndarray, name: str) -> Times:
     """Numbers of rows or steps as times; what else stands among them is bad.
 
     Raises:

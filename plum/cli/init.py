@@ -12,6 +12,7 @@ from plum.cli.options import console, print_json
 from plum.errors import PlumError
 
 if TYPE_CHECKING:
+    from plum.recipes.columns import TimeWay
     from plum.recipes.estimate import Estimate
     from plum.recipes.make import Read
     from plum.recipes.recipe import Recipe
@@ -30,6 +31,12 @@ def init(
         list[str] | None,
         typer.Option(metavar="OURS=YOURS", help="A column of the item table, `title=label`. Repeatable."),
     ] = None,
+    timestamp_format: Annotated[
+        str | None, typer.Option(metavar="LAYOUT", help="Layout of the times, such as `%d/%m/%Y %H:%M`.")
+    ] = None,
+    timestamp_unit: Annotated[
+        str | None, typer.Option(metavar="UNIT", help="s, ms, us, ns, iso, auto, or position: rows are in order.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -47,7 +54,8 @@ def init(
     given, of_items = _mapping(column, "--column"), _mapping(item_column, "--item-column")
     from plum.recipes.finding import find
 
-    found = find(log, items, given, of_items)  # before the heavy imports, which a mistake need not wait for
+    times = _times(timestamp_unit, timestamp_format)
+    found = find(log, items, given, of_items, times)  # before the heavy imports, which a mistake need not wait for
     from plum.recipes import make
     from plum.recipes.recipe import choose
     from plum.recipes.timing import quiet
@@ -67,6 +75,18 @@ def init(
         print_json(make.as_json(data, choices, recipe, estimate, path, following))
         return
     _show(data, recipe, estimate, path, following)
+
+
+def _times(unit: str | None, layout: str | None) -> TimeWay | None:
+    """How to read the times, if the options say so."""
+    if unit is None and layout is None:
+        return None
+    from plum.data.logs import check_time_settings
+    from plum.recipes.columns import TimeWay
+
+    way = TimeWay(unit or "auto", layout)
+    check_time_settings(way.unit, way.layout)
+    return way
 
 
 def _mapping(given: Sequence[str] | None, option: str) -> dict[str, str]:

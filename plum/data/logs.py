@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from plum.data.files import Advice, Source, damage_reported, undecodable
 from plum.data.items import check_items, item_frame, typed_column
 from plum.data.jsonl import read_jsonl
-from plum.data.readers import Delimited, RawRows, open_text, read_delimited, read_parquet
 from plum.data.moments import NANOSECOND, TIMESTAMP
+from plum.data.readers import Delimited, RawRows, open_text, read_delimited, read_parquet
 from plum.data.rows import as_text, check_interactions, warn
 from plum.data.tables import INTERACTION_COLUMNS, ITEM_COLUMNS, RawTables, RowProblem, refuse_many_problems
 from plum.data.time_texts import check_layout

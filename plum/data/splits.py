@@ -246,10 +246,8 @@ def temporal_cutoffs(interactions: pd.DataFrame, valid_share: float, test_share:
     if n:
         n_test = max(1, round(n * test_share))
         n_valid = max(1, round(n * valid_share))
-        moments = [
-            Moment(*(int(key[row]) for key in reversed(keys))) for row in (0, max(0, n - n_test - n_valid), n - n_test)
-        ]
-        first, valid_from, test_from = moments
+        rows = (0, max(0, n - n_test - n_valid), n - n_test)
+        first, valid_from, test_from = (Moment(*(int(key[row]) for key in reversed(keys))) for row in rows)
         if first < valid_from < test_from:
             return valid_from, test_from
     distinct = int((~same_as_before(keys)).sum()) + 1 if n else 0

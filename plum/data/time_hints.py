@@ -27,7 +27,7 @@ def refuse_other_numbers(numbers: Numbers, example: str, name: str) -> None:
         PlumError: naming the notation and what to do.
     """
     some = numbers.where(numbers.ok & ~numbers.negative)
-    if len(np.unique(some.whole)) < _DIFFERENT:
+    if len(np.unique(some.whole + some.fraction / 1e9)) < _DIFFERENT:
         return
     layouts = [layout for layout, fits in _layouts(some.whole).items() if (some.is_whole & fits).mean() >= _MOST]
     if layouts:
@@ -61,7 +61,7 @@ def _counts(numbers: Numbers) -> list[tuple[np.ndarray, str, str]]:
 
 
 def _layouts(whole: np.ndarray) -> dict[str, np.ndarray]:
-    """strptime layout -> mask of the whole numbers (M,) that it fits; a first zero may have got lost."""
+    """Layout for strptime -> mask of the whole numbers (M,) that it fits; a first zero may have got lost."""
     of_6, of_8 = ((whole >= 10 ** (n - 2)) & (whole < 10**n) for n in (6, 8))
     hours = (whole >= 10**9) & (whole < 10**10) & (whole % 100 < 24)
     first, second, third, fourth = whole // 1_000_000, whole // 10_000 % 100, whole // 100 % 100, whole % 100

@@ -47,7 +47,7 @@ _LAYOUTS = (
     rf"^{_NAME} {_DAY} (?P<hour>\d{{1,2}}):(?P<minute>\d{{2}}):(?P<second>\d{{2}})(?:\.(?P<fraction>\d{{1,18}}))?"
     rf"{_ZONE} {_YEAR}$",
 )
-"""2020-09-13T12:26:40,5Z; 20200913T122640; 13 Sep 2020 (and Apache's); Sep 13, 2020; 2020-Sep-13; Sep 13 12:26:40 2020."""
+"""2020-9-13 1:26:40,5Z; 20200913T012640; 13 Sep 2020, 13/Sep/2020:1:26; Sep 13, 2020; 2020-Sep-13; Sep 13 1:26:40 2020."""
 _SLASHED = rf"^(?P<a>\d{{1,2}})[ ./-](?P<b>\d{{1,2}})(?:[./-]| ?, ?| ){_SHORT_YEAR}" + _REST
 """13/09/2020 or 09/13/2020: which is the day, only other values can tell."""
 _SLICE = 1 << 16
@@ -144,7 +144,7 @@ def _by_layout(found: Instants, text: pa.Array, rows: np.ndarray) -> tuple[np.nd
 def _set_aside(
     slashed: list[tuple[np.ndarray, pa.StructArray]], text: pa.Array, rows: np.ndarray
 ) -> tuple[np.ndarray, pa.Array]:
-    """Put rows whose text (M,) leaves day and month open to ``slashed``. Returns the rows that remain, and their text."""
+    """Put rows whose text (M,) leaves day and month open to ``slashed``; returns the others, and their text."""
     here = pc.match_substring_regex(text, _SLASHED)
     hit = here.to_numpy(zero_copy_only=False)
     if hit.any():
@@ -229,8 +229,9 @@ def _zone(zone: str) -> int:
 def _slashed(
     found: Instants, text: pa.ChunkedArray, groups: Sequence[tuple[np.ndarray, pa.StructArray]]
 ) -> Ambiguous | None:
-    """Read dates such as 13/09/2020 if their values tell the day from the month; at least one of them does, and no other
-    one the other way round. Of two digits for the year as well, the first may be it: only a day in the middle tells.
+    """Read dates such as 13/09/2020 if a value tells the day from the month, and none the other way round.
+
+    Where the year has two digits too, the first number may be the year: only a day in the middle tells.
     """
     rows = np.concatenate([group[0] for group in groups])
     a, b = (np.concatenate([_number(parts, name) for _, parts in groups]) for name in "ab")
@@ -248,14 +249,14 @@ def _slashed(
 
 
 def layouts_of(example: str) -> list[str]:
-    """The strptime layouts that an ambiguous date may have: ``09/05/2020 12:26`` -> ``%d/%m/%Y %H:%M``, ``%m/%d/%Y %H:%M``."""
+    """The strptime layouts that an ambiguous date may have: ``9/5/2020`` -> ``%d/%m/%Y``, ``%m/%d/%Y``."""
     match = re.match(r"(\d{1,2})([ ./-])(\d{1,2})([ ./,-]+)(\d{4}|\d{2})", example)
     if match is None:
         return []
     year = "%Y" if len(match[5]) == 4 else "%y"
-    orders = [("%d", "%m", year), ("%m", "%d", year)] + (
-        [("%y", "%m", "%d")] if len(match[1]) == len(match[5]) == 2 else []
-    )
+    orders = [("%d", "%m", year), ("%m", "%d", year)]
+    if len(match[1]) == len(match[5]) == 2:
+        orders.append(("%y", "%m", "%d"))
     rest = _clock_layout(example[match.end() :])
     return [f"{one}{match[2]}{two}{match[4]}{three}{rest}" for one, two, three in orders]
 

@@ -13,6 +13,7 @@ from plum.data.describe import describe
 from plum.data.histories import Histories
 from plum.data.moments import Moment, before, codes
 from plum.data.tables import RawTables
+from plum.data.times import USUAL_FROM
 from plum.errors import PlumError
 
 LEAVE_ONE_OUT, TEMPORAL = "leave-one-out", "temporal"
@@ -39,7 +40,7 @@ class Sizes:
         text: text columns that items have.
         topics: share of items with topics.
         largest_user: share of the log of its most active user, and that user's id.
-        odd_times: share of the times before 1980 or in the future.
+        odd_times: share of the times before 1990 or in the future.
         protocol: of the split that these numbers are of.
     """
 
@@ -93,7 +94,8 @@ def measure(tables: RawTables, now: float) -> Measured:
     """
     ordered, ties = splits.order_interactions(tables.interactions)
     times = ordered["timestamp"].to_numpy()
-    cutoffs = splits.temporal_cutoffs(ordered, TEST_SHARE, TEST_SHARE) if codes(ordered).max(initial=0) > 1 else None
+    comparable = not tables.timestamps_are_positions and codes(ordered).max(initial=0) > 1
+    cutoffs = splits.temporal_cutoffs(ordered, TEST_SHARE, TEST_SHARE) if comparable else None
     try:
         split, protocol = splits.leave_one_out(ordered), LEAVE_ONE_OUT
     except PlumError:
@@ -124,7 +126,7 @@ def measure(tables: RawTables, now: float) -> Measured:
         text=tuple(name for name in TEXT_COLUMNS if tables.items[name].notna().any()),
         topics=described["item_fields"]["topics"],
         largest_user=(float(lengths.iloc[0] / len(ordered)), str(lengths.index[0])),
-        odd_times=float(((times < 315_532_800) | (times > now + 86_400)).mean()) if dates else 0.0,
+        odd_times=float(((times < USUAL_FROM) | (times > now + 86_400)).mean()) if dates else 0.0,
         protocol=protocol,
     )
     return Measured(sizes, described, tables.items, histories)

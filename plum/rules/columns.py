@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from plum.data.time_numbers import UNITS, unit_of
 from plum.data.tables import ITEM_COLUMNS
+from plum.data.time_numbers import UNITS, unit_of
 from plum.errors import PlumError
 from plum.rules.language import Condition, Mistake, Value, spell_field, spell_value
 from plum.rules.values import fold, moment, nearest, number

@@ -151,6 +151,7 @@ def check_interactions(
     *,
     timestamp_unit: str,
     timestamp_format: str | None = None,
+    time_advice: str | None = None,
     max_bad_share: float,
     rating_required: bool = False,
     known_items: Sequence[str] | None = None,
@@ -166,6 +167,7 @@ def check_interactions(
         rows: N rows with ``user_id``, ``item_id``, ``timestamp``, and any of ``rating``, ``reward`` and extra columns.
         timestamp_unit: of ``times.WAYS``; ``position`` needs no ``timestamp`` and counts each user's rows from 0.
         timestamp_format: the strptime layout of the times, in place of a unit.
+        time_advice: what to do if times can't be read, of a source without settings for them.
         max_bad_share: share of unusable rows, from 0 to 1, over which the file is refused.
         rating_required: whether a row without a rating is unusable.
         known_items: the ids of the catalogue, or None to accept any.
@@ -183,7 +185,9 @@ def check_interactions(
     ids = {name: as_text(table.column(name), label[name]) for name in ("user_id", "item_id")}
     for name, values in ids.items():
         tally.strike(absent(values), f"{name} is missing", name)
-    times = None if timestamp_unit == POSITION else _times(rows, tally, timestamp_unit, timestamp_format)
+    times = None
+    if timestamp_unit != POSITION:
+        times = _times(rows, tally, timestamp_unit, timestamp_format, time_advice)
     numbers = {"rating": np.full(table.num_rows, np.nan), "reward": np.ones(table.num_rows)}
     for name in numbers:
         if name in table.column_names:
@@ -203,24 +207,32 @@ def check_interactions(
     if not kept.any():
         raise nothing_left(rows, tally.problems)
     if times is not None:
-        column = table.column("timestamp")
-        shown = lambda row: f"{rows.where(row)}: {shown_value(column, row)}"  # noqa: E731
-        check_times(times, kept, timestamp_unit if timestamp_format is None else "", label["timestamp"], shown)
+        _check_odd_times(rows, times, kept, timestamp_unit if timestamp_format is None else "")
     frame = _frame(table, ids, times, numbers, kept)
     warn(tally.problems)
     return frame, tally.problems
 
 
-def _times(rows: RawRows, tally: Tally, unit: str, layout: str | None) -> Times:
+def _times(rows: RawRows, tally: Tally, unit: str, layout: str | None, advice: str | None) -> Times:
     """Read the column ``timestamp``, and strike the rows without a time."""
     column, name = rows.table.column("timestamp"), rows.labels()["timestamp"]
     is_text = pa.types.is_string(column.type)
     missing = absent(as_text(column, name)) if is_text else np.zeros(len(column), bool)
-    times = read_times(column, missing, name, unit, layout)
+    try:
+        times = read_times(column, missing, name, unit, layout)
+    except PlumError as error:
+        raise PlumError(error.what, error.found, advice or error.fix) from error
     tally.strike(times.missing, "timestamp is missing", "timestamp")
     tally.strike(times.bad, "timestamp can't be read", "timestamp")
     tally.strike(times.placeholder, "timestamp stands for no time", "timestamp")
     return times
+
+
+def _check_odd_times(rows: RawRows, times: Times, kept: np.ndarray, unit: str) -> None:
+    """Tell of odd times among the rows of the mask ``kept`` (N,), or refuse them; see ``time_checks``."""
+    column = rows.table.column("timestamp")
+    shown = lambda row: f"{rows.where(row)}: {shown_value(column, row)}"  # noqa: E731
+    check_times(times, kept, unit, rows.labels()["timestamp"], shown)
 
 
 def _events(table: pa.Table, times: Times) -> list[pa.ChunkedArray]:

@@ -179,7 +179,7 @@ def _share_in(values: Sequence[object], ids: set[str]) -> float:
 
 
 def _time(roles: Roles, way: TimeWay | None) -> None:
-    """Choose the time: what reads as one, by name if there are several; with a given way to read it, what may be one."""
+    """Choose the time: what reads as one, or what may if the way to read it is given; by name if there are several."""
     if "timestamp" in roles.chosen or (way is not None and way.unit == POSITION):
         return
     free = {name: seen for name, seen in roles.looks.items() if name not in roles.taken}
@@ -227,7 +227,8 @@ def _no_time(free: Sequence[Look]) -> Undecided:
     named = [seen for seen in free if names.rank_in(seen.name, names.TIMES) is not None]
     if named:
         found = f"{named[0].name!r} is named as a time, but its values are not all dates or all numbers"
-        return Undecided("timestamp", [], found, "write times in one way: ISO 8601, or seconds since 1970")
+        note = "write times as 2020-09-13 12:26:40, or name their layout: --timestamp-format '%d/%m/%Y %H:%M'"
+        return Undecided("timestamp", [], found, note)
     note = (
         "plum needs the order of interactions: add a column of times, or --timestamp-unit position if rows are in order"
     )

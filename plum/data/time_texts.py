@@ -47,7 +47,7 @@ _LAYOUTS = (
     rf"^{_NAME} {_DAY} (?P<hour>\d{{1,2}}):(?P<minute>\d{{2}}):(?P<second>\d{{2}})(?:\.(?P<fraction>\d{{1,18}}))?"
     rf"{_ZONE} {_YEAR}$",
 )
-"""2020-9-13 1:26:40,5Z; 20200913T012640; 13 Sep 2020, 13/Sep/2020:1:26; Sep 13, 2020; 2020-Sep-13; Sep 13 1:26:40 2020."""
+"""2020-9-13 1:26:40,5Z; 20200913T012640; 13/Sep/2020:1:26; Sep 13, 2020; 2020-Sep-13; Sep 13 1:26:40 2020."""
 _SLASHED = rf"^(?P<a>\d{{1,2}})[ ./-](?P<b>\d{{1,2}})(?:[./-]| ?, ?| ){_SHORT_YEAR}" + _REST
 """13/09/2020 or 09/13/2020: which is the day, only other values can tell."""
 _SLICE = 1 << 16

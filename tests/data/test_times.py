@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from plum.data import time_texts
 from plum.data.logs import load_logs
+from plum.data.sample import read_sample
 from plum.data.splits import order_interactions
 from plum.data.tables import RawTables
 from plum.data.times import Times, read_times
@@ -435,3 +436,25 @@ def test_layouts_that_are_advised_read_their_example(example: str) -> None:
     column = pa.chunked_array([[example]])
     for layout in time_texts.layouts_of(example):
         assert time_texts.by_layout(column, layout).ok.all(), layout
+
+
+@pytest.mark.parametrize("role", ["timestamp", "user_id", "when", "items", "users"])
+@pytest.mark.parametrize("beyond", [SECOND, 253_402_300_800, -62_135_596_801, 9_000_000_000_000])
+def test_unknown_zones_and_years_beyond_9999_are_no_traceback_in_any_column(
+    role: str, beyond: int, tmp_path: Path
+) -> None:
+    column = pa.array([1_000_000 * (SECOND + n) for n in range(3)] + [1_000_000 * beyond], pa.int64())
+    column = column.cast(pa.timestamp("us", "Mars/Olympus"))
+    log = {"user_id": pa.array(["0", "0", "0", "1"]), "item_id": pa.array(["a", "b", "c", "d"])}
+    log["timestamp"] = pa.array([SECOND + n for n in range(4)])
+    more: dict[str, Any] = {"columns": {"when": "when"}} if role == "when" else {}
+    if role in ("items", "users"):
+        other = {"item_id": log["item_id"]} if role == "items" else {"user_id": pa.array(["0", "1", "2", "3"])}
+        pq.write_table(pa.table(other | {"since": column}), tmp_path / "other.parquet")
+        more[role] = tmp_path / "other.parquet"
+    else:
+        log[role] = column
+    pq.write_table(pa.table(log), tmp_path / "log.parquet")
+    tables = load_logs(tmp_path / "log.parquet", max_bad_share=0.5, **more)
+    assert len(tables.interactions) == (3 if role == "timestamp" and beyond != SECOND else 4)
+    assert read_sample(tmp_path / "log.parquet", 10).n_rows == 4

@@ -102,8 +102,8 @@ class SplitConfig(Section):
     test_share: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.1
     """temporal: share of the interactions, by time, in the test set."""
     ties: Literal["shuffle", "keep"] = "shuffle"
-    """Tie-breaking between a user's interactions at the same time, to its last digit: a seeded shuffle, or the input's order. Use
-    ``keep`` only if the log was written in order."""
+    """Tie-breaking between a user's interactions at the same time, to its last digit: a seeded shuffle, or the input's
+    order. Use ``keep`` only if the log was written in order."""
     seed: Seed = 0
     """Seed of that shuffle, separate from the run's seed: runs with other seeds keep the same test set."""
     k_core_users: Annotated[int, Field(ge=0)] = 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from plum.data.civil import seconds_of
 from plum.data.time_numbers import Numbers
@@ -10,6 +12,7 @@ from plum.errors import PlumError
 
 _MOST, _DIFFERENT = 0.95, 3
 """Share of the numbers that must fit, and how many different ones, for a notation to be no coincidence."""
+_ROUNDED, _FIRST = r"^[+-]?\d(\.\d{1,7})?[eE]\+?\d{1,2}$", 1000
 _DAYS_1990, _DAYS_2100 = 32_874, 73_051  # of spreadsheets, which count days from the end of 1899
 _PER_DAY = 864_000_000_000  # .NET's ticks and Windows' file times, of 100 nanoseconds
 _YEAR_1, _YEAR_1601 = -719_162, -134_774  # their beginnings in days since 1970
@@ -40,6 +43,25 @@ def refuse_other_numbers(numbers: Numbers, example: str, name: str) -> None:
     for fits, notation, fix in _counts(some):
         if fits.mean() >= _MOST:
             raise PlumError(f"{name}: the times are {notation}", f"such as {example}", fix)
+
+
+def refuse_rounded(text: pa.ChunkedArray, numbers: Numbers, unit: str, name: str) -> None:
+    """Refuse numbers (N,) of which most are rounded to eight digits or fewer: 1.60E+12.
+
+    Raises:
+        PlumError: for these.
+    """
+    if not pc.any(pc.match_substring_regex(text[:_FIRST], _ROUNDED)).as_py():
+        return
+    rounded = pc.fill_null(pc.match_substring_regex(text, _ROUNDED), False).to_numpy().astype(bool)
+    if rounded.sum() < max(_DIFFERENT, numbers.ok.sum() / 2):
+        return
+    raise PlumError(
+        f"{name}: the times are rounded, as spreadsheets show large numbers",
+        f"such as {text[int(np.argmax(rounded))].as_py()}",
+        "write the column again with all digits (number format 0 in a spreadsheet); "
+        f"--set data.source.timestamp_unit={unit} takes the rounded times",
+    )
 
 
 def _counts(numbers: Numbers) -> list[tuple[np.ndarray, str, str]]:

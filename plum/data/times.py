@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from plum.data import time_numbers, time_texts
 from plum.data.civil import Instants
-from plum.data.time_hints import refuse_other_numbers
+from plum.data.time_hints import refuse_other_numbers, refuse_rounded
 from plum.data.time_numbers import UNITS, Numbers
 from plum.errors import PlumError
 
@@ -28,7 +28,7 @@ USUAL_FROM, USUAL_TO = 631_152_000, 4_102_444_800
 """1990 and 2100 in seconds: numbers in between are times; the logs of recommenders are not older."""
 ORDER_BELOW = 100_000_000
 """Whole numbers below are numbers of rows or steps, which give an order and no dates, if no date is among them."""
-TYPED, TEXT = "timestamps", "dates as text"
+TYPED, TEXT = "timestamps", "text dates"
 _TICKS = (620_000_000_000_000_000, 660_000_000_000_000_000)  # .NET's of 1965 to 2092: as nanoseconds, 1989 and 1990
 _HOURS = (1_990_010_100, 2_100_123_124)  # written as YYYYMMDDHH: as seconds, 2033 to 2036
 _LEAST = 0.99  # of the numbers must be numbers of rows for the column to be so
@@ -96,6 +96,8 @@ def read_times(
     column = _simple(column, name)
     missing = missing | column.is_null().to_numpy().astype(bool)
     if pa.types.is_floating(column.type):
+        if column.type.bit_width < 64:
+            log.warning("%s: floats of %d bits hold times rounded to minutes", name, column.type.bit_width)
         missing |= pc.fill_null(pc.is_nan(column), False).to_numpy().astype(bool)
     column = pc.if_else(pa.array(missing), None, column)
     is_text = pa.types.is_string(column.type)
@@ -179,16 +181,20 @@ def _put_texts(found: Instants, column: pa.ChunkedArray, numbers: Numbers, name:
         return numbers.ok & False
     texts, ambiguous = time_texts.from_text(pc.if_else(pa.array(numbers.ok), None, column))
     if ambiguous is not None and 2 * len(ambiguous.rows) >= int(texts.ok.sum()):
-        layouts = time_texts.layouts_of(ambiguous.example)
-        told = " or ".join(f"--set data.source.timestamp_format='{layout}'" for layout in layouts)
-        raise PlumError(
-            f"{name}: no telling the day from the month",
-            f"such as {ambiguous.example!r}; "
-            + ("some dates have the day first, some the month" if ambiguous.both else "no date has a day above 12"),
-            f"{told}, whichever is right; or write times as 2020-09-13 12:26:40",
-        )
+        raise _ambiguous(ambiguous, name)
     found.put(texts.ok, Instants(*(values[texts.ok] for values in texts)))
     return texts.ok
+
+
+def _ambiguous(dates: time_texts.Ambiguous, name: str) -> PlumError:
+    layouts = time_texts.layouts_of(dates.example)
+    told = " or ".join(f"--set data.source.timestamp_format='{layout}'" for layout in layouts)
+    rewrite = "write times as 2020-09-13 12:26:40"
+    what, found = f"{name}: no telling the day from the month", f"such as {dates.example!r}"
+    if dates.both:
+        fix = f"{rewrite}; or {told}, which leaves out the others as unusable rows"
+        return PlumError(what, f"{found}; some dates have the day first, some the month", fix)
+    return PlumError(what, f"{found}; no date has a day above 12", f"{told}, whichever is right; or {rewrite}")
 
 
 def _auto(column: pa.ChunkedArray, numbers: Numbers, missing: np.ndarray, name: str) -> Times:
@@ -198,6 +204,8 @@ def _auto(column: pa.ChunkedArray, numbers: Numbers, missing: np.ndarray, name: 
         PlumError: if no value can be read, or most are numbers that are neither dates nor an order.
     """
     units = time_numbers.units_by_size(numbers)
+    if pa.types.is_string(column.type):
+        refuse_rounded(column, numbers, list(UNITS)[int(np.median(units))] if len(units) else "s", name)
     found = time_numbers.in_unit(numbers, units)
     usual = found.ok & (found.second >= USUAL_FROM) & (found.second < USUAL_TO) & ~_are_ticks(numbers)
     written, digits = time_numbers.as_dates(numbers)

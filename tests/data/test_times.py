@@ -212,7 +212,7 @@ def test_years_beyond_9999_are_bad_in_every_type() -> None:
         ([SECOND, SECOND + DAY, (SECOND + 2 * DAY) * 10**6, (SECOND + 3 * DAY) * 10**9], {"s": 2, "us": 1, "ns": 1}),
         (
             [SECOND, "2020-09-14 12:26:40", "20200915122640", "16 Sep 2020 12:26:40"],
-            {"s": 1, "YYYYMMDDHHMMSS": 1, "dates as text": 2},
+            {"s": 1, "YYYYMMDDHHMMSS": 1, "text dates": 2},
         ),
     ],
 )
@@ -257,6 +257,8 @@ def test_dates_that_their_values_explain(values: list[object], want: list[int], 
         (["2018", "2019", "2020"], "dates written as numbers"),
         (["44087.5", "44088.25", "44089"], "spreadsheets"),
         (["44087", "44088", "44089"], "spreadsheets"),
+        (["1.60E+12", "1.59E+12", "1.61E+12"], "rounded"),
+        (["1.6e+09", "1.600086e+09", "1.59991e+09"], "rounded"),
         (["0.5", "1.25", "7.75"], "no dates from 1990 to 2100"),
         (["500000000", "500086400", "500172800"], "no dates from 1990 to 2100"),
         (["1950-01-01", "1950-01-02", "1950-01-03"], "3 of 3 times are before 1990 or in the future"),

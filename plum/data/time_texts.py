@@ -88,6 +88,12 @@ def from_text(text: pa.ChunkedArray) -> tuple[Instants, Ambiguous | None]:
     return found, _slashed(found, text, slashed) if slashed else None
 
 
+def has_zone(text: pa.ChunkedArray) -> np.ndarray:
+    """Mask (N,) of dates that end with a zone."""
+    found = pc.match_substring_regex(text, r":\d{2}.*(Z|z|[A-Z]{3,4}|[+-]\d{2}(:?\d{2})?)( \d{4})?( ?[\[(].*)?[\])]?$")
+    return pc.fill_null(found, False).to_numpy().astype(bool)
+
+
 def _plain(found: Instants, text: pa.Array, rows: np.ndarray) -> tuple[np.ndarray, pa.Array]:
     """Read what Arrow reads of text (M,) of these rows. Returns the rows that remain, and their text."""
     for pattern, kind in ((_PLAIN + "$", pa.timestamp("us")), (_PLAIN + _PLAIN_ZONE, pa.timestamp("us", "UTC"))):

@@ -28,7 +28,7 @@ USUAL_FROM, USUAL_TO = 631_152_000, 4_102_444_800
 """1990 and 2100 in seconds: numbers in between are times; the logs of recommenders are not older."""
 ORDER_BELOW = 100_000_000
 """Whole numbers below are numbers of rows or steps, which give an order and no dates, if no date is among them."""
-TYPED, TEXT = "timestamps", "text dates"
+TYPED, TEXT, ZONED = "timestamps", "text dates", "text dates with a zone"
 _TICKS = (620_000_000_000_000_000, 660_000_000_000_000_000)  # .NET's of 1965 to 2092: as nanoseconds, 1989 and 1990
 _HOURS = (1_990_010_100, 2_100_123_124)  # written as YYYYMMDDHH: as seconds, 2033 to 2036
 _LEAST = 0.99  # of the numbers must be numbers of rows for the column to be so
@@ -208,8 +208,10 @@ def _auto(column: pa.ChunkedArray, numbers: Numbers, missing: np.ndarray, name: 
         refuse_rounded(column, numbers, list(UNITS)[int(np.median(units))] if len(units) else "s", name)
     found = time_numbers.in_unit(numbers, units)
     usual = found.ok & (found.second >= USUAL_FROM) & (found.second < USUAL_TO) & ~_are_ticks(numbers)
-    written, digits = time_numbers.as_dates(numbers)
-    as_date = written.ok & ~usual
+    rest = np.flatnonzero(numbers.ok & ~usual)
+    written, digits = time_numbers.as_dates(numbers.where(rest))
+    as_date = np.zeros(len(missing), bool)
+    as_date[rest] = written.ok
     texts = np.zeros(len(missing), bool)
     if pa.types.is_string(column.type):
         texts = _put_texts(found, column, numbers, name)
@@ -220,12 +222,15 @@ def _auto(column: pa.ChunkedArray, numbers: Numbers, missing: np.ndarray, name: 
         refuse_other_numbers(numbers, _first(column, numbers.ok), name)
     if not dated.any() and not missing.all():
         raise _unreadable(column, ~missing, f"as {_UNIT_NAMES[AUTO]}", name, "")
-    found.put(as_date, Instants(*(values[as_date] for values in written)))
+    found.put(as_date, Instants(*(values[written.ok] for values in written)))
     number = numbers.ok & ~as_date
     forms = {one: int((number & usual & (units == place)).sum()) for place, one in enumerate(UNITS)}
-    forms |= {one: int((as_date & (digits == n)).sum()) for n, one in time_numbers.DATE_DIGITS.items()}
+    forms |= {one: int((digits == n).sum()) for n, one in time_numbers.DATE_DIGITS.items()}
+    if texts.any():
+        zoned = time_texts.has_zone(column) & texts
+        forms |= {TEXT: int((texts & ~zoned).sum()), ZONED: int(zoned.sum())}
     none = (number & (numbers.negative | (numbers.whole == 0))) | (texts & _stands_for_none(found))
-    return _result(found, missing, forms | {TEXT: int(texts.sum())}, none)
+    return _result(found, missing, forms, none)
 
 
 def _are_ticks(numbers: Numbers) -> np.ndarray:

@@ -16,7 +16,7 @@ from plum.errors import PlumError
 from plum.recipes import names
 from plum.recipes.columns import NEEDED, Roles, TimeWay, Undecided, log_roles, looks_of
 from plum.recipes.fields import DEFAULT_SEPARATOR, id_sets, item_roles, topic_separator
-from plum.recipes.values import Look, id_text
+from plum.recipes.values import MIXED, Look, id_text
 
 LOG_ROWS, ITEM_ROWS = 20_000, 100_000
 """Rows that are looked at."""
@@ -101,7 +101,8 @@ def find(
         raise _unclear(problems, roles, log_sample)
     notices = (*roles.notices, *(of_items.notices if of_items else ()), *_notices(log_sample, roles, items))
     if times is None:  # numbers that are no dates give an order, whatever the unit
-        times = TimeWay(AUTO if roles.chosen["timestamp"].look.kind == "time" else "s")
+        seen = roles.chosen["timestamp"].look
+        times = TimeWay("s" if seen.kind in ("integer", "number") and seen.refusal is None else AUTO)
     return Found(log, items, roles, of_items, encoding, times, separator, notices)
 
 
@@ -264,6 +265,9 @@ def _notices(sample: Sample, roles: Roles, items: Path | None) -> list[str]:
     notices, looks = [], roles.looks
     if missing := [role for role in NEEDED if role not in roles.chosen]:
         raise ValueError(f"open roles were not refused: {missing}")
+    if "timestamp" in roles.chosen and roles.chosen["timestamp"].look.unit == MIXED:
+        name = roles.chosen["timestamp"].look.name
+        notices.append(f"{name!r} holds times in several forms or units; each row is read by its own.")
     for seen in looks.values():
         if names.plain(seen.name) in names.EVENTS and seen.name not in roles.taken and 1 < seen.n_distinct <= 20:
             kinds = sorted({str(value) for value in sample.columns[seen.name] if value is not None})

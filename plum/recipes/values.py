@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from plum.data import rows
-from plum.data.times import TEXT, read_times
+from plum.data.times import TEXT, ZONED, read_times
 from plum.errors import PlumError
 
 MOST = 0.95
@@ -143,7 +143,7 @@ def _as_time(texts: Sequence[str]) -> tuple[str, _Refusal]:
         if times.order_only or times.usable.mean() < (MOST if some is texts else 0.5):
             return "", None
     form = next(iter(times.forms)) if len(times.forms) == 1 else MIXED
-    return ("iso" if form == TEXT else form), None
+    return ("iso" if form in (TEXT, ZONED) else form), None
 
 
 def _share(flags: Iterable[bool]) -> float:

@@ -227,6 +227,11 @@ def test_each_row_has_its_own_unit_and_a_mixture_is_told(
     assert all(f"{count} as {form}" in told for form, count in forms.items())
 
 
+def test_dates_with_and_without_a_zone_are_told_apart(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert seconds(load(tmp_path, ["2020-09-13 12:26:40", "2020-09-13T14:26:41+02:00"])) == [SECOND, SECOND + 1]
+    assert "1 as text dates, 1 as text dates with a zone" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("values", "want"),
     [

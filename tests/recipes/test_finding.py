@@ -65,6 +65,7 @@ def test_the_time_unit_is_read_off_the_values(unit: str, written: object, tmp_pa
     found = find(made.write(tmp_path / "log.csv", table))
     assert found.log_roles.chosen["timestamp"].look.unit == unit
     assert found.times.unit == "auto"  # rows that follow may have another
+    assert any("several forms" in notice for notice in found.notices) == (unit == "mixed")
 
 
 def test_float_ids_are_ids(tmp_path: Path) -> None:
@@ -148,6 +149,12 @@ def test_times_that_plum_cannot_read_are_refused_and_the_advice_works(
         ways = [TimeWay(layout="%d|%m|%Y"), TimeWay("position")]
     for way in ways:
         assert read(find(log, times=way)).measured.sizes.interactions == len(table)
+
+
+def test_a_column_given_as_the_time_is_read_like_others(tmp_path: Path) -> None:
+    log = made.write(tmp_path / "log.csv", made.log().assign(timestamp=lambda t: 44_087 + t.index / 10))
+    with pytest.raises(PlumError, match=r"spreadsheets(.|\n)*--timestamp-unit s takes"):
+        read(find(log, columns={"timestamp": "timestamp"}))
 
 
 def test_rows_in_order_need_no_time(tmp_path: Path) -> None:

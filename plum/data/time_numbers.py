@@ -73,6 +73,9 @@ def from_text(text: pa.ChunkedArray) -> Numbers:
 
 def _from_slice(text: pa.Array) -> Numbers:
     text = pc.if_else(pc.match_substring_regex(text, _NUMBER), text, None)
+    if text.null_count == len(text):
+        zero = np.zeros(len(text), np.int64)
+        return Numbers(zero > 0, zero, zero, zero > 0)
     try:
         return _from_decimals(text.cast(_DECIMAL))
     except pa.ArrowInvalid:  # more than nine digits behind the point, or before it more than an int64 holds

@@ -465,3 +465,25 @@ def test_unknown_zones_and_years_beyond_9999_are_no_traceback_in_any_column(
     tables = load_logs(tmp_path / "log.parquet", max_bad_share=0.5, **more)
     assert len(tables.interactions) == (3 if role == "timestamp" and beyond != SECOND else 4)
     assert read_sample(tmp_path / "log.parquet", 10).n_rows == 4
+
+
+_PIECES = st.sampled_from(
+    [*"0123456789", "2020", "09", "13", "-", "/", ":", ".", " ", "T", "Z", "+", "UTC", "Sep", "PM", "e", "1600000000"]
+    + ["000", ",", "[", "]", "年", "\u202f", "\n", "\x00", "é", "0" * 20, "GMT+25"]
+)
+
+
+@pytest.mark.slow
+@given(
+    st.lists(st.none() | st.text(max_size=30) | st.lists(_PIECES, max_size=14).map("".join), min_size=1, max_size=6),
+    st.sampled_from(["auto", "s", "ms", "us", "ns", "iso"]),
+    st.sampled_from([None, None, "%Y-%m-%d", "%Y%m%d", "%d %b %y"]),
+)
+@settings(deadline=None, max_examples=1000)
+def test_any_text_is_a_time_a_bad_row_or_refused(values: list[str | None], unit: str, layout: str | None) -> None:
+    try:
+        times = times_of(values, pa.string(), unit=unit, layout=layout)
+    except PlumError:
+        return
+    assert ((times.nanosecond >= 0) & (times.nanosecond < 10**9)).all()
+    assert ((times.second >= -62_135_596_800) & (times.second <= 253_402_300_799)).all()

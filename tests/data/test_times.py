@@ -128,6 +128,11 @@ def test_typed_values_keep_all_they_hold(value: Any, kind: pa.DataType, nanoseco
     assert exact(times_of([value, None], kind)) == [SECOND * 10**9 + nanoseconds, None]
 
 
+def test_floats_that_hold_no_seconds_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    times_of([1.6e9, 1.6e9 + 1], pa.float32())
+    assert "floats of 32 bits hold times rounded" in caplog.text
+
+
 def test_below_zero_is_rounded_down() -> None:
     assert exact(times_of(["-1.5", "-1", "0.25", "-0.5"], unit="s")) == [
         -1_500_000_000,

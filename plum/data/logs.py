@@ -116,10 +116,7 @@ def load_logs(
             ``rating`` or ``reward`` leaves out the column of that name.
         item_columns: our name -> the name in ``items``.
         topic_separator: between the topics of one text.
-        timestamp_unit: ``s``, ``ms``, ``us`` or ``ns`` since 1970, ``iso`` for dates (UTC if no zone is given),
-            ``auto`` for what each row's value tells, or ``position``: the order of the rows is that of each user's
-            interactions, and there are no times.
-        timestamp_format: the layout of the times for strptime, in place of a unit.
+        timestamp_unit, timestamp_format: how times are read, see :class:`plum.config.data.LogsSource`.
         encoding: of text files.
         max_bad_share: share of unusable rows, from 0 to 1, over which a file is refused.
 
@@ -149,10 +146,9 @@ def load_logs(
         problems += found
     if catalogue is None:
         catalogue = item_frame({"item_id": sorted(pd.unique(log_rows["item_id"]))})  # no order of the log leaks
-    by_position = timestamp_unit == POSITION
-    return RawTables(
-        log_rows, catalogue, people, problems=problems, n_rows=rows.n_read, timestamps_are_positions=by_position
-    )
+    tables = RawTables(log_rows, catalogue, people, problems=problems, n_rows=rows.n_read)
+    tables.timestamps_are_positions = timestamp_unit == POSITION
+    return tables
 
 
 def check_time_settings(unit: str, layout: str | None) -> None:

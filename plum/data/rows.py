@@ -181,21 +181,13 @@ def check_interactions(
         PlumError: if too many rows, or all, are unusable.
     """
     tally, table = Tally(rows), rows.table
-    label = rows.labels()
-    ids = {name: as_text(table.column(name), label[name]) for name in ("user_id", "item_id")}
+    ids = {name: as_text(table.column(name), rows.labels()[name]) for name in ("user_id", "item_id")}
     for name, values in ids.items():
         tally.strike(absent(values), f"{name} is missing", name)
     times = None
     if timestamp_unit != POSITION:
         times = _times(rows, tally, timestamp_unit, timestamp_format, time_advice)
-    numbers = {"rating": np.full(table.num_rows, np.nan), "reward": np.ones(table.num_rows)}
-    for name in numbers:
-        if name in table.column_names:
-            values, missing, bad = to_numbers(table.column(name), label[name])
-            tally.strike(bad, f"{name} is not a number", name)
-            numbers[name] = np.where(missing, numbers[name], values)
-            if rating_required and name == "rating":
-                tally.strike(missing, "rating is missing", name)
+    numbers = _numbers(rows, tally, rating_required)
     if known_items is not None:
         known = pc.is_in(ids["item_id"], value_set=pa.array(known_items, pa.string())).to_numpy().astype(bool)
         tally.strike(~known, f"item_id is not in {items_name}", "item_id")
@@ -211,6 +203,20 @@ def check_interactions(
     frame = _frame(table, ids, times, numbers, kept)
     warn(tally.problems)
     return frame, tally.problems
+
+
+def _numbers(rows: RawRows, tally: Tally, rating_required: bool) -> dict[str, np.ndarray]:
+    """Rating and reward, float64 (N,) each, NaN and 1 where there is none; strikes the rows with other values."""
+    table, label = rows.table, rows.labels()
+    numbers = {"rating": np.full(table.num_rows, np.nan), "reward": np.ones(table.num_rows)}
+    for name in numbers:
+        if name in table.column_names:
+            values, missing, bad = to_numbers(table.column(name), label[name])
+            tally.strike(bad, f"{name} is not a number", name)
+            numbers[name] = np.where(missing, numbers[name], values)
+            if rating_required and name == "rating":
+                tally.strike(missing, "rating is missing", name)
+    return numbers
 
 
 def _times(rows: RawRows, tally: Tally, unit: str, layout: str | None, advice: str | None) -> Times:

@@ -101,7 +101,7 @@ def compare(
             metavar="NAME=FILE", help="Another system's lists: a table with user_id, rank, item_id. Repeatable."
         ),
     ] = None,
-    resamples: Annotated[int, typer.Option(min=1, help="Resamples of the bootstrap and permutation tests.")] = 2000,
+    resamples: Annotated[int, typer.Option(min=1, help="Resamples of the permutation tests.")] = 2000,
     output: Annotated[
         Path | None, typer.Option(help="Write comparison.json and comparison.md into this folder.")
     ] = None,

@@ -40,7 +40,7 @@ class EvalConfig(Section):
     """In the headline figures, never recommend items of the user's history; the other way is reported too. Set it to
     false if users often interact with the same item again."""
     resamples: Count = 2000
-    """Resamples of each bootstrap interval and permutation test."""
+    """Resamples of each permutation test."""
     cold_below: Count = 5
     """Items with fewer training interactions count as cold."""
     examples: Annotated[int, Field(ge=0)] = 5

@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from plum.report.sample import few_users
 from plum.report.wording import (
     DASH,
     as_number,
@@ -143,7 +144,9 @@ def _caption(base: Mapping[str, Any]) -> str:
 def _notes(base: Mapping[str, Any]) -> list[str]:
     """Notes on the table: what failed, what the figures are."""
     variants = base["variants"]
-    notes = [
+    few = few_users(base["n_users"])
+    notes = [" ".join(few)] if few else []
+    notes += [
         f"{variant['name']}, seed {failed['seed']} failed: {failed['reason']}; see {failed['log']}"
         for variant in variants
         for failed in variant["failed"]
@@ -169,7 +172,7 @@ def _about(base: Mapping[str, Any], n_resamples: int) -> list[str]:
     if not any(variant["difference"] for variant in base["variants"]):
         return []
     return [
-        f"Differences to {base['variants'][0]['name']} are paired over the same users: bootstrap intervals and "
+        f"Differences to {base['variants'][0]['name']} are paired over the same users: 95% intervals, and "
         f"sign-flip permutation tests of the means over seeds, {n_resamples:,} resamples each. p (Holm) is corrected "
         "for all tests of this table."
     ]

@@ -129,7 +129,7 @@ def _tests(entries: Sequence[Mapping[str, Any]], reference: str, n_resamples: in
         "SD of seeds",
     ]
     about = (
-        f"Paired over the same users: bootstrap intervals and sign-flip permutation tests, {n_resamples:,} resamples "
+        f"Paired over the same users: 95% intervals, and sign-flip permutation tests of {n_resamples:,} resamples "
         "each. p (Holm) is corrected for all tests of this table together. The last column is the standard deviation "
         "of the difference over seeds, where both have the same ones."
     )

@@ -10,6 +10,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.table import Table
 from rich.text import Text
 
+from plum.report.sample import few_hits, few_users
 from plum.report.tables import REFERENCE, best_first, metric_cells, metric_names
 from plum.report.wording import is_accuracy, label_of, plain, title_text
 
@@ -38,10 +39,12 @@ def console_table(payload: Mapping[str, Any]) -> Table:
     users = payload.get("n_users")
     notes = [f"{plain(users)} users" if users else "", "95% intervals over users" if intervals else ""]
     notes.append("synthetic data" if payload.get("synthetic") else "")
+    warned = [few_users(users), few_hits(users, retrievers)]
+    lines = [", ".join(note for note in notes if note), *(" ".join(warning) for warning in warned if warning)]
     # Text objects: a name with square brackets is no rich markup.
     shown = Table(
         title=Text(str(payload.get("title") or "")) if payload.get("title") else None,
-        caption=Text(", ".join(note for note in notes if note)),
+        caption=Text("\n".join(line for line in lines if line)),
     )
     shown.add_column("retriever")
     for metric in chosen:

@@ -93,7 +93,7 @@ def _first_screen(given: Mapping[str, Any]) -> dict[str, Any]:
     users = given.get("n_users")
     table = results.main_table(retrievers, intervals, given)
     note = f"Means over {plain(users)} test users" if users else "Means over users"
-    note += " with 95% bootstrap intervals" if intervals else ""
+    note += " with 95% intervals" if intervals else ""
     note += "; the best of each column is bold."
     if BOUND in retrievers and len(retrievers) > 1:
         note += f" {BOUND} is an upper bound, known because the data are synthetic; it is not a rival."
@@ -137,9 +137,9 @@ def _result_sections(given: Mapping[str, Any]) -> list[Section]:
     styles, order = _styles(given), list(retrievers)
     return [
         models.retrievers(given.get("retriever_about", {}), order),
-        results.accuracy(retrievers, intervals, styles),
+        results.accuracy(retrievers, intervals, styles, given.get("n_users")),
         results.other_view(retrievers, given),
-        results.comparisons(_tested(given), order, primary_metric(retrievers)),
+        results.comparisons(_tested(given), order, primary_metric(retrievers), given.get("n_users")),
         results.slices(given.get("slices", []), order, styles, given.get("n_users")),
         lists.exposure(given.get("exposure", {}), order),
         lists.beyond(retrievers, intervals),
@@ -156,7 +156,7 @@ def _model_sections(given: Mapping[str, Any]) -> list[Section]:
         codes.semantic_ids(given.get("quality", {}), given.get("codes", {})),
         models.training(given.get("curves", {})),
         models.tuning(given.get("tuning", {}), list(retrievers)),
-        models.efficiency(given.get("efficiency", {}), retrievers, intervals, _styles(given)),
+        models.efficiency(given.get("efficiency", {}), retrievers, intervals, _styles(given), given.get("n_users")),
         models.dense_search(given.get("dense_search", [])),
         models.timings(given.get("timings", {})),
     ]

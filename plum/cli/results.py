@@ -33,7 +33,7 @@ def recommend(
     seed: Seed = None,
     user: Annotated[str | None, typer.Option(help="A user id of the logs.")] = None,
     history: Annotated[
-        list[str] | None, typer.Option(help="An item id or title. Repeat the option, oldest item first.")
+        list[str] | None, typer.Option(help="An item id, a title or words of it. Repeat the option, oldest first.")
     ] = None,
     k: Annotated[int, typer.Option("--k", min=1, help="How many items.")] = 10,
     where: Annotated[

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
+from click.exceptions import UsageError
 from typer.core import TyperCommand, TyperGroup
 
 from plum.errors import PlumError
+from plum.foreign import visible
 
 START, STAGES, USE = "Start here", "The stages, in order", "Use and compare runs"
 """Panels of ``plum --help``."""
@@ -35,7 +38,8 @@ class Command(TyperCommand):
                 option: Any = param
                 if times > 1 and option.param_type_name == "option" and not (option.multiple or option.is_flag):
                     raise PlumError(f"{param.opts[0]} is given {times} times", None, "give it once")
-        return super().parse_args(ctx, args)
+        with _shown():
+            return super().parse_args(ctx, args)
 
 
 class Group(TyperGroup):
@@ -44,6 +48,11 @@ class Group(TyperGroup):
     def get_params(self, ctx: Any) -> list[Any]:
         """All parameters; a flag has no value to show in the help."""
         return _without_flag_values(super().get_params(ctx))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that the arguments name."""
+        with _shown():
+            return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Names in the order of use; those that have no place in it follow as they were added."""
@@ -60,6 +69,16 @@ class App(typer.Typer):
     def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
         """Register a command; see ``typer.Typer.command``."""
         return super().command(name, cls=Command, **options)
+
+
+@contextmanager
+def _shown() -> Iterator[None]:
+    """Let mistakes in the command line show what was typed without obeying it."""
+    try:
+        yield
+    except UsageError as error:
+        error.message = visible(error.message)  # type: ignore[misc]  # final in newer releases of click only
+        raise
 
 
 def _without_flag_values(params: list[Any]) -> list[Any]:

@@ -19,6 +19,7 @@ from plum.cli.options import (
     print_json,
 )
 from plum.errors import PlumError
+from plum.foreign import cell
 
 if TYPE_CHECKING:
     from plum.config.run import RunConfig
@@ -156,12 +157,11 @@ def _show_answer(answer: Answer, score: str) -> None:
         score: what the list is ordered by.
     """
     from rich.table import Table
-    from rich.text import Text
 
-    title = Text(f"after {', '.join(answer.history[-3:])}")  # as Text: "[red]" in a title is no markup
+    title = cell(f"after {', '.join(answer.history[-3:])}")
     table = Table("", "item", "title", score, title=title, title_justify="left")
     for item in answer.items:
-        table.add_row(str(item.rank), Text(item.item_id), Text(item.title or ""), f"{item.score:.3f}")
+        table.add_row(str(item.rank), cell(item.item_id), cell(item.title or ""), f"{item.score:.3f}")
     if answer.items:
         console().print(table)
     if answer.note:

@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from plum.foreign import cell
 from plum.report.sample import few_users
 from plum.report.wording import (
     DASH,
@@ -41,13 +42,12 @@ def ablation_view(result: Mapping[str, Any]) -> Group:
     parts: list[Table | Text] = []
     for base in result["bases"]:
         head, rows = _cells(base, result["metric"])
-        # Text objects: a name with square brackets is no rich markup.
-        table = Table(title=Text(base["name"]), title_justify="left", caption=Text(_caption(base)))
+        table = Table(title=cell(base["name"]), title_justify="left", caption=Text(_caption(base)))
         for column, name in enumerate(head):
-            table.add_column(Text(name), justify="right" if column else "left", overflow="fold")
+            table.add_column(cell(name), justify="right" if column else "left", overflow="fold")
         for row in rows:
-            table.add_row(*(Text(value).append(f"\n{more}" if more else "", "dim") for value, more in row))
-        parts += [table, *(Text(f"- {note}") for note in _notes(base))]
+            table.add_row(*(cell(value).append(f"\n{more}" if more else "", "dim") for value, more in row))
+        parts += [table, *(cell(f"- {note}") for note in _notes(base))]
     return Group(*parts)
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
+from plum.foreign import one_line, visible
 from plum.report import codes, conditions, dataset, drawing, lists, models, results
 from plum.report.blocks import Code, Facts, Heading, Section
 from plum.report.drawing import Style, styles_of
@@ -75,15 +77,20 @@ def _environment(autoescape: bool) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=autoescape,
-        # Autoescape is for HTML; `finalize` does the same for Markdown: whatever a template prints is escaped.
-        finalize=None if autoescape else escape_markdown,
+        # Autoescape is for HTML; for Markdown `finalize` does the same: whatever a template prints is escaped.
+        finalize=_shown if autoescape else escape_markdown,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["code"] = lambda line: Markdown("    " + " ".join(str(line).split("\n")))
+    environment.filters["code"] = lambda line: Markdown("    " + one_line(" ".join(str(line).split("\n"))))
     return environment
+
+
+def _shown(value: Any) -> Any:
+    """Text with control characters made visible; what is HTML already stays."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _first_screen(given: Mapping[str, Any]) -> dict[str, Any]:

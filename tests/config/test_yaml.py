@@ -142,35 +142,10 @@ SECTIONS = [
 KEYS = st.sampled_from(
     [*RunConfig.model_fields, *SECTIONS, *["kind", "epochs", "beams", "cutoffs", "<<", "1", "~", "a.b"], ""]
 )
-PIECES = st.sampled_from(
-    [
-        *[
-            "[",
-            "]",
-            "{",
-            "}",
-            "'",
-            '"',
-            "#",
-            "=",
-            "|",
-            ">",
-            "<<:",
-            "true",
-            "null",
-            "synthetic",
-            "2024-02-30",
-            "1e400",
-            "-.inf",
-            ".nan",
-            "0o7",
-            "\\x00",
-        ],
-        "9" * 30,
-    ]
-    + [": ", "- ", "? ", "\n", "  ", "\t", "&a ", "*a", "!!int ", "!!set ", "!!omap ", "!!binary ", "\u2028", "\ufeff"]
-    + ["---\n", "...\n", "%YAML 1.1\n", "data: {source: {kind: synthetic}}\n"]
-)
+SIGNS = [*"[]{}'\"#=|>", *["<<:", "true", "null", "synthetic", "2024-02-30", "1e400", "-.inf", ".nan", "9" * 30]]
+TAGS = [": ", "- ", "? ", "\n", "  ", "\t", "&a ", "*a", "!!int ", "!!set ", "!!omap ", "!!binary ", "\u2028", "\ufeff"]
+LINES = ["---\n", "...\n", "%YAML 1.1\n", "data: {source: {kind: synthetic}}\n"]
+PIECES = st.sampled_from([*SIGNS, *TAGS, *LINES])
 YAML_TEXT = st.lists(PIECES | KEYS | st.text(max_size=3), max_size=25).map("".join)
 SETTING = st.tuples(st.sampled_from(SECTIONS) | KEYS, KEYS, YAML_TEXT).map(lambda part: "{}.{}={}".format(*part))
 

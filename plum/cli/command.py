@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import typer
-from click.exceptions import UsageError
 from typer.core import TyperCommand, TyperGroup
 
 from plum.errors import PlumError
@@ -30,10 +29,11 @@ class Command(TyperCommand):
         """Parse the command line.
 
         Raises:
-            PlumError: if an option that takes one value is given more than once.
+            PlumError: if an option that takes one value is given more than once, or is empty.
         """
         if not ctx.resilient_parsing:  # which is how completion parses an unfinished line
-            _, _, given = self.make_parser(ctx).parse_args(args=list(args))
+            values, _, given = self.make_parser(ctx).parse_args(args=list(args))
+            _refuse_empty(self.params, values)
             for param, times in Counter(given).items():
                 option: Any = param
                 if times > 1 and option.param_type_name == "option" and not (option.multiple or option.is_flag):
@@ -76,9 +76,17 @@ def _shown() -> Iterator[None]:
     """Let mistakes in the command line show what was typed without obeying it."""
     try:
         yield
-    except UsageError as error:
-        error.message = visible(error.message)  # type: ignore[misc]  # final in newer releases of click only
+    except Exception as error:  # click's, or the copy of it that newer releases of typer bring
+        if hasattr(error, "format_message"):
+            error.message = visible(error.message)
         raise
+
+
+def _refuse_empty(params: list[Any], values: dict[str, Any]) -> None:
+    """Make sure that no option is the empty text: as a path it would be the current folder."""
+    for param in params:
+        if param.param_type_name == "option" and values.get(param.name) == "":
+            raise PlumError(f"{param.opts[0]} is empty", None, "give a value, or leave the option out")
 
 
 def _without_flag_values(params: list[Any]) -> list[Any]:

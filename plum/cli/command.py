@@ -78,7 +78,7 @@ def _shown() -> Iterator[None]:
         yield
     except Exception as error:  # click's, or the copy of it that newer releases of typer bring
         if hasattr(error, "format_message"):
-            error.message = visible(error.message)
+            error.message = visible(error.message)  # type: ignore[attr-defined]
         raise
 
 

@@ -10,6 +10,7 @@ import typer
 
 from plum.cli.options import console, print_json
 from plum.errors import PlumError
+from plum.foreign import cell
 
 if TYPE_CHECKING:
     from plum.recipes.columns import TimeWay
@@ -105,7 +106,6 @@ def _mapping(given: Sequence[str] | None, option: str) -> dict[str, str]:
 def _show(data: Read, recipe: Recipe, estimate: Estimate, path: Path, following: Sequence[str]) -> None:
     """What was found and chosen, for a terminal."""
     from rich.table import Table
-    from rich.text import Text
 
     from plum.recipes.finding import LOG_ROWS
     from plum.recipes.make import told_minutes
@@ -117,7 +117,7 @@ def _show(data: Read, recipe: Recipe, estimate: Estimate, path: Path, following:
     of_items = data.found.item_roles.chosen if data.found.item_roles else {}
     rows = [("", role, entry) for role, entry in data.found.log_roles.chosen.items()]
     for where, role, entry in [*rows, *(("items: ", role, entry) for role, entry in of_items.items())]:
-        table.add_row(where + role, Text(entry.look.name), Text(entry.look.in_words()), Text(entry.why))
+        table.add_row(cell(where + role), cell(entry.look.name), cell(entry.look.in_words()), cell(entry.why))
     out.print(table)
     lines = [
         f"{sizes.users:,} users, {sizes.items:,} items, {sizes.interactions:,} interactions; half of the users have "
@@ -133,7 +133,7 @@ def _show(data: Read, recipe: Recipe, estimate: Estimate, path: Path, following:
         lines.append(f"Other programs were at work meanwhile ({estimate.busy}): alone a run is faster.")
     lines += ["", f"Wrote {path}. Next:", *(f"    {command}" for command in following)]
     for line in lines:
-        out.print(line, highlight=False, markup=False, soft_wrap=True)
+        out.print(line, soft_wrap=True)
 
 
 def _by_stage(estimate: Estimate) -> str:

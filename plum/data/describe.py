@@ -11,6 +11,7 @@ import pandas as pd
 
 from plum.data import moments
 from plum.data.tables import ITEM_COLUMNS, RawTables
+from plum.foreign import cell
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -174,10 +175,10 @@ def _spread(d: dict[str, Any]) -> Any:
 def _fields(d: dict[str, Any]) -> Any:
     table = _table("Columns", "", "present")
     for name, share in d["item_fields"].items():
-        table.add_row(f"items: {name}", f"{share:.1%}")
+        table.add_row(cell(f"items: {name}"), f"{share:.1%}")
     n = max(d["counts"]["interactions"], 1)
     for name, missing in d["nulls"].items():
-        table.add_row(f"interactions: {name}", f"{1 - missing / n:.1%}")
+        table.add_row(cell(f"interactions: {name}"), f"{1 - missing / n:.1%}")
     return table
 
 
@@ -191,9 +192,7 @@ def _ratings(bars: list[list[float]]) -> Any:
 
 
 def _problems(problems: list[dict[str, Any]]) -> Any:
-    from rich.text import Text
-
     table = _table("Rows left out", "file", "rows", "reason", "first")
-    for p in problems:  # as Text: rich must not read a value such as "[red]" as markup
-        table.add_row(Text(p["file"]), f"{p['count']:,}", Text(p["reason"]), Text(p["example"]))
+    for p in problems:
+        table.add_row(cell(p["file"]), f"{p['count']:,}", cell(p["reason"]), cell(p["example"]))
     return table

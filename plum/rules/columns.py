@@ -241,7 +241,7 @@ class NumberColumn:
                 numbers = [values.dtype.type(float(one)) for one in numbers]
         if operator == "in":
             if values.dtype.kind == "i":
-                whole = [int(one) for one in numbers if abs(one) < 1 << 63 and one == int(one)]
+                whole = [int(one) for one in numbers if -(1 << 63) <= one < 1 << 63 and one == int(one)]
                 return np.isin(values, np.array(whole, dtype=np.int64))
             return np.isin(values, np.array(numbers, dtype=values.dtype))
         return np.asarray(_COMPARED[operator](values, numbers[0]), dtype=bool)

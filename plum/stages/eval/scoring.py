@@ -107,7 +107,7 @@ def score(lists: Lists, other: Lists, asked: Asked, data: inputs.Prepared, confi
     """
     settings = config.eval
     per_user = {name: per_user_metrics(found.items, asked.targets, settings.cutoffs) for name, found in lists.items()}
-    means, intervals = summarise(per_user, n_resamples=settings.resamples, seed=config.seed)
+    means, intervals = summarise(per_user)
     vectors = inputs.content_vectors(config.workdir)
     for name, found in lists.items():
         means[name] |= _beyond_accuracy(found.items, asked, data, settings.cold_below, vectors)
@@ -123,9 +123,7 @@ def score(lists: Lists, other: Lists, asked: Asked, data: inputs.Prepared, confi
         "seen_kept" if settings.filter_seen else "seen_filtered": {
             name: {metric: float(values.mean()) for metric, values in metrics.items()} for name, metrics in kept.items()
         },
-        "slices": score_slices(
-            _slices(asked, data, settings.cold_below), named, n_resamples=settings.resamples, seed=config.seed
-        ),
+        "slices": score_slices(_slices(asked, data, settings.cold_below), named),
         "prefix_recall": _prefix_recall(named, asked, inputs.read_sid_table(config.workdir, data.items)),
         "lists": {name: delivered(found.items) for name, found in lists.items()},
     }

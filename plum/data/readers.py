@@ -5,51 +5,47 @@ Text stays text here, so that the same checks (``plum.data.rows``) apply to ever
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
+from plum.data.arrow_types import can_be_field, can_be_value, is_bytes, is_text, plain, python_values, refused_type
+from plum.data.columns import Picked, pick_columns, resolve_columns
+from plum.data.dialect import Delimited, without_types
+from plum.data.encodings import check_encoding, undecodable
 from plum.data.files import (
     Advice,
     Source,
-    check_encoding,
     damage_reported,
     empty_file,
-    further_columns,
+    is_file,
     looks_like_data,
-    resolve_columns,
-    undecodable,
+    missing_file,
+    refuse_other_contents,
 )
+from plum.data.lines import LONGEST_LINE, too_long, utf8_blocks
+from plum.data.quotes import Odd, Spans, enclosed, odd_values, quoted_spans
+from plum.data.records import lines_of, records
 from plum.data.tables import RowProblem
 from plum.errors import PlumError
 
 log = logging.getLogger(__name__)
 
-_UNIT_SEPARATOR = "\x1f"  # replaces "::", which no fast parser accepts; it occurs in no text
-_LONGEST_FIELD = 1 << 27  # characters; the csv module's own limit of 2^17 is too short for a description
-
-
-@dataclass(frozen=True)
-class Delimited:
-    """How a text file is laid out.
-
-    Args:
-        separator: between fields; ``::`` is allowed in files without quotes.
-        encoding: of the text.
-        quoted: whether fields may be in double quotes (and then hold separators and line ends).
-        names: the columns of a file without a header line.
-    """
-
-    separator: str = ","
-    encoding: str = "utf-8"
-    quoted: bool = True
-    names: tuple[str, ...] | None = None
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+_STAND_INS = b"\x1f\x1e\x1d\x1c\x01\x02\x03\x04\x05"  # for separators of several bytes, which no fast parser accepts
+_QUOTE_ADVICE = (
+    "close the quote, or double each quote that belongs to the text; if quotes are plain text in this file: "
+    "--set data.source.quoting=none"
+)
+_SPREAD = "a row that spans several lines and has the wrong number of fields"
+_KEYS = ("item_id", "user_id")  # what a row begins with, in the sense of a swallowed one
 
 
 @dataclass
@@ -65,6 +61,10 @@ class RawRows:
         n_read: rows read, including those that could not be parsed.
         problems: rows that could not be parsed.
         theirs: our column names -> the file's.
+        broken: our column name -> rows whose text held half a character or bytes that are no text; they are U+FFFD.
+        quoted: whether values may have stood in quotes, so that a line end in an id may be due to one that is not closed.
+        unread_lines: ids -> the lines on which they stand, of those in lines that are no row of their own; None if each
+            line is one.
     """
 
     name: str
@@ -75,67 +75,19 @@ class RawRows:
     lists: dict[str, list[Any]] = field(default_factory=dict)
     extras: dict[str, pa.ChunkedArray] = field(default_factory=dict)
     problems: list[RowProblem] = field(default_factory=list)
+    broken: dict[str, set[int]] = field(default_factory=dict)
+    quoted: bool = False
+    unread_lines: Callable[[Collection[str]], dict[str, int]] | None = None
 
     def labels(self) -> dict[str, str]:
         """Our column names -> file and column, for messages."""
         return {ours: f"{self.name}, column {theirs!r}" for ours, theirs in self.theirs.items()}
 
-
-@dataclass(frozen=True)
-class Picked:
-    """Columns to read, our name -> the file's name: those asked for by name, and the extra ones."""
-
-    asked: dict[str, str]
-    extras: dict[str, str]
-
-    @property
-    def all(self) -> dict[str, str]:
-        """Both together."""
-        return self.asked | self.extras
-
-
-def pick_columns(
-    source: Source,
-    names: list[str],
-    columns: Mapping[str, str],
-    optional: Collection[str],
-    extras: Mapping[str, str] | None,
-    advice: Advice,
-) -> Picked:
-    """Pick the columns to read; args as in :func:`read_delimited`, Raises as in ``files.resolve_columns``."""
-    picked = resolve_columns(source, names, {**columns, **(extras or {})}, optional, advice)
-    further = {} if extras is None else further_columns(source, names, picked)
-    mapped = {ours: picked[ours] for ours in extras or ()}
-    return Picked({ours: theirs for ours, theirs in picked.items() if ours not in mapped}, mapped | further)
-
-
-def open_text(stream: Any, encoding: str) -> io.TextIOWrapper:
-    """Decode a stream of bytes; keep line ends, and drop a UTF-8 byte-order mark."""
-    codec = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
-    return io.TextIOWrapper(stream, encoding=codec, newline="")
-
-
-def records(source: Source, layout: Delimited) -> Iterator[tuple[int, int, list[str]]]:
-    """Yield (line the record starts on, number of fields, fields) of every record that isn't blank."""
-    with source.open() as stream, open_text(stream, layout.encoding) as text:
-        if len(layout.separator) > 1:
-            for number, line in enumerate(text, 1):
-                if line.strip("\r\n"):
-                    fields = line.rstrip("\r\n").split(layout.separator)
-                    yield number, len(fields), fields
-            return
-        reader = csv.reader(
-            text, delimiter=layout.separator, quoting=csv.QUOTE_MINIMAL if layout.quoted else csv.QUOTE_NONE
-        )
-        csv.field_size_limit(_LONGEST_FIELD)
-        before = 0
-        try:
-            for fields in reader:
-                if fields:
-                    yield before + 1, len(fields), fields
-                before = reader.line_num
-        except csv.Error:  # a field longer than the limit: an unclosed quote, after which lines can't be counted
-            yield before + 1, 0, []
+    def is_broken(self, column: str) -> np.ndarray:
+        """Mask (N,) of the rows whose text of this column was broken."""
+        mask = np.zeros(self.table.num_rows, bool)
+        mask[sorted(self.broken.get(column, ()))] = True
+        return mask
 
 
 def _line(source: Source, layout: Delimited, n_fields: int, row: int | None) -> tuple[int, int]:
@@ -144,72 +96,233 @@ def _line(source: Source, layout: Delimited, n_fields: int, row: int | None) -> 
     Returns:
         The line, from 1, and its number of fields. This scans the file again, which only bad input pays for.
     """
-    lines = records(source, layout)
+    found = records(source, layout)
     if layout.names is None:
-        next(lines)
+        next(found)
     seen = -1
-    for line, found, _ in lines:
-        seen += found == n_fields
-        if (row is None and found != n_fields) or (row is not None and seen == row):
-            return line, found
+    for record in found:
+        seen += record.n_fields == n_fields
+        if (row is None and record.n_fields != n_fields) or (row is not None and seen == row):
+            return record.line, record.n_fields
     return 0, 0
 
 
-def _header(source: Source, layout: Delimited, advice: Advice) -> list[str]:
-    try:
-        first = next(records(source, layout), None)
-    except UnicodeDecodeError as error:
-        raise undecodable(source, layout.encoding, advice.encoding) from error
-    if first is None:
-        raise empty_file(source)
-    return list(layout.names) if layout.names is not None else first[2]
+@dataclass(frozen=True)
+class _Block:
+    """Whole rows of a file.
+
+    Attributes:
+        content: UTF-8.
+        line: number of the first line, from 1.
+        spans: the quoted values.
+    """
+
+    content: bytes
+    line: int
+    spans: Spans
+
+    def line_at(self, offset: int) -> int:
+        """Number of the line of a byte."""
+        return self.line + len(_LINE_END.findall(self.content, 0, offset))
 
 
-def _parse_delimited(source: Source, layout: Delimited, names: list[str], wanted: list[str]) -> tuple[pa.Table, int]:
-    """Parse with pyarrow. Returns the table under the file's names, and the number of rows with a wrong field count."""
-    malformed = 0
-    swallowed = False
+def _blocks(source: Source, layout: Delimited) -> Iterator[_Block]:
+    """A file in blocks that end between rows.
 
-    def note(row: Any) -> str:
-        nonlocal malformed, swallowed
-        malformed += 1
-        swallowed |= layout.quoted and "\n" in row.text.strip("\r\n")
-        return "skip"
+    Raises:
+        PlumError: for a line that is too long, and a quote that is not closed.
+    """
+    held, line = b"", 1
+    for part in utf8_blocks(source, layout.encoding):
+        held += part
+        end = _row_end(held, len(held), layout)
+        block = _spanned(held[:end], line, layout)
+        while block.spans.open_at >= 0:  # end before the row whose quote is still open
+            end = _row_end(held, block.spans.open_at, layout)
+            block = _spanned(held[:end], line, layout)
+        if end:
+            yield block
+            held, line = held[end:], block.line_at(end)
+        elif len(held) > LONGEST_LINE:
+            _refuse_endless(source, held, line, layout)
+    if held:
+        rest = _spanned(held, line, layout)
+        if rest.spans.open_at >= 0:
+            raise _unclosed_quote(
+                source, rest.line_at(rest.spans.open_at), "nor on any later one: all that follows would be one value"
+            )
+        yield rest
 
-    separator = layout.separator
-    stream: Any = source.open()
-    if len(separator) > 1:
-        separator = _UNIT_SEPARATOR
-        with stream:
-            stream = io.BytesIO(stream.read().replace(layout.separator.encode(), separator.encode()))
-    with stream:
+
+def _row_end(held: bytes, before: int, layout: Delimited) -> int:
+    """The offset after the last line end in front of ``before`` that no escape makes part of a field; 0 if none is."""
+    escape = layout.escape.encode() if layout.escape else None
+    end = before
+    while True:
+        end = (held.rfind(b"\n", 0, end) + 1) or (held.rfind(b"\r", 0, end) + 1)
+        content = held[max(0, end - 3) : end].rstrip(b"\r\n")
+        if not end or escape is None or not content.endswith(escape):
+            return end
+        end -= 1
+
+
+def _spanned(content: bytes, line: int, layout: Delimited) -> _Block:
+    spans = quoted_spans(content, layout) if layout.quoted else Spans.none()
+    return _Block(content, line, spans)
+
+
+def _refuse_endless(source: Source, held: bytes, line: int, layout: Delimited) -> None:
+    """Refuse text without the end of a row in it, longer than any row."""
+    block = _spanned(held, line, layout)
+    if block.spans.open_at >= 0 and _LINE_END.search(held, block.spans.open_at):
+        raise _unclosed_quote(
+            source, block.line_at(block.spans.open_at), f"nor in the {LONGEST_LINE >> 20} MiB after it"
+        )
+    raise too_long(source, line)
+
+
+def _unclosed_quote(source: Source, line: int, found: str) -> PlumError:
+    return PlumError(
+        f"{source.name}: the double quote opened on line {line:,} is not closed on that line", found, _QUOTE_ADVICE
+    )
+
+
+def _swallowed(source: Source, block: _Block, odd: Odd) -> PlumError:
+    first, last = block.line_at(odd.at), block.line_at(odd.end)
+    shown = _LINE_END.split(block.content[odd.at : odd.at + 200])[0].decode(errors="replace")
+    return PlumError(
+        f"{source.name}: the double quote opened on line {first:,} is not closed on that line and takes in rows up to "
+        f"line {last:,}",
+        f"{shown[:60]!r}",
+        _QUOTE_ADVICE,
+    )
+
+
+class _Text:
+    """Reads the blocks of a file one after the other.
+
+    Args:
+        source: the file.
+        layout: of the text.
+        names: of the columns.
+        wanted: those to read.
+        id_place: of the field that names a row's item or user.
+    """
+
+    def __init__(
+        self, source: Source, layout: Delimited, names: list[str], wanted: list[str], id_place: int | None
+    ) -> None:
+        self.source, self.layout, self.names, self.wanted, self.id_place = source, layout, names, wanted, id_place
+        self.malformed = 0
+        self.has_multi_line = False
+        self.doubled = self.stray = self.first_doubled = 0
+        self.goes_on = self.first_goes_on = 0
+
+    def table(self, skip_lines: int) -> pa.Table:
+        """The rows under the file's names; ``skip_lines`` lines of header are left out.
+
+        Raises:
+            PlumError: for quotes that take in rows, or are escaped in a way that the layout does not have.
+        """
+        parts = []
+        for number, block in enumerate(_blocks(self.source, self.layout)):
+            self._check_quotes(block)
+            content = _without_lines(block.content, skip_lines) if number == 0 else block.content
+            if content:
+                parts.append(self._parsed(content, block))
+        schema = pa.schema([(name, pa.string()) for name in self.wanted])
+        return pa.concat_tables(parts) if parts else schema.empty_table()
+
+    def _parsed(self, content: bytes, block: _Block) -> pa.Table:
+        """Parse on this thread, and from memory: no thread of pyarrow's may call Python when Python has ended."""
+        layout, places = self.layout, [str(self.names.index(name)) for name in self.wanted]
+        separator, swallowed = layout.separator.encode(), []
+        if several := len(separator) > 1:
+            stand_in = next((bytes([one]) for one in _STAND_INS if one not in content), b"\x1f")
+            content, separator = content.replace(separator, stand_in), stand_in
+
+        def note(row: Any) -> str:
+            self.malformed += 1
+            if layout.quoted and "\n" in row.text.strip("\r\n"):
+                swallowed.append(row.text)
+            return "skip"
+
         table = pa_csv.read_csv(
-            stream,
+            pa.BufferReader(content),
             read_options=pa_csv.ReadOptions(
-                column_names=list(layout.names) if layout.names else None, encoding=layout.encoding, block_size=1 << 23
+                column_names=[str(place) for place in range(len(self.names))],
+                use_threads=False,
+                block_size=len(content) + 1,
             ),
             parse_options=pa_csv.ParseOptions(
-                delimiter=separator,
-                quote_char='"' if layout.quoted else False,
-                newlines_in_values=layout.quoted,
+                delimiter=separator.decode(),
+                quote_char=layout.quote if layout.quoted else False,
+                escape_char=layout.escape or False,
+                newlines_in_values=layout.quoted or layout.escape is not None,
                 invalid_row_handler=note,
             ),
             convert_options=pa_csv.ConvertOptions(
-                column_types={name: pa.string() for name in names}, include_columns=wanted, strings_can_be_null=False
+                column_types=dict.fromkeys(places, pa.string()),
+                include_columns=places or ["0"],
+                strings_can_be_null=False,
             ),
         )
-    if swallowed:
-        raise _unclosed_quote(source, layout, len(names))
-    return table, malformed
+        if swallowed:
+            line, _ = _line(self.source, layout, len(self.names), None)
+            raise _unclosed_quote(self.source, line, _SPREAD)
+        if several and (layout.quoted or layout.escape):
+            columns = [pc.replace_substring(column, separator.decode(), layout.separator) for column in table.columns]
+            table = pa.table(columns, table.column_names)
+        return table.select(places).rename_columns(self.wanted)
+
+    def _check_quotes(self, block: _Block) -> None:
+        """Refuse values that take in rows; note those whose quotes are odd."""
+        if not self.layout.quoted:
+            doubled, stray, first = enclosed(block.content, self.layout.separator.encode())
+            if doubled and not self.doubled:
+                self.first_doubled = block.line_at(first)
+            self.doubled, self.stray = self.doubled + doubled, self.stray + stray
+            return
+        self.has_multi_line |= bool(len(block.spans.multi_line(block.content)))
+        for odd in odd_values(block.content, block.spans, self.layout, len(self.names), self.id_place):
+            if odd.kind == "swallows":
+                raise _swallowed(self.source, block, odd)
+            if odd.kind == "escaped":
+                raise PlumError(
+                    f"{self.source.name}: quotes inside values are escaped by backslashes (line "
+                    f"{block.line_at(odd.at):,})",
+                    repr(block.content[odd.at : odd.at + 60].decode(errors="replace")),
+                    "say so: --set data.source.escape=backslash",
+                )
+            self.first_goes_on = self.first_goes_on or block.line_at(odd.at)
+            self.goes_on += 1
+
+    def tell(self) -> None:
+        """Warn of values whose quotes are odd."""
+        if self.doubled:
+            log.warning(
+                "%s: %s values stand in double quotes with doubled ones inside (first: line %s), and are kept as they "
+                "are; if the quotes enclose values, set data.source.quoting to double",
+                self.source.name,
+                f"{self.doubled:,}",
+                f"{self.first_doubled:,}",
+            )
+        if self.goes_on:
+            log.warning(
+                "%s: %s values go on after their closing quote (first: line %s), and lose their quotes; if quotes are "
+                "plain text in this file, set data.source.quoting to none",
+                self.source.name,
+                f"{self.goes_on:,}",
+                f"{self.first_goes_on:,}",
+            )
 
 
-def _unclosed_quote(source: Source, layout: Delimited, n_fields: int) -> PlumError:
-    line, _ = _line(source, layout, n_fields, None)
-    return PlumError(
-        f"{source.name}: the double quote opened on line {line:,} is not closed on that line",
-        "a row that spans several lines and has the wrong number of fields",
-        "close the quote, or double each quote that belongs to the text",
-    )
+def _without_lines(content: bytes, n: int) -> bytes:
+    """Text without its first ``n`` lines."""
+    for _ in range(n):
+        end = _LINE_END.search(content)
+        content = content[end.end() :] if end else b""
+    return content
 
 
 def read_delimited(
@@ -235,39 +348,72 @@ def read_delimited(
             under their own names. None reads only ``columns`` and ``optional``.
 
     Raises:
-        PlumError: for a file that is missing, empty, damaged, in another encoding or without the columns.
+        PlumError: for a file that is missing, empty, damaged, in another encoding or without the columns, or in which
+            a quote takes in rows.
     """
     check_encoding(layout.encoding)
+    refuse_other_contents(source)
     with damage_reported(source):
-        names = _header(source, layout, advice)
-        if columns is None:
-            if layout.names is None and looks_like_data(names):
-                resolve_columns(source, names, {"user_id": "user_id"}, (), advice)
-            columns = {name: name for name in names}
-        picked = pick_columns(source, names, columns, optional, extras, advice)
-        wanted = list(dict.fromkeys(picked.all.values()))
         try:
-            parsed, malformed = _parse_delimited(source, layout, names, wanted)
-        except (UnicodeDecodeError, pa.ArrowInvalid) as error:
-            if isinstance(error, UnicodeDecodeError) or "UTF8" in str(error):
+            header, n_lines = _header(source, layout)
+            names, types = without_types(header, layout)
+            columns, extras = _untyped(columns, types), _untyped(extras, types)
+            if columns is None and layout.names is None and looks_like_data(names):
+                resolve_columns(source, names, {"user_id": "user_id"}, (), advice)
+            picked = pick_columns(source, names, columns, optional, extras, advice)
+            key = next((picked.asked[name] for name in _KEYS if name in picked.asked), None)
+            wanted = list(dict.fromkeys(picked.all.values()))
+            id_place = None if key is None else names.index(key)
+            text = _Text(source, layout, names, wanted, id_place)
+            parsed = text.table(n_lines)
+            if layout.may_be_quoted and text.doubled and not text.stray:
+                layout = replace(layout, quoted=True)
+                text = _Text(source, layout, names, wanted, id_place)
+                parsed = text.table(n_lines)
+            text.tell()
+        except UnicodeError as error:
+            raise undecodable(source, layout.encoding, advice.encoding) from error
+        except pa.ArrowInvalid as error:
+            if "UTF8" in str(error):
                 raise undecodable(source, layout.encoding, advice.encoding) from error
-            if "straddling" in str(error):
-                raise _unclosed_quote(source, layout, len(names)) from error
-            raise PlumError(
-                f"{source.name} can't be read as text with separator {layout.separator!r}", str(error), advice.columns
-            ) from error
-        problems = []
-        if malformed:
-            line, found = _line(source, layout, len(names), None)
-            reason = (
-                f"the row does not have {len(names)} fields like the header"
-                if layout.names is None
-                else f"the row does not have {len(names)} fields"
-            )
-            problems.append(RowProblem(source.name, reason, malformed, f"line {line}: {found} fields"))
-    n_read = parsed.num_rows + malformed
+            what = f"{source.name} can't be read as text with separator {layout.separator!r}"
+            raise PlumError(what, str(error)[:200], advice.columns) from error
+        problems = _malformed(source, layout, len(names), text.malformed)
     where = lambda row: f"line {_line(source, layout, len(names), row)[0]}"  # noqa: E731
-    return _sorted_out(source, parsed, picked, lists, where, n_read, problems)
+    rows = _sorted_out(source, parsed, picked, lists, where, parsed.num_rows + text.malformed, problems)
+    for ours in rows.lists:
+        if types.get(picked.asked[ours], "").endswith("_seq"):
+            rows.lists[ours] = [value.split() if value else None for value in rows.lists[ours]]
+    rows.quoted = layout.quoted
+    if key is not None and (text.malformed or text.has_multi_line):
+        rows.unread_lines = lambda ids: lines_of(source, layout, names.index(key), ids)
+    return rows
+
+
+def _header(source: Source, layout: Delimited) -> tuple[list[str], int]:
+    """The names of the columns, and the number of lines that they take up."""
+    first = next(records(source, layout), None)
+    if first is None:
+        raise empty_file(source)
+    return (list(layout.names), 0) if layout.names is not None else (first.fields, first.last)
+
+
+def _untyped(columns: Mapping[str, str] | None, types: Mapping[str, str]) -> dict[str, str] | None:
+    """A mapping in which columns may have the names of the header with their types."""
+    if columns is None:
+        return None
+    full = {f"{name}:{kind}": name for name, kind in types.items()}
+    return {ours: full.get(theirs, theirs) for ours, theirs in columns.items()}
+
+
+def _malformed(source: Source, layout: Delimited, n_fields: int, count: int) -> list[RowProblem]:
+    if not count:
+        return []
+    line, found = _line(source, layout, n_fields, None)
+    like = " like the header" if layout.names is None else ""
+    return [
+        RowProblem(source.name, f"the row does not have {n_fields} fields{like}", count, f"line {line}: {found} fields")
+    ]
 
 
 def read_parquet(
@@ -279,25 +425,38 @@ def read_parquet(
     advice: Advice,
     extras: Mapping[str, str] | None = None,
 ) -> RawRows:
-    """Read Parquet; messages count rows from 1. Args and Raises as in :func:`read_delimited`."""
+    """Read Parquet; messages count rows from 1. Args and Raises as in :func:`read_delimited`.
+
+    Raises:
+        PlumError: also for a column asked for whose type holds neither text nor numbers nor dates.
+    """
     import pyarrow.parquet as pq
 
-    with source.open():
-        pass  # raises the usual error if the file is missing
+    if not is_file(source.path):
+        raise missing_file(source.path)
     try:
         with pq.ParquetFile(source.path) as file:
             names = file.schema_arrow.names
-            wanted = {name: name for name in names} if columns is None else columns
-            picked = pick_columns(source, names, wanted, optional, extras, advice)
+            picked = pick_columns(source, names, columns, optional, extras, advice)
+            if columns is None:  # no one has named them: what can't be read is left out
+                picked = Picked({}, picked.asked)
             picked = _without_odd_types(source, file.schema_arrow, picked)
-            parsed = _plain_text(file.read(columns=list(dict.fromkeys(picked.all.values()))))
-    except (pa.ArrowException, OSError) as error:
+            if columns is None:
+                picked = Picked(picked.extras, {})
+            parsed, broken = _plain(file.read(columns=list(dict.fromkeys(picked.all.values()))))
+    except (pa.ArrowException, OSError, UnicodeError, MemoryError) as error:
         raise PlumError(
             f"{source.name} is not a complete Parquet file",
-            f"{error} ({source.path.stat().st_size:,} bytes)",
+            f"{str(error)[:300]} ({source.path.stat().st_size:,} bytes)",
             f"copy or write {source.path} again",
         ) from error
-    return _sorted_out(source, parsed, picked, lists, lambda row: f"row {row + 1}", parsed.num_rows, [])
+    for ours, theirs in picked.asked.items():
+        kind = parsed.schema.field(theirs).type
+        if ours not in lists and not (is_text(kind) or is_bytes(kind) or can_be_value(kind)):
+            raise refused_type(f"{source.name}, column {theirs!r}", kind)
+    rows = _sorted_out(source, parsed, picked, lists, lambda row: f"row {row + 1}", parsed.num_rows, [])
+    rows.broken = {ours: broken[theirs] for ours, theirs in picked.all.items() if theirs in broken}
+    return rows
 
 
 def _sorted_out(
@@ -316,7 +475,7 @@ def _sorted_out(
         where,
         n_read,
         picked.all,
-        {ours: parsed.column(theirs).to_pylist() for ours, theirs in picked.asked.items() if ours in lists},
+        {ours: python_values(parsed.column(theirs)) for ours, theirs in picked.asked.items() if ours in lists},
         {ours: parsed.column(theirs) for ours, theirs in picked.extras.items()},
         problems,
     )
@@ -324,30 +483,15 @@ def _sorted_out(
 
 def _without_odd_types(source: Source, schema: pa.Schema, picked: Picked) -> Picked:
     """Drop extra columns that can't be fields, such as images or vectors, before they are read."""
-    odd = [ours for ours, theirs in picked.extras.items() if not _can_be_field(schema.field(theirs).type)]
+    odd = [ours for ours, theirs in picked.extras.items() if not can_be_field(schema.field(theirs).type)]
     if odd:
         listed = ", ".join(f"{name!r} ({schema.field(picked.extras[name]).type})" for name in odd)
         log.warning("%s: left out columns whose types can't be fields: %s", source.name, listed)
     return Picked(picked.asked, {ours: theirs for ours, theirs in picked.extras.items() if ours not in odd})
 
 
-def _can_be_field(kind: pa.DataType) -> bool:
-    types = pa.types
-    if types.is_dictionary(kind):
-        return _can_be_field(kind.value_type)
-    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
-        inner = kind.value_type
-        return types.is_string(inner) or types.is_large_string(inner) or types.is_integer(inner)
-    text = types.is_string(kind) or types.is_large_string(kind) or types.is_null(kind)
-    number = types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
-    return text or number or types.is_timestamp(kind) or types.is_date(kind)
-
-
-def _plain_text(table: pa.Table) -> pa.Table:
-    """Turn dictionary-encoded and large strings into plain ones; other types stay."""
-    for at, column in enumerate(table.schema):
-        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-        kind = pa.string() if pa.types.is_large_string(kind) else kind
-        if kind != column.type:
-            table = table.set_column(at, column.name, table.column(at).cast(kind))
-    return table
+def _plain(table: pa.Table) -> tuple[pa.Table, dict[str, set[int]]]:
+    """A table of plain columns, and the rows of each in which text was broken, if there are any."""
+    columns = {name: plain(column) for name, column in zip(table.column_names, table.columns, strict=True)}
+    broken = {name: rows for name, (_, rows) in columns.items() if rows}
+    return pa.table({name: column for name, (column, _) in columns.items()}), broken

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from plum.data.arrow_types import plain, shown
+from plum.data.ids import as_ids, both_sides
 from plum.data.readers import RawRows
 from plum.data.tables import RowProblem, refuse_many_problems
 from plum.errors import PlumError
@@ -20,28 +22,26 @@ MISSING = pa.array(["", "nan", "NaN", "NAN", "null", "NULL", "None"])  # how pro
 DUPLICATE = "exact repetition of an earlier row"
 UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_LARGEST = float(np.finfo(np.float32).max)
+_BAD_ROWS = "fix the rows, or allow more with --set data.max_bad_share=SHARE"
 _EARLIEST, _LATEST = -62_135_596_800, 253_402_300_799  # years 1 to 9999 in seconds: what a calendar date can be
 
 
 def as_text(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    """Convert ids to trimmed text: 12 and 12.0 -> "12" (a column of ints with gaps is often stored as float).
+    """Convert to trimmed text: 12 and 12.0 -> "12" (a column of ints with gaps is often stored as float).
+
+    Ids have a form of their own: :func:`plum.data.ids.as_ids`.
 
     Raises:
         PlumError: if the column holds lists or structures.
     """
     kind = column.type
-    if pa.types.is_dictionary(kind):
-        column = column.cast(kind.value_type)
-    if pa.types.is_floating(column.type):
-        values = column.combine_chunks()
-        whole = pc.all(pc.or_kleene(pc.equal(values, pc.floor(values)), pc.is_nan(values))).as_py() is not False
-        if whole:
-            column = pa.chunked_array([pc.if_else(pc.is_nan(values), None, values).cast(pa.int64())])
+    column, _ = plain(column)
     try:
         return pc.utf8_trim_whitespace(column.cast(pa.string()))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+    except pa.ArrowException as error:
         raise PlumError(
-            f"{name}: values of type {kind} can't be ids or text", str(error), "store text or numbers"
+            f"{name}: values of type {kind} can't be ids or text", str(error)[:200], "store text or numbers"
         ) from error
 
 
@@ -140,7 +140,7 @@ def to_seconds(column: pa.ChunkedArray, unit: str, name: str) -> tuple[np.ndarra
             bad |= ~missing & ((scaled < _EARLIEST) | (scaled > _LATEST))
         result = np.where(missing | bad, 0, scaled).astype(np.int64)
     if len(bad) and bad.any() and (bad | missing).all():
-        first = column[int(np.argmax(bad))].as_py()
+        first = shown(column[int(np.argmax(bad))])
         raise PlumError(
             f"{name}: no timestamp can be read as {_UNIT_NAMES[chosen]}",
             f"the first is {first!r}",
@@ -199,8 +199,8 @@ class Tally:
         if not new.any():
             return
         first = int(np.argmax(new))
-        shown = [column] if column else list(self.rows.table.column_names)
-        values = ", ".join(repr(self.rows.table.column(name)[first].as_py()) for name in shown)
+        columns = [column] if column else list(self.rows.table.column_names)
+        values = ", ".join(repr(shown(self.rows.table.column(name)[first])) for name in columns)
         example = f"{self.rows.where(first)}: {values[:120]}"
         self.problems.append(RowProblem(self.rows.name, reason, int(new.sum()), example))
         self.bad |= new
@@ -218,6 +218,7 @@ def check_interactions(
     rating_required: bool = False,
     known_items: Sequence[str] | None = None,
     items_name: str = "the items table",
+    unread_items: Callable[[Collection[str]], dict[str, int]] | None = None,
 ) -> tuple[pd.DataFrame, list[RowProblem]]:
     """Turn rows into interactions, and count and report the unusable ones.
 
@@ -232,19 +233,20 @@ def check_interactions(
         rating_required: whether a row without a rating is unusable.
         known_items: the ids of the catalogue, or None to accept any.
         items_name: where ``known_items`` come from, for messages.
+        unread_items: ``RawRows.unread_lines`` of that file.
 
     Returns:
         The interactions (M, columns of ``INTERACTION_COLUMNS`` and extras as text) in the order of the file, and the
         problems.
 
     Raises:
-        PlumError: if too many rows, or all, are unusable.
+        PlumError: if too many rows, or all, are unusable, or an item of the log stands in its file, but is not read.
     """
     tally, table = Tally(rows), rows.table
     label = rows.labels()
-    ids = {name: as_text(table.column(name), label[name]) for name in ("user_id", "item_id")}
+    ids = {name: as_ids(table.column(name), label[name]) for name in ("user_id", "item_id")}
     for name, values in ids.items():
-        tally.strike(absent(values), f"{name} is missing", name)
+        strike_unusable_ids(tally, values, name)
     seconds, missing, bad = to_seconds(table.column("timestamp"), timestamp_unit, label["timestamp"])
     tally.strike(missing, "timestamp is missing", "timestamp")
     tally.strike(bad, "timestamp can't be read", "timestamp")
@@ -253,14 +255,19 @@ def check_interactions(
         if name in table.column_names:
             values, missing, bad = to_numbers(table.column(name), label[name])
             tally.strike(bad, f"{name} is not a number", name)
+            with np.errstate(invalid="ignore"):
+                tally.strike(np.abs(values) > _LARGEST, f"{name} is too large", name)
             numbers[name] = np.where(missing, numbers[name], values)
             if rating_required and name == "rating":
                 tally.strike(missing, "rating is missing", name)
+    refuse_swallowed_lines(rows)
+    hint = ""
     if known_items is not None:
         known = pc.is_in(ids["item_id"], value_set=pa.array(known_items, pa.string())).to_numpy().astype(bool)
-        tally.strike(~known, f"item_id is not in {items_name}", "item_id")
-    _refuse_swallowed_lines(rows, tally)
-    refuse_many_problems(tally.problems, rows.n_read, max_bad_share)
+        hint = _strike_unlisted(tally, ids["item_id"], known, known_items, items_name, unread_items)
+    refuse_many_problems(tally.problems, rows.n_read, max_bad_share, hint + _BAD_ROWS)
+    if hint:
+        log.warning("%s: items %s", rows.name, hint.rstrip("; "))
     tally.strike(repeats(table.columns, tally.kept()), DUPLICATE)
     kept = tally.kept()
     if not kept.any():
@@ -268,6 +275,47 @@ def check_interactions(
     frame = _frame(table, ids, seconds, numbers, kept)
     warn(tally.problems)
     return frame, tally.problems
+
+
+def strike_unusable_ids(tally: Tally, ids: pa.ChunkedArray, name: str) -> None:
+    """Mark the rows whose id is missing, holds half a character, or spans several lines.
+
+    Args:
+        tally: of the file.
+        ids: N ids in the form of ``plum.data.ids``.
+        name: our name of their column.
+    """
+    tally.strike(absent(ids), f"{name} is missing", name)
+    tally.strike(tally.rows.is_broken(name), f"{name} holds half a character, or bytes that are no text", name)
+    if not tally.rows.quoted:  # else it may be due to a quote, which is refused
+        several = pc.fill_null(pc.match_substring(ids, "\n"), False).to_numpy().astype(bool)
+        tally.strike(several, f"{name} holds a line end", name)
+
+
+def _strike_unlisted(
+    tally: Tally,
+    ids: pa.ChunkedArray,
+    known: np.ndarray,
+    known_items: Sequence[str],
+    items_name: str,
+    unread_items: Callable[[Collection[str]], dict[str, int]] | None,
+) -> str:
+    """Mark the rows (N,) whose item the catalogue lacks; returns what may explain it, for the message.
+
+    Raises:
+        PlumError: if such an item stands in the catalogue's file, in a line that was not read as a row.
+    """
+    wanted = pc.unique(ids.filter(pa.array(~known & ~tally.bad))).to_pylist()
+    if wanted and unread_items is not None and (there := unread_items(wanted)):
+        item, line = next(iter(there.items()))
+        raise PlumError(
+            f"{items_name}: {len(there):,} items of the log stand in its text, but are not read as rows",
+            f"the first is {item!r} on line {line:,}: a quote opened before it takes it in, or its row is not whole",
+            "correct this row and the quotes before it, or, if quotes are plain text in this file, "
+            "--set data.source.quoting=none",
+        )
+    tally.strike(~known, f"item_id is not in {items_name}", "item_id")
+    return both_sides(wanted, known_items, items_name) + "; " if wanted else ""
 
 
 def _frame(
@@ -295,8 +343,10 @@ def nothing_left(rows: RawRows, problems: list[RowProblem]) -> PlumError:
     return PlumError(f"{rows.name} has no usable row", found, "check the file and the mapping of its columns")
 
 
-def _refuse_swallowed_lines(rows: RawRows, tally: Tally) -> None:
+def refuse_swallowed_lines(rows: RawRows) -> None:
     """Refuse a file in which an unclosed quote joined many lines into one value: they would count as one row."""
+    if not rows.quoted:
+        return
     for name in ("user_id", "item_id", "timestamp", "rating", "reward"):
         if name in rows.table.column_names and pa.types.is_string(rows.table.column(name).type):
             hits = pc.fill_null(pc.match_substring(rows.table.column(name), "\n"), False).to_numpy().astype(bool)
@@ -304,8 +354,9 @@ def _refuse_swallowed_lines(rows: RawRows, tally: Tally) -> None:
                 where = rows.where(int(np.argmax(hits)))
                 raise PlumError(
                     f"{rows.name}: {name} on {where} spans several lines",
-                    "a double quote that is never closed",
-                    "close the quote, or double each quote that belongs to the text",
+                    "a double quote opens before its first line end and closes after it",
+                    "close the quote, or double each quote that belongs to the text; if quotes are plain text in this "
+                    "file: --set data.source.quoting=none",
                 )
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from plum.data.files import missing_file
-from plum.data.logs import PARQUET, SEPARATORS, file_format
+from plum.data.dialect import PARQUET, SEPARATORS, file_format
+from plum.data.files import is_file, missing_file
 from plum.data.sample import Sample, first_lines, guess_encoding, read_sample
 from plum.errors import PlumError
 from plum.recipes import names
@@ -125,7 +125,7 @@ def _encoding(paths: list[Path]) -> str:
     for path in paths:
         if path.is_dir():
             raise _folder(path)
-        if not path.is_file():
+        if not is_file(path):
             raise missing_file(path)
         if not path.stat().st_size:
             raise PlumError(f"{path.name} is empty", "0 bytes", f"check what wrote {path}")

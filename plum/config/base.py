@@ -10,7 +10,19 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
+
+
+def _expanded(path: Path) -> Path:
+    """A path with ``~`` replaced by the home folder."""
+    if "\0" in str(path):
+        raise ValueError("a path can't hold a zero byte")
+    try:
+        return path.expanduser()
+    except (RuntimeError, KeyError) as error:
+        raise ValueError(f"there is no user with the home folder {path.parts[0]}") from error
+
+
+UserPath = Annotated[Path, AfterValidator(_expanded)]
 
 
 class Section(BaseModel):

@@ -1,4 +1,4 @@
-"""Columns of any Arrow type in a form that the checks know: plain text, numbers, dates and lists; or a refusal by type."""
+"""Columns of any Arrow type in a form that the checks know: text, numbers, dates and lists; or a refusal by type."""
 
 from __future__ import annotations
 

@@ -137,8 +137,8 @@ def further_columns(source: Source, names: list[str], picked: Mapping[str, str],
         advice: how to name a column.
 
     Returns:
-        Name -> name, of at most ``MOST_FURTHER``. Columns without a name, with a repeated name, or with one of our names
-        that is mapped to another column are left out with a warning, and so is what is too many.
+        Name -> name, of at most ``MOST_FURTHER``. Columns without a name, with a repeated name, or with one of our
+        names that is mapped to another column are left out with a warning, and so is what is too many.
     """
     times, taken = Counter(names), set(picked.values())
     rest = [name for name in times if name not in taken]

@@ -1,4 +1,4 @@
-"""How delimited text is laid out: separator, quotes, escape and header, as given, as named by the suffix, or recognised."""
+"""How delimited text is laid out: separator, quotes, escape and header, as given, by the suffix, or recognised."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ QUOTES = {"double": '"', "single": "'", "none": None}
 TYPED = re.compile(r"(.+):(token|token_seq|float|float_seq)")
 """A column's name in RecBole's atomic files."""
 _TEXT = frozenset({".dat", ".txt", ".data", ".base", ".test", ".link", ".net", ".kg"})
-WORDS = {"tab": "\t", "comma": ",", "semicolon": ";", "bar": "|", "space": " ", "double-colon": "::"}
-"""Names of separators, which need no quotes in YAML and in a shell."""
+_WORDS = {"tab": "\t", "comma": ",", "semicolon": ";", "bar": "|", "space": " ", "double-colon": "::"}
 _CANDIDATES = ("\t", "::", ";", "|", ",", " ")
 _LOOKED_AT = 20
 _SUFFIXES = "csv, tsv, jsonl, dat, txt, inter, item, user (each also with .gz, .bz2, .xz or .zst) and parquet"
@@ -76,7 +75,7 @@ class Dialect:
 
 def word_for(separator: str) -> str:
     """A separator as a value of ``--set``: its name if it has one."""
-    return next((word for word, meant in WORDS.items() if meant == separator), repr(separator))
+    return next((word for word, meant in _WORDS.items() if meant == separator), repr(separator))
 
 
 def file_format(path: Path, delimiter: str | None = None) -> str:

@@ -43,6 +43,14 @@ _CONTENTS = (  # first bytes of files that are no text -> what they are, and wha
 )
 
 
+_KINDS = (
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
 def _zstd(path: Path) -> Any:
     import pyarrow as pa
 
@@ -113,7 +121,7 @@ class Advice:
 def is_file(path: Path) -> bool:
     """Whether there is a regular file at a path; false for any path that can't be looked up."""
     try:
-        return stat.S_ISREG(os.stat(path).st_mode)
+        return stat.S_ISREG(path.stat().st_mode)
     except (OSError, ValueError):  # ValueError: a zero byte in the name
         return False
 
@@ -121,33 +129,24 @@ def is_file(path: Path) -> bool:
 def missing_file(path: Path) -> PlumError:
     """Build the error for a path without a regular file: what is there instead, or the content of its folder."""
     try:
-        mode = os.stat(path).st_mode
+        mode = path.stat().st_mode
     except ValueError:
         return PlumError(f"{str(path)!r} is no path", "a zero byte in it", "correct the path")
     except OSError as error:
         return _not_found(path, error)
     if stat.S_ISDIR(mode):
         return PlumError(f"{path} is a folder, not a file", None, "name the file itself")
-    kinds = (
-        (stat.S_ISFIFO, "a pipe"),
-        (stat.S_ISSOCK, "a socket"),
-        (stat.S_ISCHR, "a device"),
-        (stat.S_ISBLK, "a device"),
-    )
-    kind = next((name for test, name in kinds if test(mode)), "no regular file")
-    return PlumError(
-        f"{path} is {kind}, which can be read only once", None, "write its content to a file, and name that"
-    )
+    kind = next((name for test, name in _KINDS if test(mode)), "no regular file")
+    fix = "write its content to a file, and name that"
+    return PlumError(f"{path} is {kind}, which can't be read several times", None, fix)
 
 
 def _not_found(path: Path, error: OSError) -> PlumError:
     """What is wrong with a path that can't be looked up."""
-    if os.path.islink(path):
-        target = os.readlink(path)
+    if os.path.islink(path):  # noqa: PTH114 - Path.is_symlink raises for names that are too long before Python 3.12
         if isinstance(error, FileNotFoundError):
-            return PlumError(
-                f"{path} is a link to a file that does not exist", f"it leads to {target}", "mend the link"
-            )
+            found = f"it leads to {path.readlink()}"
+            return PlumError(f"{path} is a link to a file that does not exist", found, "mend the link")
         return PlumError(f"{path} is a link that leads nowhere", str(error), "mend the link")
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         fix = "check the permissions of its folder" if isinstance(error, PermissionError) else "correct the path"

@@ -29,8 +29,8 @@ _COMPARED = 5_000
 def as_ids(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     """Turn ids into text in one form.
 
-    Whole numbers have no fraction, be they 12, 12.0, or the text "12.0" in a column of such; "012" stays text. Letters with accents have
-    their composed form (NFC), and blanks around an id are taken away. Case is kept.
+    Whole numbers have no fraction, be they 12, 12.0, or the text "12.0" in a column of such; "012" stays text. Letters
+    with accents have their composed form (NFC), and blanks around an id are taken away. Case is kept.
 
     Args:
         column: N values of any type.

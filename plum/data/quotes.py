@@ -111,7 +111,7 @@ class Odd:
 
     Attributes:
         at: offset of the opening quote.
-        kind: ``swallows`` rows; ``escaped``: its quotes are escaped by backslashes; ``goes on`` after the closing quote.
+        kind: ``swallows`` rows; ``escaped``: by backslashes, as its quotes are; ``goes on`` after the closing quote.
         end: offset of the closing quote.
     """
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
-from plum.data.arrow_types import can_be_field, can_be_value, is_bytes, is_text, plain, python_values, refused_type
+from plum.data.arrow_types import can_be_field, plain, python_values
 from plum.data.columns import Picked, pick_columns, resolve_columns
 from plum.data.dialect import Delimited, without_types
 from plum.data.encodings import check_encoding, undecodable
@@ -44,6 +44,7 @@ _QUOTE_ADVICE = (
     "close the quote, or double each quote that belongs to the text; if quotes are plain text in this file: "
     "--set data.source.quoting=none"
 )
+_TO_THE_END = "nor on any later one: all that follows would be one value"
 _SPREAD = "a row that spans several lines and has the wrong number of fields"
 _KEYS = ("item_id", "user_id")  # what a row begins with, in the sense of a swallowed one
 
@@ -62,7 +63,7 @@ class RawRows:
         problems: rows that could not be parsed.
         theirs: our column names -> the file's.
         broken: our column name -> rows whose text held half a character or bytes that are no text; they are U+FFFD.
-        quoted: whether values may have stood in quotes, so that a line end in an id may be due to one that is not closed.
+        quoted: whether values may have stood in quotes, so that one that is not closed may explain a line end in an id.
         unread_lines: ids -> the lines on which they stand, of those in lines that are no row of their own; None if each
             line is one.
     """
@@ -425,11 +426,7 @@ def read_parquet(
     advice: Advice,
     extras: Mapping[str, str] | None = None,
 ) -> RawRows:
-    """Read Parquet; messages count rows from 1. Args and Raises as in :func:`read_delimited`.
-
-    Raises:
-        PlumError: also for a column asked for whose type holds neither text nor numbers nor dates.
-    """
+    """Read Parquet; messages count rows from 1. Args and Raises as in :func:`read_delimited`."""
     import pyarrow.parquet as pq
 
     if not is_file(source.path):
@@ -450,10 +447,6 @@ def read_parquet(
             f"{str(error)[:300]} ({source.path.stat().st_size:,} bytes)",
             f"copy or write {source.path} again",
         ) from error
-    for ours, theirs in picked.asked.items():
-        kind = parsed.schema.field(theirs).type
-        if ours not in lists and not (is_text(kind) or is_bytes(kind) or can_be_value(kind)):
-            raise refused_type(f"{source.name}, column {theirs!r}", kind)
     rows = _sorted_out(source, parsed, picked, lists, lambda row: f"row {row + 1}", parsed.num_rows, [])
     rows.broken = {ours: broken[theirs] for ours, theirs in picked.all.items() if theirs in broken}
     return rows

@@ -10,10 +10,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from plum.data.arrow_types import plain, shown
+from plum.data.arrow_types import can_be_value, is_text, plain, refused_type, shown
 from plum.data.ids import as_ids, both_sides
 from plum.data.readers import RawRows
-from plum.data.tables import RowProblem, refuse_many_problems
+from plum.data.tables import INTERACTION_COLUMNS, RowProblem, refuse_many_problems
 from plum.errors import PlumError
 
 log = logging.getLogger(__name__)
@@ -244,6 +244,9 @@ def check_interactions(
     """
     tally, table = Tally(rows), rows.table
     label = rows.labels()
+    for name in set(table.column_names) - set(INTERACTION_COLUMNS):
+        if not (is_text(kind := table.column(name).type) or can_be_value(kind)):
+            raise refused_type(label[name], kind)
     ids = {name: as_ids(table.column(name), label[name]) for name in ("user_id", "item_id")}
     for name, values in ids.items():
         strike_unusable_ids(tally, values, name)

@@ -43,7 +43,7 @@ class Sample:
 
 
 def read_sample(path: Path, n_rows: int, encoding: str = "utf-8") -> Sample:
-    """Read the first rows of delimited text, JSON Lines (each also packed) or Parquet; fewer of a table of many columns.
+    """Read the first rows of delimited text, JSON Lines (each also packed) or Parquet; fewer of thousands of columns.
 
     A row of delimited text with too many or too few fields is left out. Without a header line the columns are called
     ``1``, ``2``, ...

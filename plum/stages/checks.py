@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
@@ -102,7 +103,7 @@ def _of_sentence_encoder(where: str, model: str) -> Iterator[str]:
             packaged_model(model.removeprefix("package:"))
         except PlumError as error:
             yield f"{where}: {error}"
-    elif _is_path(model) and not Path(model).expanduser().is_dir():
+    elif _is_path(model) and not Path(os.path.expanduser(model)).is_dir():  # noqa: PTH111
         yield f"{where}: {model} (no such folder)"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from plum.data.dialect import Delimited
 
-_LINE_END, _LINE_ENDS = re.compile(rb"[\r\n]"), re.compile(rb"\r\n|\n|\r")
+_LINE_ENDS = re.compile(rb"\r\n|\n|\r")
 _KINDS = tuple(map(re.compile, (rb"[A-Za-z]", rb"[0-9]", rb"\s", rb"[^A-Za-z0-9\s]")))
 
 
@@ -34,10 +34,9 @@ class Spans:
 
     def multi_line(self, block: bytes) -> np.ndarray:
         """The values that hold line ends, as their numbers (M,)."""
-        ends = line_ends(block)
-        at = np.searchsorted(self.starts, ends) - 1
-        inside = (at >= 0) & (ends < np.append(self.ends, 0)[at])
-        return np.unique(at[inside])
+        end = 0x0A if b"\n" in block else 0x0D
+        before = np.cumsum(np.frombuffer(block, np.uint8) == end, dtype=np.int32)
+        return np.flatnonzero(before[self.starts] != before[self.ends])
 
 
 def line_ends(block: bytes) -> np.ndarray:
@@ -73,14 +72,19 @@ def quoted_spans(block: bytes, layout: Delimited) -> Spans:
 
 
 def _paired(block: bytes, separator: bytes, quote: bytes) -> Spans | None:
-    """The values if each first quote opens a field and each second one ends it; None if it is not as simple."""
+    """The values of a block in which quotes only enclose values or are doubled inside; None if it is not as simple.
+
+    An even number of quotes comes before one that opens a value, and up to one that closes it, its own included.
+    """
+    if len(separator) > 1:
+        return None
     held = np.frombuffer(block, np.uint8)
     places = np.flatnonzero(held == quote[0])
     if len(places) % 2:
         return None
-    starts, ends = places[0::2], places[1::2]
-    if len(separator) > 1:
-        return None
+    run = np.flatnonzero(np.diff(places, prepend=-2) != 1)  # where each run of quotes without anything between begins
+    upto = np.append(run[1:], len(places))
+    starts, ends = places[run[run % 2 == 0]], places[upto[upto % 2 == 0] - 1]
     borders = _borders(separator)
     before = borders[held[starts - 1]] | (starts == 0)
     after = borders[held[np.minimum(ends + 1, len(held) - 1)]] | (ends == len(held) - 1)
@@ -126,6 +130,7 @@ def odd_values(block: bytes, spans: Spans, layout: Delimited, n_fields: int, id_
     Args:
         block: whole rows.
         spans: of the block.
+        several: :meth:`Spans.multi_line` of the block.
         layout: of the text.
         n_fields: of a row.
         id_place: of the field that names a row's item or user, if there is one; only by it can rows be told from prose.
@@ -136,7 +141,6 @@ def odd_values(block: bytes, spans: Spans, layout: Delimited, n_fields: int, id_
     held, borders = np.frombuffer(block, np.uint8), _borders(separator)
     after = np.minimum(spans.ends + 1, len(held) - 1)
     goes_on = ~borders[held[after]] & (spans.ends < len(held) - 1)
-    several = spans.multi_line(block)
     if goes_on.any():
         of_several = np.zeros(len(spans.starts), bool)
         of_several[several] = True
@@ -145,25 +149,34 @@ def odd_values(block: bytes, spans: Spans, layout: Delimited, n_fields: int, id_
             escaped = layout.escape is None and block[end - 1 : end] == b"\\"
             kind = "swallows" if of_several[place] else "escaped" if escaped else "goes on"
             yield Odd(start, kind, end)
-    for place in several:
-        start, end = int(spans.starts[place]), int(spans.ends[place])
-        if (
-            id_place is not None
-            and not goes_on[place]
-            and _holds_rows(block, start, end, separator, n_fields, id_place)
-        ):
+    if id_place is not None and n_fields > 1:
+        for start, end in _holding_rows(block, spans, several[~goes_on[several]], separator, n_fields, id_place):
             yield Odd(start, "swallows", end)
 
 
-def _holds_rows(block: bytes, start: int, end: int, separator: bytes, n_fields: int, id_place: int) -> bool:
-    """Whether each line that a value spans is a row of its own if quotes are plain text, and begins as rows do."""
-    first = max(block.rfind(b"\n", 0, start), block.rfind(b"\r", 0, start)) + 1
-    last = _LINE_END.search(block, end)
-    touched = [line.split(separator) for line in _LINE_ENDS.split(block[first : last.start() if last else len(block)])]
-    if n_fields < 2 or any(len(fields) != n_fields for fields in touched):
-        return False
-    own, *others = [_classes(fields[id_place]) for fields in touched]
-    return all(other == own for other in others)
+def _holding_rows(
+    block: bytes, spans: Spans, several: np.ndarray, separator: bytes, n_fields: int, id_place: int
+) -> Iterator[tuple[int, int]]:
+    """Of values that span several lines (their numbers), those whose lines are rows of their own if quotes are text.
+
+    Each line has the fields of a row then, and begins as rows do.
+    """
+    if not len(several):
+        return
+    ends = line_ends(block)
+    separators = np.flatnonzero(np.frombuffer(block, np.uint8) == separator[0])
+    upto = np.append(np.searchsorted(separators, ends), len(separators))
+    fields = np.diff(upto, prepend=0) // len(separator) + 1
+    unlike = np.append(0, np.cumsum(fields != n_fields))
+    first, last = np.searchsorted(ends, spans.starts[several]), np.searchsorted(ends, spans.ends[several])
+    for place in np.flatnonzero(unlike[first] == unlike[last + 1]):
+        start = int(ends[first[place] - 1]) + 1 if first[place] else 0
+        stop = int(ends[last[place]]) if last[place] < len(ends) else len(block)
+        lines = [line.split(separator) for line in _LINE_ENDS.split(block[start:stop].rstrip(b"\r"))]
+        if all(len(line) == n_fields for line in lines):
+            own, *others = [_classes(line[id_place]) for line in lines]
+            if all(other == own for other in others):
+                yield int(spans.starts[several[place]]), int(spans.ends[several[place]])
 
 
 def _classes(value: bytes) -> tuple[bool, ...]:

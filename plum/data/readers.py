@@ -124,7 +124,7 @@ class _Block:
 
     def line_at(self, offset: int) -> int:
         """Number of the line of a byte."""
-        return self.line + len(_LINE_END.findall(self.content, 0, offset))
+        return self.line + self.content.count(b"\n" if b"\n" in self.content else b"\r", 0, offset)
 
 
 def _blocks(source: Source, layout: Delimited) -> Iterator[_Block]:
@@ -284,8 +284,9 @@ class _Text:
                 self.first_doubled = block.line_at(first)
             self.doubled, self.stray = self.doubled + doubled, self.stray + stray
             return
-        self.has_multi_line |= bool(len(block.spans.multi_line(block.content)))
-        for odd in odd_values(block.content, block.spans, self.layout, len(self.names), self.id_place):
+        several = block.spans.multi_line(block.content)
+        self.has_multi_line |= bool(len(several))
+        for odd in odd_values(block.content, block.spans, several, self.layout, len(self.names), self.id_place):
             if odd.kind == "swallows":
                 raise _swallowed(self.source, block, odd)
             if odd.kind == "escaped":

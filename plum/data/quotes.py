@@ -124,7 +124,9 @@ class Odd:
     end: int
 
 
-def odd_values(block: bytes, spans: Spans, layout: Delimited, n_fields: int, id_place: int | None) -> Iterator[Odd]:
+def odd_values(
+    block: bytes, spans: Spans, several: np.ndarray, layout: Delimited, n_fields: int, id_place: int | None
+) -> Iterator[Odd]:
     """The quoted values that text other than a separator follows, and those that hold whole rows.
 
     Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -27,20 +28,32 @@ def plain(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, set[int]]:
     if isinstance(kind, pa.BaseExtensionType):
         return _of_extension(column)
     if pa.types.is_dictionary(kind):
-        decoded = [chunk.dictionary_decode() for chunk in column.chunks]
-        return plain(pa.chunked_array(decoded, kind.value_type))
+        return _spread([(chunk.dictionary, chunk.indices) for chunk in column.chunks], kind.value_type)
     if pa.types.is_run_end_encoded(kind):
-        decoded = [pc.run_end_decode(chunk) for chunk in column.chunks]
-        return plain(pa.chunked_array(decoded, kind.value_type))
+        return _spread([(chunk.values, _run_of_each(chunk)) for chunk in column.chunks], kind.value_type)
     if pa.types.is_null(kind):
         return column.cast(pa.string()), set()
-    if pa.types.is_float16(kind):
-        return column.cast(pa.float32()), set()
+    if (simple := _simpler(kind)) is not None:
+        return column.cast(simple), set()
     if is_bytes(kind):
         return _text_or_bytes(column), set()
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return _valid_text(column)
     return column, set()
+
+
+def _simpler(kind: pa.DataType) -> pa.DataType | None:
+    """The common type of a rare one with the same values; None for a common one."""
+    types = pa.types
+    if types.is_float16(kind):
+        return pa.float32()
+    if types.is_decimal32(kind) or types.is_decimal64(kind):
+        return pa.decimal128(kind.precision, kind.scale)
+    if types.is_list_view(kind) or types.is_large_list_view(kind):
+        return pa.large_list(kind.value_type)
+    if types.is_timestamp(kind) and kind.tz not in (None, "UTC"):
+        return pa.timestamp(kind.unit, "UTC")  # the same moments, whether or not the zone is known here
+    return None
 
 
 def is_bytes(kind: pa.DataType) -> bool:
@@ -124,11 +137,29 @@ def _of_extension(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, set[int]]:
     return plain(stored)
 
 
+def _spread(chunks: list[tuple[pa.Array, pa.Array]], kind: pa.DataType) -> tuple[pa.ChunkedArray, set[int]]:
+    """Plain values (N,) of chunks of distinct values and the place (one per row) of each row's value in them."""
+    found, broken, start = [], set[int](), 0
+    for distinct, places in chunks:
+        values, odd = plain(pa.chunked_array([distinct]))
+        found.append(values.combine_chunks().take(places))
+        if odd:
+            broken |= {start + row for row, place in enumerate(places.to_pylist()) if place in odd}
+        start += len(places)
+    return (pa.chunked_array(found), broken) if found else plain(pa.chunked_array([], kind))
+
+
+def _run_of_each(chunk: pa.RunEndEncodedArray) -> pa.Array:
+    rows = chunk.offset + np.arange(len(chunk))
+    return pa.array(np.searchsorted(chunk.run_ends.to_numpy(), rows, side="right"))
+
+
 def _text_or_bytes(column: pa.ChunkedArray) -> pa.ChunkedArray:
     try:
-        return column.cast(pa.binary()).cast(pa.string())
+        text = column.cast(pa.binary()).cast(pa.string())
     except pa.ArrowException:  # not UTF-8, or too long for one column of text
-        return column
+        return column.cast(pa.binary()) if pa.types.is_binary_view(column.type) else column
+    return column if pc.any(pc.match_substring_regex(text, "[\x00-\x08\x0e-\x1f]")).as_py() else text
 
 
 def _valid_text(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, set[int]]:

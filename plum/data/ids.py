@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from plum.data.arrow_types import plain
+from plum.data.arrow_types import is_bytes, plain
 from plum.errors import PlumError
 
 log = logging.getLogger(__name__)
@@ -43,10 +43,12 @@ def as_ids(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
         PlumError: if the type can't be ids.
     """
     kind = column.type
-    column, _ = plain(column)
-    if pa.types.is_floating(column.type):
-        return _of_floats(column, name)
     try:
+        column, _ = plain(column)
+        if pa.types.is_floating(column.type):
+            return _of_floats(column, name)
+        if is_bytes(column.type):
+            raise pa.ArrowInvalid("bytes that are no text")
         text = column.cast(pa.string())
     except pa.ArrowException as error:
         raise PlumError(

@@ -36,8 +36,8 @@ def as_text(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
         PlumError: if the column holds lists or structures.
     """
     kind = column.type
-    column, _ = plain(column)
     try:
+        column, _ = plain(column)
         return pc.utf8_trim_whitespace(column.cast(pa.string()))
     except pa.ArrowException as error:
         raise PlumError(

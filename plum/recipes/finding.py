@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ LOG_ROWS, ITEM_ROWS = 20_000, 100_000
 _SEPARATED_BY = {"\t": "tabs", "::": "'::'", ";": "semicolons", "|": "bars", ",": "commas"}
 _MOST_NAMED = 8
 """Columns, at most, of a file without names for which names are guessed."""
-_FORMATS = "plum reads .csv, .tsv and .jsonl (each also as .gz) and .parquet"
+_FORMATS = "plum reads .csv, .tsv, .dat, .txt, .inter, .jsonl (each also as .gz, .bz2, .xz, .zst) and .parquet"
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Found:
         unit: of the timestamps, as ``timestamp_unit`` has it.
         topic_separator: between the topics of a text.
         notices: what a user should know.
+        layout: settings of the quotes in the text, where they are not the usual ones.
     """
 
     log: Path
@@ -46,6 +47,7 @@ class Found:
     unit: str
     topic_separator: str
     notices: tuple[str, ...]
+    layout: Mapping[str, str] = field(default_factory=dict)
 
     def source(self) -> dict[str, Any]:
         """The section ``data.source`` of a configuration, without what is the default."""
@@ -55,7 +57,7 @@ class Found:
             section |= {"items": str(self.items), "item_columns": self.item_roles.mapping()}
             if self.topic_separator != DEFAULT_SEPARATOR:
                 section["topic_separator"] = self.topic_separator
-        section["timestamp_unit"] = self.unit
+        section |= {"timestamp_unit": self.unit, **self.layout}
         return section if self.encoding == "utf-8" else section | {"encoding": self.encoding}
 
 

@@ -126,6 +126,21 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def found_at(path: Path) -> str:
+    """What is at a path that is no regular file, in words: a folder, a pipe, a link that leads nowhere, nothing."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return "a link to a file that does not exist" if path.is_symlink() else "no such file"
+    except OSError as error:
+        return str(error.strerror)
+    except ValueError:
+        return "a zero byte in its name"
+    if stat.S_ISDIR(mode):
+        return "a folder"
+    return next((name for test, name in _KINDS if test(mode)), "no regular file")
+
+
 def missing_file(path: Path) -> PlumError:
     """Build the error for a path without a regular file: what is there instead, or the content of its folder."""
     try:

@@ -17,6 +17,7 @@ import pytest
 
 from plum.data import lines
 from plum.data.columns import MOST_FURTHER
+from plum.data.files import Source, damage_reported, found_at
 from plum.data.logs import load_logs, read_fields, read_ids
 from plum.data.sample import guess_encoding, read_sample
 from plum.errors import PlumError
@@ -105,6 +106,9 @@ def test_paths_without_a_file(tmp_path: Path) -> None:
     }
     for suffix in (".csv", ".parquet", ".jsonl.gz"):
         (tmp_path / f"there{suffix}").touch()
+    short = ("a folder", "a pipe", "a link to a file that does not exist", "links")
+    for name, kind in zip(told, short, strict=False):
+        assert kind in found_at(tmp_path / name)
     for name, message in told.items():
         text = refused(tmp_path / name)
         assert message in text
@@ -246,8 +250,6 @@ def test_header_alone(tmp_path: Path) -> None:
 
 
 def test_zip_members_that_can_not_be_unpacked(tmp_path: Path) -> None:
-    from plum.data.files import Source, damage_reported
-
     path = tmp_path / "x.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.csv", LOG)

@@ -23,7 +23,7 @@ _FLOAT = r"^-?((0|[1-9]\d*)\.0+|\d(\.\d+)?[eE]\+\d{2,3})$"
 """A whole number as programs write it from a column of floats."""
 _EXACT = {pa.float32(): 1 << 24, pa.float64(): 1 << 53}
 """Whole numbers up to these are exact in a column of floats."""
-_COMPARED = 5_000
+_COMPARED, _LOOKED_THROUGH = 5_000, 200_000  # ids by spelling, and by all else, which is quick
 
 
 def as_ids(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
@@ -186,7 +186,7 @@ def both_sides(wanted: Collection[str], ids: Sequence[str], where: str) -> str:
         ids: those that are.
         where: of the list, for the message.
     """
-    first = next(iter(wanted))
+    first, ids = next(iter(wanted)), ids[:_LOOKED_THROUGH]
     there = ", ".join(map(repr, ids[:3])) + (", ..." if len(ids) > 3 else "")
     near = nearest(first, ids)
     told = f"; the nearest to {first!r} is {near[0]!r} (they differ in: {near[1]})" if near else ""

@@ -25,6 +25,7 @@ _TEXTS = pa.list_(pa.string())
 _CHUNK = 100_000  # rows held as Python text before they become Arrow arrays
 _CELLS = 2_000_000  # and values
 _MARKS = re.compile(r'\\.|["\[\]{}]')
+_VALUES = re.compile(r'"([^"\\]+)"|([^\s",:{}\[\]]+)')
 _DEEPEST = 100  # brackets in each other; what a table holds has a few
 
 
@@ -322,7 +323,20 @@ def read_jsonl(
         reader.problems,
     )
     rows.broken = broken
+    if reader.problems:
+        rows.unread_lines = lambda ids: _in_other_lines(source, encoding, set(at), ids)
     return rows
+
+
+def _in_other_lines(source: Source, encoding: str, read: Collection[int], ids: Collection[str]) -> dict[str, int]:
+    """Find ids in the lines that are no rows: those that are found -> the line of the first one."""
+    wanted, found = set(ids), dict[str, int]()
+    for number, line in enumerate(lines(source, encoding), 1):
+        if number not in read:
+            for text, other in _VALUES.findall(line):
+                if (text or other) in wanted:
+                    found.setdefault(text or other, number)
+    return found
 
 
 def _shown(record: dict[str, Any]) -> str:

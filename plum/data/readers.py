@@ -388,7 +388,7 @@ def read_delimited(
             rows.lists[ours] = [value.split() if value else None for value in rows.lists[ours]]
     rows.quoted = layout.quoted
     if key is not None and (text.malformed or text.has_multi_line):
-        rows.unread_lines = lambda ids: lines_of(source, layout, names.index(key), ids)
+        rows.unread_lines = lambda ids: lines_of(source, layout, names.index(key), len(names), ids)
     return rows
 
 

@@ -71,13 +71,14 @@ def parsed(text: Iterable[str], layout: Delimited) -> Iterator[Record]:
         yield Record(before + 1, 0, [], reader.line_num)
 
 
-def lines_of(source: Source, layout: Delimited, place: int, ids: Collection[str]) -> dict[str, int]:
-    """Find ids in the lines of a file, whatever its quotes say.
+def lines_of(source: Source, layout: Delimited, place: int, n_fields: int, ids: Collection[str]) -> dict[str, int]:
+    """Find ids in the lines of a file that have the fields of a row or more, whatever its quotes say.
 
     Args:
         source: the file.
         layout: of the text.
         place: number of the field, from 0, that holds the id of a row.
+        n_fields: of a row.
         ids: to look for.
 
     Returns:
@@ -85,7 +86,7 @@ def lines_of(source: Source, layout: Delimited, place: int, ids: Collection[str]
     """
     wanted, found = set(ids), dict[str, int]()
     for number, line in enumerate(lines(source, layout.encoding), 1):
-        fields = line.rstrip("\r\n").split(layout.separator, place + 1)
-        if len(fields) > place and (text := fields[place].strip(f"{layout.quote} ")) in wanted:
+        fields = line.rstrip("\r\n").split(layout.separator)
+        if len(fields) >= n_fields and (text := fields[place].strip(f"{layout.quote} ")) in wanted:
             found.setdefault(text, number)
     return found

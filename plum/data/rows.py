@@ -305,18 +305,18 @@ def _strike_unlisted(
 ) -> str:
     """Mark the rows (N,) whose item the catalogue lacks; returns what may explain it, for the message.
 
-    Raises:
-        PlumError: if such an item stands in the catalogue's file, in a line that was not read as a row.
+    An item that stands in the catalogue's file, but in a line that is no row, is not called missing.
     """
     wanted = pc.unique(ids.filter(pa.array(~known & ~tally.bad))).to_pylist()
     if wanted and unread_items is not None and (there := unread_items(wanted)):
         item, line = next(iter(there.items()))
-        raise PlumError(
-            f"{items_name}: {len(there):,} items of the log stand in its text, but are not read as rows",
-            f"the first is {item!r} on line {line:,}: a quote opened before it takes it in, or its row is not whole",
-            "correct this row and the quotes before it, or, if quotes are plain text in this file, "
-            "--set data.source.quoting=none",
+        there_mask = pc.is_in(ids, value_set=pa.array(list(there), pa.string())).to_numpy().astype(bool)
+        reason = (
+            f"item_id stands in {items_name}, but in a line that is no row of its own (line {line:,}: {item!r}): a "
+            "quote before it takes it in, or the line is not as it should be"
         )
+        tally.strike(there_mask & ~known, reason, "item_id")
+        wanted = [one for one in wanted if one not in there]
     tally.strike(~known, f"item_id is not in {items_name}", "item_id")
     return both_sides(wanted, known_items, items_name) + "; " if wanted else ""
 

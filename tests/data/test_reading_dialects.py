@@ -89,11 +89,17 @@ def test_swallowed_rows_are_told_in_every_file(tmp_path: Path, kind: str) -> Non
 def test_an_id_that_stands_in_the_file_is_never_called_missing(tmp_path: Path) -> None:
     """Its row is inside a quoted value, or has too many fields."""
     log = write(tmp_path / "log.csv", LOG.splitlines()[0] + "\nu,i0,1\nu,i2,2\n")
-    for content in ('item_id,title\ni0,"one, two\ni2,three, four"\n', "item_id,title\ni0,a\ni1,b\ni2,c,d\n"):
-        items = write(tmp_path / "items.csv", content)
-        with pytest.raises(PlumError, match=r"'i2' on line \d") as error:
-            load_logs(log, items, max_bad_share=0.9)
-        assert "is not in items.csv" not in str(error.value)
+    contents = {
+        "items.csv": 'item_id,title\ni0,"one, two\ni2,three, four"\n',
+        "more.csv": "item_id,title\ni0,a\ni1,b\ni2,c,d\n",
+        "items.jsonl": '{"item_id": "i0"}\n{"item_id": "i2", "title": "cut\n',
+    }
+    for name, content in contents.items():
+        items = write(tmp_path / name, content)
+        with pytest.raises(PlumError, match=rf"item_id stands in {name}, .*\(line \d: 'i2'\)|fields|complete") as error:
+            load_logs(log, items, max_bad_share=0.4)
+        assert f"is not in {name}" not in str(error.value)
+        assert len(load_logs(log, items, max_bad_share=0.9).interactions) == 1
 
 
 def test_descriptions_of_several_lines_are_read(tmp_path: Path) -> None:

@@ -24,6 +24,12 @@ TYPED = re.compile(r"(.+):(token|token_seq|float|float_seq)")
 """A column's name in RecBole's atomic files."""
 _TEXT = frozenset({".dat", ".txt", ".data", ".base", ".test", ".link", ".net", ".kg"})
 _WORDS = {"tab": "\t", "comma": ",", "semicolon": ";", "bar": "|", "space": " ", "double-colon": "::"}
+_AS_PARQUET, _AS_CSV = "write the table as Parquet", "save the table as CSV"
+_CONVERTED = {
+    ".json": "rename it to {stem}.jsonl if each line is an object; an array: jq -c '.[]' {name} > {stem}.jsonl",
+    **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers"), _AS_CSV),
+    **dict.fromkeys((".feather", ".arrow", ".orc", ".avro", ".h5", ".hdf5", ".pkl", ".pickle", ".rds"), _AS_PARQUET),
+}
 _CANDIDATES = ("\t", "::", ";", "|", ",", " ")
 _LOOKED_AT = 20
 _SUFFIXES = "csv, tsv, jsonl, dat, txt, inter, item, user (each also with .gz, .bz2, .xz or .zst) and parquet"
@@ -105,11 +111,10 @@ def file_format(path: Path, delimiter: str | None = None) -> str:
         raise PlumError(f"{path.name}: plum does not unpack {suffix}", f"known: {_SUFFIXES}", unpack)
     if suffix in _TEXT or delimiter is not None:
         return RECOGNISED
-    raise PlumError(
-        f"{path.name}: unknown format {path.suffix!r}",
-        f"known: {_SUFFIXES}",
-        "convert or rename the file; if it is text, say what separates its fields: --set data.source.delimiter=...",
-    )
+    fix = "convert or rename the file; if it is text, say what separates its fields: --set data.source.delimiter=..."
+    if suffix in _CONVERTED:
+        fix = _CONVERTED[suffix].format(stem=path.name[: len(path.name) - len(suffix)], name=path.name)
+    raise PlumError(f"{path.name}: unknown format {path.suffix!r}", f"known: {_SUFFIXES}", fix)
 
 
 def layout_of(source: Source, encoding: str, dialect: Dialect, wanted: Collection[str] = ()) -> Delimited:

@@ -57,6 +57,7 @@ def _zstd(path: Path) -> Any:
     return pa.input_stream(str(path), compression="zstd")
 
 
+_WIDE = re.compile(r"u(tf)?[-_ ]?(16|32)", re.IGNORECASE)
 PACKED: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open, ".zst": _zstd}
 """Suffix -> how to open a file packed in that way."""
 OTHERWISE_PACKED = {
@@ -209,14 +210,23 @@ def _damaged(source: Source, error: Exception) -> PlumError:
     )
 
 
-def refuse_other_contents(source: Source) -> None:
+def refuse_other_contents(source: Source, encoding: str = "utf-16") -> None:
     """Refuse a file named as text that holds something else, by its first bytes.
+
+    Args:
+        source: the file.
+        encoding: in which it is to be read; text of two bytes a character has another one than UTF-8.
 
     Raises:
         PlumError: saying what it is; and as :meth:`Source.open` and :func:`damage_reported`.
     """
     with damage_reported(source), source.open() as stream:
-        head = stream.read(16)
+        head = stream.read(400)
+    zeros = (head[0::2].count(0), head[1::2].count(0))
+    if max(zeros) > len(head) // 3 and min(zeros) == 0 and not _WIDE.match(encoding):
+        order = "be" if zeros[0] else "le"
+        fix = f"name its encoding: --set data.source.encoding=utf-16-{order}"
+        raise PlumError(f"{source.name} is not {encoding}, but UTF-16", "every other byte is zero", fix)
     for magic, kind, fix in _CONTENTS:
         if head.startswith(magic):
             raise PlumError(f"{source.name} holds no text, but is {kind}", f"first bytes: {head[:8].hex(' ')}", fix)

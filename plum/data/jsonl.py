@@ -65,7 +65,7 @@ class ObjectReader:
         Raises:
             PlumError: if the file is missing, empty, damaged or in another encoding, or is one JSON array.
         """
-        refuse_other_contents(self.source)
+        refuse_other_contents(self.source, self.encoding)
         with damage_reported(self.source):
             try:
                 for line, content in enumerate(lines(self.source, self.encoding), 1):

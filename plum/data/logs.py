@@ -67,7 +67,7 @@ def read_table(
         return read_jsonl(source, columns, optional, lists, encoding=encoding, advice=advice, extras=extras)
     if kind == PARQUET:
         return read_parquet(source, columns, optional, lists, advice=advice, extras=extras)
-    refuse_other_contents(source)
+    refuse_other_contents(source, encoding)
     with damage_reported(source):
         try:
             layout = layout_of(source, encoding, dialect, [*(columns or {}).values()])

@@ -354,12 +354,13 @@ def read_delimited(
             a quote takes in rows.
     """
     check_encoding(layout.encoding)
-    refuse_other_contents(source)
+    refuse_other_contents(source, layout.encoding)
     with damage_reported(source):
         try:
             header, n_lines = _header(source, layout)
-            names, types = without_types(header, layout)
-            columns, extras = _untyped(columns, types), _untyped(extras, types)
+            names, types = without_types([name.strip() for name in header], layout)
+            full = dict(zip(header, names, strict=True)) if layout.names is None else {}
+            columns, extras = _as_named(columns, full), _as_named(extras, full)
             if columns is None and layout.names is None and looks_like_data(names):
                 resolve_columns(source, names, {"user_id": "user_id"}, (), advice)
             picked = pick_columns(source, names, columns, optional, extras, advice)
@@ -400,12 +401,9 @@ def _header(source: Source, layout: Delimited) -> tuple[list[str], int]:
     return (list(layout.names), 0) if layout.names is not None else (first.fields, first.last)
 
 
-def _untyped(columns: Mapping[str, str] | None, types: Mapping[str, str]) -> dict[str, str] | None:
-    """A mapping in which columns may have the names of the header with their types."""
-    if columns is None:
-        return None
-    full = {f"{name}:{kind}": name for name, kind in types.items()}
-    return {ours: full.get(theirs, theirs) for ours, theirs in columns.items()}
+def _as_named(columns: Mapping[str, str] | None, full: Mapping[str, str]) -> dict[str, str] | None:
+    """A mapping in which columns may have the names of the header as they stand, with their blanks and types."""
+    return None if columns is None else {ours: full.get(theirs, theirs) for ours, theirs in columns.items()}
 
 
 def _malformed(source: Source, layout: Delimited, n_fields: int, count: int) -> list[RowProblem]:

@@ -65,7 +65,7 @@ def read_sample(path: Path, n_rows: int, encoding: str = "utf-8") -> Sample:
     if kind == JSON_LINES:
         return _jsonl(source, n_rows, encoding, advice)
     check_encoding(encoding)
-    refuse_other_contents(source)
+    refuse_other_contents(source, encoding)
     with damage_reported(source):
         try:
             return _delimited(source, layout_of(source, encoding, Dialect()), n_rows)

@@ -205,3 +205,9 @@ def test_quotes_across_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for size in range(1, 40):
         monkeypatch.setattr("plum.data.lines.BLOCK", size)
         assert read(tmp_path, "i.csv", content) == want
+
+
+def test_blanks_around_the_names_of_a_header(tmp_path: Path) -> None:
+    log = write(tmp_path / "log.csv", "user_id, item , timestamp\nu, a, 1\n")
+    for name in ("item", " item "):
+        assert load_logs(log, columns={"item_id": name}).interactions["item_id"].tolist() == ["a"]

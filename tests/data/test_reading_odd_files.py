@@ -80,6 +80,8 @@ def test_gzip_with_a_tail_of_garbage_or_nothing(tmp_path: Path) -> None:
         ("log.tgz", b"", "tar xzf log.tgz"),
         ("log.xlsx", b"PK\x03\x04", "unknown format '.xlsx'"),
         ("log.parquet.gz", b"", "unpack the file"),
+        ("log.json", b"[]", "jq -c '.[]' log.json > log.jsonl"),
+        ("log.feather", b"", "write the table as Parquet"),
     ],
 )
 def test_files_that_are_something_else_are_named(tmp_path: Path, name: str, content: bytes, told: str) -> None:
@@ -150,9 +152,7 @@ def test_byte_order_marks_are_told_and_asked_for(tmp_path: Path, suffix: str) ->
     text = LOG if suffix == ".csv" else '{"user_id": "u", "item_id": "a", "timestamp": 1}\n'
     for encoding in ("utf-16-le", "utf-16-be"):
         path.write_bytes(text.encode(encoding))
-        for given in ("utf-16", "utf-8"):
-            if given == "utf-8":
-                continue
+        for given in ("utf-16", "utf-8", "latin-1"):
             assert f"--set data.source.encoding={encoding}" in refused(path, encoding=given)
         assert load_logs(path, encoding=encoding).interactions["user_id"].tolist()[0] == "u"
     for encoding in ("utf-16", "utf-32"):

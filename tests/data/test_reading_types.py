@@ -126,14 +126,34 @@ LOG_COLUMNS = ("user_id", "item_id", "timestamp", "rating", "reward", "other")
 ITEM_COLUMNS = ("item_id", "title", "topics", "creator", "description", "other")
 
 
-@pytest.mark.parametrize("held", TYPES, ids=lambda held: str(held.type)[:40])
+def is_writable(held: pa.ChunkedArray) -> bool:
+    try:
+        pq.write_table(pa.table({"x": held}), pa.BufferOutputStream())
+    except (pa.ArrowException, ValueError, OverflowError, OSError):
+        return False
+    return True
+
+
+FAST = (
+    "extension<arrow.uuid",
+    "fixed_size_binary[16]",
+    "duration[s]",
+    "timestamp[ns, tz=Nowhere",
+    "struct",
+    "decimal64",
+    "null",
+)
+OF_PARQUET = [
+    pytest.param(held, id=str(held.type)[:40], marks=() if str(held.type).startswith(FAST) else pytest.mark.slow)
+    for held in TYPES
+    if is_writable(held)
+]
+
+
+@pytest.mark.parametrize("held", OF_PARQUET)
 def test_every_type_in_every_column(folder: Path, held: pa.ChunkedArray, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR)
     log = pq.read_table(folder / "log.parquet")
-    try:
-        pq.write_table(pa.table({"x": held}), folder / "x.parquet")
-    except (pa.ArrowException, ValueError, OverflowError, OSError):
-        pytest.skip("not a type of Parquet")
     odd = folder / "odd.parquet"
     for name in LOG_COLUMNS:
         pq.write_table(pa.table({**{key: log[key] for key in log.column_names}, name: held}), odd)
@@ -153,16 +173,16 @@ def test_every_type_in_every_column(folder: Path, held: pa.ChunkedArray, caplog:
     assert read_sample(odd, 10).n_rows == 6
 
 
-@pytest.mark.parametrize("held", TYPES, ids=lambda held: str(held.type)[:40])
-def test_every_type_as_ids(held: pa.ChunkedArray) -> None:
-    def ids() -> None:
-        found = as_ids(held, "x")
-        assert found.type == pa.string()
-        assert len(found) == len(held)
-        found.validate(full=True)
-
-    simple = str(held.type).split("<")[0] in ("string", "int64", "large_string", "string_view", "extension<arrow.uuid>")
-    assert read_or_refuse(ids) or not simple
+def test_every_type_as_ids() -> None:
+    for held in TYPES:
+        try:
+            found = as_ids(held, "x")
+        except PlumError:
+            assert str(held.type) not in ("string", "int64", "large_string", "string_view", "extension<arrow.uuid>")
+        else:
+            assert found.type == pa.string()
+            assert len(found) == len(held)
+            found.validate(full=True)
 
 
 def test_what_types_are_read_as() -> None:

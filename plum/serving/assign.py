@@ -84,7 +84,8 @@ def run(config: RunConfig, new_items: Path, out: Path | None = None, force: bool
     target = config.workdir / artifacts.ASSIGNED if out is None else out.resolve()
     _refuse_foreign(target)
     layout = Layout.of(config.data)
-    settings = {_MARK: new_items.name, "made_from": sources, "layout": layout._asdict()}
+    read_as = layout._asdict() | {"dialect": asdict(layout.dialect)}
+    settings = {_MARK: new_items.name, "made_from": sources, "layout": read_as}
     stage = StageRun(target.parent, target.name, settings, config.seed, [])
     if stage.is_complete() and not force:
         logger.info("%s: up to date", _COMMAND)

@@ -105,6 +105,9 @@ def _missing(
             f"line 1 holds values, not names: {listed(names, 6)}",
             header + (f"; {advice.header}" if advice.header else ""),
         )
+    if names and names[0].lower().startswith("sep="):
+        fix = "delete this line, and name what separates the fields in data.source.delimiter"
+        return PlumError(f"{source.name}: line 1 is a note for Excel, not the names", repr(names[0][:40]), fix)
     if len(names) == 1 and (other := re.search(r"::|[;|\t,]", names[0])):
         return PlumError(
             f"{source.name}: its fields seem to be separated by {other[0]!r}",

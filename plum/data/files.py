@@ -136,7 +136,7 @@ def found_at(path: Path) -> str:
     except OSError as error:
         return str(error.strerror)
     except ValueError:
-        return "a zero byte in its name"
+        return "a zero byte, or half a character, in its name"
     if stat.S_ISDIR(mode):
         return "a folder"
     return next((name for test, name in _KINDS if test(mode)), "no regular file")
@@ -147,7 +147,7 @@ def missing_file(path: Path) -> PlumError:
     try:
         mode = path.stat().st_mode
     except ValueError:
-        return PlumError(f"{str(path)!r} is no path", "a zero byte in it", "correct the path")
+        return PlumError(f"{str(path)!r} is no path", "a zero byte, or half a character, in it", "correct the path")
     except OSError as error:
         return _not_found(path, error)
     if stat.S_ISDIR(mode):

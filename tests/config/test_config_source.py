@@ -54,6 +54,8 @@ def test_the_home_of_no_user_is_told(key: str) -> None:
         source(f"{key}=~nosuchuser/log.csv")
     with pytest.raises(PlumError, match="zero byte"):
         source(f'{key}="a\\0b"')
+    with pytest.raises(PlumError, match="UTF-8"):
+        load_config(None, [], data={"source": {"kind": "logs", "interactions": "log\udcff.csv"}})
     assert getattr(source(f"{key}=~/x"), key) == Path.home() / "x"
 
 

@@ -211,3 +211,8 @@ def test_blanks_around_the_names_of_a_header(tmp_path: Path) -> None:
     log = write(tmp_path / "log.csv", "user_id, item , timestamp\nu, a, 1\n")
     for name in ("item", " item "):
         assert load_logs(log, columns={"item_id": name}).interactions["item_id"].tolist() == ["a"]
+
+
+def test_the_line_for_excel_is_told(tmp_path: Path) -> None:
+    with pytest.raises(PlumError, match="line 1 is a note for Excel"):
+        load_logs(write(tmp_path / "log.csv", "sep=;\n" + LOG.replace(",", ";")))

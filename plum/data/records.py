@@ -71,6 +71,23 @@ def parsed(text: Iterable[str], layout: Delimited) -> Iterator[Record]:
         yield Record(before + 1, 0, [], reader.line_num)
 
 
+def line_of(source: Source, layout: Delimited, n_fields: int, row: int | None) -> tuple[int, int]:
+    """Find the line of row number ``row`` among the well-formed rows; None finds the first malformed row.
+
+    Returns:
+        The line, from 1, and its number of fields. This scans the file again, which only bad input pays for.
+    """
+    found = records(source, layout)
+    if layout.names is None:
+        next(found)
+    seen = -1
+    for record in found:
+        seen += record.n_fields == n_fields
+        if (row is None and record.n_fields != n_fields) or (row is not None and seen == row):
+            return record.line, record.n_fields
+    return 0, 0
+
+
 def lines_of(source: Source, layout: Delimited, place: int, n_fields: int, ids: Collection[str]) -> dict[str, int]:
     """Find ids in the lines of a file that have the fields of a row or more, whatever its quotes say.
 

@@ -181,7 +181,7 @@ def test_no_text_at_all(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["x.csv.gz", "x.jsonl.gz", "x.dat.gz", "x.txt.gz"])
 def test_a_line_without_end_is_refused_by_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(lines, "BLOCK", 1 << 12)
-    for module in ("lines", "readers", "records"):
+    for module in ("lines", "blocks", "records"):
         monkeypatch.setattr(f"plum.data.{module}.LONGEST_LINE", 1 << 16)
     path = tmp_path / name
     for content in (b"0" * (1 << 20), b"\0" * (1 << 20), b"user_id,item_id,timestamp\n" + b"x" * (1 << 20)):

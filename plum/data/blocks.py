@@ -133,14 +133,17 @@ class TextReader:
         id_place: of the field that names a row's item or user.
     """
 
-    def __init__(
-        self, source: Source, layout: Delimited, names: list[str], wanted: list[str], id_place: int | None
-    ) -> None:
+    def __init__(self, source: Source, layout: Delimited, names: list[str], wanted: list[str], id_place: int) -> None:
         self.source, self.layout, self.names, self.wanted, self.id_place = source, layout, names, wanted, id_place
         self.malformed = 0
         self.has_multi_line = False
         self.doubled = self.stray = self.first_doubled = 0
         self.goes_on = self.first_goes_on = 0
+
+    @property
+    def was_quoted(self) -> bool:
+        """Whether all quotes of text read without quoting enclose values, some of which hold doubled quotes."""
+        return bool(self.doubled) and not self.stray
 
     def table(self, skip_lines: int) -> pa.Table:
         """The rows under the file's names; ``skip_lines`` lines of header are left out.

@@ -155,7 +155,7 @@ def without_types(names: Sequence[str], layout: Delimited) -> tuple[list[str], d
     """The names of a header without RecBole's types, and name -> type; nothing changes in other headers."""
     if not layout.typed:
         return list(names), {}
-    pairs = [(match[1], match[2]) for name in names if (match := TYPED.fullmatch(name))]
+    pairs = [(match[1], match[2]) if (match := TYPED.fullmatch(name)) else (name, "") for name in names]
     return [name for name, _ in pairs], dict(pairs)
 
 

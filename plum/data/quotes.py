@@ -125,7 +125,7 @@ class Odd:
 
 
 def odd_values(
-    block: bytes, spans: Spans, several: np.ndarray, layout: Delimited, n_fields: int, id_place: int | None
+    block: bytes, spans: Spans, several: np.ndarray, layout: Delimited, n_fields: int, id_place: int
 ) -> Iterator[Odd]:
     """The quoted values that text other than a separator follows, and those that hold whole rows.
 
@@ -135,7 +135,7 @@ def odd_values(
         several: :meth:`Spans.multi_line` of the block.
         layout: of the text.
         n_fields: of a row.
-        id_place: of the field that names a row's item or user, if there is one; only by it can rows be told from prose.
+        id_place: of the field that names a row's item or user.
     """
     if not len(spans.starts):
         return
@@ -151,7 +151,7 @@ def odd_values(
             escaped = layout.escape is None and block[end - 1 : end] == b"\\"
             kind = "swallows" if of_several[place] else "escaped" if escaped else "goes on"
             yield Odd(start, kind, end)
-    if id_place is not None and n_fields > 1:
+    if n_fields > 1:
         for start, end in _holding_rows(block, spans, several[~goes_on[several]], separator, n_fields, id_place):
             yield Odd(start, "swallows", end)
 

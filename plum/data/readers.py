@@ -116,12 +116,11 @@ def read_delimited(
             if columns is None and layout.names is None and looks_like_data(names):
                 resolve_columns(source, names, {"user_id": "user_id"}, (), advice)
             picked = pick_columns(source, names, columns, optional, extras, advice)
-            key = next((picked.asked[name] for name in _KEYS if name in picked.asked), None)
             wanted = list(dict.fromkeys(picked.all.values()))
-            id_place = None if key is None else names.index(key)
+            id_place = names.index(next((picked.asked[name] for name in _KEYS if name in picked.asked), names[0]))
             text = TextReader(source, layout, names, wanted, id_place)
             parsed = text.table(n_lines)
-            if layout.may_be_quoted and text.doubled and not text.stray:
+            if layout.may_be_quoted and text.was_quoted:
                 layout = replace(layout, quoted=True)
                 text = TextReader(source, layout, names, wanted, id_place)
                 parsed = text.table(n_lines)
@@ -140,8 +139,8 @@ def read_delimited(
         if types.get(picked.asked[ours], "").endswith("_seq"):
             rows.lists[ours] = [value.split() if value else None for value in rows.lists[ours]]
     rows.quoted = layout.quoted
-    if key is not None and (text.malformed or text.has_multi_line):
-        rows.unread_lines = lambda ids: lines_of(source, layout, names.index(key), len(names), ids)
+    if text.malformed or text.has_multi_line:
+        rows.unread_lines = lambda ids: lines_of(source, layout, id_place, len(names), ids)
     return rows
 
 

@@ -76,14 +76,15 @@ def test_a_quote_that_takes_in_items_is_told_with_its_line(tmp_path: Path, title
 def test_swallowed_rows_are_told_in_every_file(tmp_path: Path, kind: str) -> None:
     content = {
         "items": 'item_id,title,year\ni0,a,1\ni1,"b,2\ni2,c",3\ni3,d,4\n',
-        "users": 'user_id,note,age\nu0,a,1\nu1,"b,2\nu2,c",3\n',
+        "users": 'user,note,age\nu0,a,1\nu1,"b,2\nu2,c",3\n',
         "interactions": 'user_id,item_id,note,timestamp\nu0,i0,a,1\nu1,i1,"b,2\nu2,i2,c",3\nu2,i3,c,3\n',
     }
     path = write(tmp_path / "odd.csv", content[kind])
-    log = write(tmp_path / "log.csv", "user_id,item_id,timestamp\nu0,i0,1\n")
+    log = write(tmp_path / "log.csv", "user,user_id,item_id,timestamp\nu0,u0,i0,1\n")
     given: dict[str, Any] = {"interactions": log, kind: path}
+    columns = {"interactions": {"note": "note"}, "users": {"user_id": "user"}}.get(kind)
     with pytest.raises(PlumError, match="opened on line 3 is not closed on that line and takes in rows up to line 4"):
-        load_logs(columns={"note": "note"} if kind == "interactions" else None, max_bad_share=1.0, **given)
+        load_logs(columns=columns, max_bad_share=1.0, **given)
 
 
 def test_an_id_that_stands_in_the_file_is_never_called_missing(tmp_path: Path) -> None:

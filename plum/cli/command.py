@@ -45,6 +45,21 @@ class Command(TyperCommand):
 class Group(TyperGroup):
     """A group of commands in the order of use."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the command line.
+
+        Raises:
+            PlumError: for an argument that is not UTF-8, which no configuration and no manifest could hold.
+        """
+        for place, given in enumerate(args, 1):
+            try:
+                given.encode()
+            except UnicodeEncodeError:
+                shown = given.encode(errors="backslashreplace").decode()
+                fix = "rename the file or folder, or set the terminal to UTF-8"
+                raise PlumError(f"argument {place} is not UTF-8", shown, fix) from None
+        return super().parse_args(ctx, args)
+
     def get_params(self, ctx: Any) -> list[Any]:
         """All parameters; a flag has no value to show in the help."""
         return _without_flag_values(super().get_params(ctx))

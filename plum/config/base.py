@@ -33,6 +33,10 @@ def _expanded(path: Path) -> Path:
     if "\0" in str(path):
         raise ValueError("a path can't hold a zero byte")
     try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise ValueError("a path must be UTF-8, or no file of a run could name it") from None
+    try:
         return path.expanduser()
     except (RuntimeError, KeyError) as error:
         raise ValueError(f"there is no user with the home folder {path.parts[0]}") from error

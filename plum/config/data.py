@@ -4,9 +4,31 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from plum.config.base import Part, Section, Seed, Share, UserPath
+
+_DELIMITERS = {"tab": "\t", "comma": ",", "semicolon": ";", "bar": "|", "space": " ", "double-colon": "::"}
+
+
+def _delimiter(given: str) -> str:
+    """A delimiter by its name, or as it stands."""
+    text = _DELIMITERS.get(given, given)
+    if not text or set(text) & set('\r\n"\0'):
+        raise ValueError(f"a delimiter is one or more characters, such as ; or ::, or one of {', '.join(_DELIMITERS)}")
+    return text
+
+
+def _escape(given: str) -> str:
+    text = "\\" if given == "backslash" else given
+    if len(text) != 1 or not text.isascii() or text.isalnum() or text in " \t\r\n\"',;|\0":
+        raise ValueError("an escape is one sign: backslash")
+    return text
+
+
+ColumnName = Annotated[str, Field(coerce_numbers_to_str=True)]
+Delimiter = Annotated[str, AfterValidator(_delimiter)]
+Escape = Annotated[str, AfterValidator(_escape)]
 
 
 class MovieLensSource(Section):
@@ -40,7 +62,9 @@ class AmazonReviewsSource(Section):
 
 
 class LogsSource(Section):
-    """Your own logs: CSV, TSV, JSON Lines (each also with ``.gz``) or Parquet."""
+    """Your own logs: CSV, TSV, other text with a delimiter, JSON Lines (each also as ``.gz``, ``.bz2``, ``.xz`` or
+    ``.zst``), or Parquet.
+    """
 
     kind: Literal["logs"]
     """Chooses this source."""
@@ -51,11 +75,12 @@ class LogsSource(Section):
     Interactions with items outside it are unusable. Without it, the catalogue is the items of the log."""
     users: UserPath | None = None
     """User attributes, one user per row. Stage eval reports metrics by them."""
-    columns: dict[str, str] = Field(default_factory=dict)
+    columns: dict[str, ColumnName] = Field(default_factory=dict)
     """Plum's column name -> yours, for ``interactions`` (and ``user_id`` in ``users``); omit names that agree. A name
     that plum does not know adds your column as an extra one. ``rating: ''`` leaves out a column of that name."""
-    item_columns: dict[str, str] = Field(default_factory=dict)
-    """Plum's column name -> yours, for ``items``; omit names that agree. All other columns of the file are kept too."""
+    item_columns: dict[str, ColumnName] = Field(default_factory=dict)
+    """Plum's column name -> yours, for ``items``; omit names that agree. Of the other columns of the file,
+    the first 100 are kept too."""
     topic_separator: str = "|"
     """What separates the topics of an item if the file holds them as one text."""
     timestamp_unit: Literal["auto", "s", "ms", "us", "ns", "iso", "position"] = "auto"
@@ -66,6 +91,22 @@ class LogsSource(Section):
     """Layout of the times for ``strptime``, such as ``%d/%m/%Y %H:%M``, where ``auto`` can't tell it."""
     encoding: str = "utf-8"
     """Encoding of the text files, such as ``cp1252`` or ``latin-1``."""
+    delimiter: Delimiter | None = None
+    """What separates the fields of text: one or more characters such as ``;`` or ``::``, or ``tab``, ``comma``,
+    ``semicolon``, ``bar``, ``space``, ``double-colon``. Default: comma in .csv, tab in .tsv and in RecBole's .inter,
+    .item and .user, else recognised by the first lines (.dat, .txt, ...). A file whose suffix names another separator,
+    and whose first line lacks this one, keeps its own."""
+    quoting: Literal["auto", "double", "single", "none"] = "auto"
+    """Whether values may stand in quotes, and then hold delimiters and line ends. ``none``: quotes are plain text.
+    ``auto``: double quotes in .csv; in other text, quotes are plain text unless the file was clearly written with
+    them."""
+    escape: Escape | None = None
+    """A character that takes the next one literally, besides the doubling of quotes: ``backslash`` (or ``\\``) for
+    files that Spark or MySQL wrote."""
+    header: bool = True
+    """Whether the first line of delimited text names the columns. If not, columns are called by their place, from 1:
+    ``columns: {user_id: 1, item_id: 2, timestamp: 4}``. A file whose first line holds the names of all mapped columns
+    has a header all the same."""
 
 
 class SyntheticSource(Section):

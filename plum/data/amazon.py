@@ -16,7 +16,8 @@ import pandas as pd
 from plum.data.files import Advice, Source, damage_reported, empty_file, missing_file
 from plum.data.items import clean, item_frame, split_topics
 from plum.data.jsonl import ObjectReader, read_jsonl
-from plum.data.readers import RawRows, open_text
+from plum.data.lines import open_text
+from plum.data.readers import RawRows
 from plum.data.rows import check_interactions, warn
 from plum.data.tables import RawTables, RowProblem, refuse_many_problems
 from plum.errors import PlumError

@@ -10,8 +10,18 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from plum.data.ids import as_ids
 from plum.data.readers import RawRows
-from plum.data.rows import Tally, absent, as_text, nothing_left, repeats, warn
+from plum.data.rows import (
+    Tally,
+    absent,
+    as_text,
+    nothing_left,
+    refuse_swallowed_lines,
+    repeats,
+    strike_unusable_ids,
+    warn,
+)
 from plum.data.tables import ITEM_COLUMNS, RowProblem, refuse_many_problems
 
 _BOOLEANS = pa.array(["true", "false"])
@@ -78,8 +88,9 @@ def check_items(
     """
     tally, table = Tally(rows), rows.table
     label = rows.labels()
-    ids = as_text(table.column("item_id"), label["item_id"])
-    tally.strike(absent(ids), "item_id is missing", "item_id")
+    ids = as_ids(table.column("item_id"), label["item_id"])
+    refuse_swallowed_lines(rows)
+    strike_unusable_ids(tally, ids, "item_id")
     tally.strike(repeats([ids], tally.kept()), "item_id repeats an earlier row", "item_id")
     refuse_many_problems(tally.problems, rows.n_read, max_bad_share)
     kept = np.flatnonzero(tally.kept())

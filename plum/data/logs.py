@@ -10,12 +10,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from plum.data.files import Advice, Source, damage_reported, undecodable
+from plum.data.columns import listed
+from plum.data.dialect import JSON_LINES, PARQUET, Dialect, file_format, layout_of
+from plum.data.encodings import undecodable
+from plum.data.files import Advice, Source, damage_reported, refuse_other_contents
+from plum.data.ids import as_ids, one_id
 from plum.data.items import check_items, item_frame, typed_column
 from plum.data.jsonl import read_jsonl
+from plum.data.lines import lines
 from plum.data.moments import NANOSECOND, TIMESTAMP
-from plum.data.readers import Delimited, RawRows, open_text, read_delimited, read_parquet
-from plum.data.rows import as_text, check_interactions, warn
+from plum.data.readers import RawRows, read_delimited, read_parquet
+from plum.data.rows import Tally, check_interactions, refuse_swallowed_lines, repeats, strike_unusable_ids, warn
 from plum.data.tables import INTERACTION_COLUMNS, ITEM_COLUMNS, RawTables, RowProblem, refuse_many_problems
 from plum.data.time_texts import check_layout
 from plum.data.times import AUTO, POSITION, WAYS
@@ -23,15 +28,14 @@ from plum.errors import PlumError
 
 log = logging.getLogger(__name__)
 
-SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
-JSON_LINES, PARQUET = "jsonl", "parquet"
-_SUFFIXES = "csv, tsv, jsonl (each also with .gz) and parquet"
-
 
 def _advice(key: str) -> Advice:
     return Advice(
         f"map it with --set data.source.{key}.OUR_NAME=YOUR_NAME",
         "save the file as UTF-8, or name its encoding: --set data.source.encoding=cp1252 (or latin-1, utf-16, ...)",
+        f"or --set data.source.header=false, and name columns by their place: --set data.source.{key}.user_id=1"
+        if key == "columns"
+        else f"or --set data.source.header=false, and name columns by their place: --set data.source.{key}.item_id=1",
     )
 
 
@@ -44,11 +48,13 @@ def read_table(
     encoding: str,
     advice: Advice,
     extras: Mapping[str, str] | None = None,
+    dialect: Dialect | None = None,
 ) -> RawRows:
     """Read a table in the format that the file's suffix names.
 
     Args:
-        path: a file ending in .csv, .tsv, .jsonl (or any of these with .gz), or .parquet.
+        path: a file ending in .csv, .tsv, .jsonl, .dat, .txt, .inter, .item, .user (or any of these with .gz, .bz2, .xz
+            or .zst), or .parquet.
         columns: our name -> the file's name; None reads every column under its own name.
         optional: columns read if they are there.
         lists: columns that may hold lists; returned as Python values.
@@ -56,35 +62,24 @@ def read_table(
         advice: what to tell users of a file that can't be read.
         extras: further columns, our name -> the file's name, for ``RawRows.extras``; all remaining columns are added
             under their own names. None reads only ``columns`` and ``optional``.
+        dialect: of delimited text, where it is not what the suffix says.
 
     Raises:
         PlumError: for another suffix, and as the readers do.
     """
-    kind, source = file_format(path), Source(path)
+    dialect = dialect or Dialect()
+    kind, source = file_format(path, dialect.delimiter), Source(path)
     if kind == JSON_LINES:
         return read_jsonl(source, columns, optional, lists, encoding=encoding, advice=advice, extras=extras)
     if kind == PARQUET:
         return read_parquet(source, columns, optional, lists, advice=advice, extras=extras)
-    layout = Delimited(separator=kind, encoding=encoding)
+    refuse_other_contents(source, encoding)
+    with damage_reported(source):
+        try:
+            layout = layout_of(source, encoding, dialect, [*(columns or {}).values()])
+        except UnicodeError as error:
+            raise undecodable(source, encoding, advice.encoding) from error
     return read_delimited(source, layout, columns, optional, lists, advice=advice, extras=extras)
-
-
-def file_format(path: Path) -> str:
-    """The format that a file's suffix names: ``JSON_LINES``, ``PARQUET``, or the separator of delimited text.
-
-    Raises:
-        PlumError: for a folder and for an unknown suffix.
-    """
-    suffix = Path(path.stem).suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
-    if suffix in SEPARATORS:
-        return SEPARATORS[suffix]
-    if suffix in (".jsonl", ".ndjson"):
-        return JSON_LINES
-    if path.suffix.lower() in (".parquet", ".pq"):
-        return PARQUET
-    if path.is_dir():
-        raise PlumError(f"{path} is a folder, not a file", None, "name the file")
-    raise PlumError(f"{path.name}: unknown format {path.suffix!r}", f"known: {_SUFFIXES}", "convert or rename the file")
 
 
 def load_logs(
@@ -98,6 +93,7 @@ def load_logs(
     timestamp_unit: str = AUTO,
     timestamp_format: str | None = None,
     encoding: str = "utf-8",
+    dialect: Dialect | None = None,
     max_bad_share: float = 0.01,
 ) -> RawTables:
     """Read interaction logs, with their items and users.
@@ -118,6 +114,7 @@ def load_logs(
         topic_separator: between the topics of one text.
         timestamp_unit, timestamp_format: how times are read, see :class:`plum.config.data.LogsSource`.
         encoding: of text files.
+        dialect: of delimited text, where it is not what the suffix says.
         max_bad_share: share of unusable rows, from 0 to 1, over which a file is refused.
 
     Raises:
@@ -126,11 +123,11 @@ def load_logs(
     check_time_settings(timestamp_unit, timestamp_format)
     columns, optional = _required_and_optional(columns or {}, timestamp_unit)
     problems: list[RowProblem] = []
-    catalogue = None
+    catalogue = item_rows = None
     if items is not None:
-        item_rows = _read_items(items, {"item_id": "item_id"} | dict(item_columns or {}), encoding)
+        item_rows = _read_items(items, {"item_id": "item_id"} | dict(item_columns or {}), encoding, dialect)
         catalogue, problems = check_items(item_rows, topic_separator=topic_separator, max_bad_share=max_bad_share)
-    rows = read_table(interactions, columns, optional, encoding=encoding, advice=_advice("columns"))
+    rows = read_table(interactions, columns, optional, encoding=encoding, advice=_advice("columns"), dialect=dialect)
     log_rows, found = check_interactions(
         rows,
         timestamp_unit=timestamp_unit,
@@ -138,11 +135,12 @@ def load_logs(
         max_bad_share=max_bad_share,
         known_items=None if catalogue is None else catalogue["item_id"].tolist(),
         items_name=items.name if items is not None else "",
+        unread_items=None if item_rows is None else item_rows.unread_lines,
     )
     problems, log_rows = problems + found, _typed_extras(log_rows, rows)
     people = None
     if users is not None:
-        people, found = _load_users(users, columns["user_id"], encoding, max_bad_share)
+        people, found = _load_users(users, columns["user_id"], encoding, dialect, max_bad_share)
         problems += found
     if catalogue is None:
         catalogue = item_frame({"item_id": sorted(pd.unique(log_rows["item_id"]))})  # no order of the log leaks
@@ -190,12 +188,14 @@ def _required_and_optional(columns: Mapping[str, str], unit: str) -> tuple[dict[
     return {ours: theirs for ours, theirs in named.items() if ours not in left_out}, optional
 
 
-def _read_items(path: Path, columns: Mapping[str, str], encoding: str) -> RawRows:
+def _read_items(path: Path, columns: Mapping[str, str], encoding: str, dialect: Dialect | None) -> RawRows:
     """Read the catalogue: known columns under our names, all others as extra columns."""
     known = {ours: theirs for ours, theirs in columns.items() if ours in ITEM_COLUMNS}
     extras = {ours: theirs for ours, theirs in columns.items() if ours not in ITEM_COLUMNS}
     advice = _advice("item_columns")
-    return read_table(path, known, ITEM_COLUMNS[1:], ("topics",), encoding=encoding, advice=advice, extras=extras)
+    return read_table(
+        path, known, ITEM_COLUMNS[1:], ("topics",), encoding=encoding, advice=advice, extras=extras, dialect=dialect
+    )
 
 
 def read_fields(path: Path, id_column: str = "item_id", *, max_bad_share: float = 0.01) -> pd.DataFrame:
@@ -223,7 +223,7 @@ def read_fields(path: Path, id_column: str = "item_id", *, max_bad_share: float 
     warn(rows.problems)
     if not rows.extras:
         raise PlumError(f"{path.name} holds no fields of items", "item ids and no other column", advice.columns)
-    ids = as_text(rows.table.column("item_id"), rows.labels()["item_id"])
+    ids = as_ids(rows.table.column("item_id"), rows.labels()["item_id"])
     columns = {name: typed_column(values) for name, values in rows.extras.items()}
     return pd.DataFrame({"item_id": ids.to_pandas(), **columns})
 
@@ -236,9 +236,9 @@ def read_ids(path: Path) -> list[str]:
     """
     source = Source(path)
     try:
-        with damage_reported(source), source.open() as stream, open_text(stream, "utf-8") as text:
-            return [line.strip() for line in text if line.strip()]
-    except UnicodeDecodeError as error:
+        with damage_reported(source):
+            return [one_id(line) for line in lines(source, "utf-8") if line.strip()]
+    except UnicodeError as error:
         raise undecodable(source, "utf-8", "save the file as UTF-8") from error
 
 
@@ -268,32 +268,29 @@ def typed(text: pa.ChunkedArray) -> pd.Series:
 
 
 def _load_users(
-    path: Path, user_column: str, encoding: str, max_bad_share: float
+    path: Path, user_column: str, encoding: str, dialect: Dialect | None, max_bad_share: float
 ) -> tuple[pd.DataFrame, list[RowProblem]]:
     """Read user attributes, ``user_id`` first; the id's column has the same name as in the log, or ``user_id``."""
-    advice = _advice("columns")
-    rows = read_table(path, None, encoding=encoding, advice=advice)
-    if user_column not in rows.table.column_names and "user_id" in rows.table.column_names:
-        user_column = "user_id"
-    if user_column not in rows.table.column_names:
-        found = f"its columns: {', '.join(map(repr, rows.table.column_names))}"
-        raise PlumError(f"{path.name}: no column {user_column!r}", found, f"name the user's column {user_column!r}")
-    ids = as_text(rows.table.column(user_column), f"{path.name}, column {user_column!r}")
+    rows = read_table(path, None, encoding=encoding, advice=_advice("columns"), dialect=dialect)
+    names = rows.table.column_names
+    user_column = "user_id" if user_column not in names and "user_id" in names else user_column
+    if user_column not in names:
+        fix = f"name the user's column {user_column!r}"
+        raise PlumError(f"{path.name}: no column {user_column!r}", f"its columns: {listed(names)}", fix)
+    others = [name for name in names if name != user_column]
+    rows.table = rows.table.select([user_column, *others]).rename_columns(["user_id", *others])
+    rows.theirs["user_id"] = user_column
+    rows.broken["user_id"] = rows.broken.pop(user_column, set())
+    ids = as_ids(rows.table.column("user_id"), rows.labels()["user_id"])
+    refuse_swallowed_lines(rows)
+    tally = Tally(rows)
+    strike_unusable_ids(tally, ids, "user_id")
+    tally.strike(repeats([ids], tally.kept()), "user_id repeats an earlier row", "user_id")
+    refuse_many_problems(tally.problems, rows.n_read, max_bad_share)
+    warn(tally.problems)
     attributes = {
         name: typed(column) if pa.types.is_string(column.type) else column.to_pandas()
-        for name, column in zip(rows.table.column_names, rows.table.columns, strict=True)
-        if name != user_column
+        for name, column in ((name, rows.table.column(name)) for name in others)
     }
     frame = pd.DataFrame({"user_id": ids.to_pandas(), **attributes})
-    missing = frame["user_id"].isna() | (frame["user_id"] == "")
-    repeated = frame["user_id"].duplicated() & ~missing
-    problems = list(rows.problems)
-    for mask, reason in ((missing, "user_id is missing"), (repeated, "user_id repeats an earlier row")):
-        if mask.any():
-            first = int(mask.to_numpy().argmax())
-            problems.append(
-                RowProblem(path.name, reason, int(mask.sum()), f"{rows.where(first)}: {ids[first].as_py()!r}")
-            )
-    refuse_many_problems(problems, rows.n_read, max_bad_share)
-    warn(problems)
-    return frame[~(missing | repeated)].reset_index(drop=True), problems
+    return frame[tally.kept()].reset_index(drop=True), tally.problems

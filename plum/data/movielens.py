@@ -13,9 +13,10 @@ from typing import Any
 
 import pandas as pd
 
+from plum.data.dialect import Delimited
 from plum.data.files import Advice, Source, damage_reported
 from plum.data.items import as_objects, check_items
-from plum.data.readers import Delimited, read_delimited
+from plum.data.readers import read_delimited
 from plum.data.rows import check_interactions, warn
 from plum.data.tables import RawTables, RowProblem, refuse_many_problems
 from plum.errors import PlumError

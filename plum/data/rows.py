@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from plum.data.arrow_types import can_be_value, is_text, plain, refused_type, shown
+from plum.data.ids import as_ids, both_sides
 from plum.data.moments import with_nanoseconds
 from plum.data.readers import RawRows
-from plum.data.tables import RowProblem, refuse_many_problems
+from plum.data.tables import INTERACTION_COLUMNS, RowProblem, refuse_many_problems
 from plum.data.time_checks import check_times
 from plum.data.times import POSITION, Times, read_times
 from plum.errors import PlumError
@@ -22,27 +24,25 @@ log = logging.getLogger(__name__)
 MISSING = pa.array(["", "nan", "NaN", "NAN", "null", "NULL", "None"])  # how programs write "no value" into text
 DUPLICATE = "exact repetition of an earlier row"
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_LARGEST = float(np.finfo(np.float32).max)
+_BAD_ROWS = "fix the rows, or allow more with --set data.max_bad_share=SHARE"
 
 
 def as_text(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    """Convert ids to trimmed text: 12 and 12.0 -> "12" (a column of ints with gaps is often stored as float).
+    """Convert to trimmed text: 12 and 12.0 -> "12" (a column of ints with gaps is often stored as float).
+
+    Ids have a form of their own: :func:`plum.data.ids.as_ids`.
 
     Raises:
         PlumError: if the column holds lists or structures.
     """
     kind = column.type
-    if pa.types.is_dictionary(kind):
-        column = column.cast(kind.value_type)
-    if pa.types.is_floating(column.type):
-        values = column.combine_chunks()
-        whole = pc.all(pc.or_kleene(pc.equal(values, pc.floor(values)), pc.is_nan(values))).as_py() is not False
-        if whole:
-            column = pa.chunked_array([pc.if_else(pc.is_nan(values), None, values).cast(pa.int64())])
     try:
+        column, _ = plain(column)
         return pc.utf8_trim_whitespace(column.cast(pa.string()))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+    except pa.ArrowException as error:
         raise PlumError(
-            f"{name}: values of type {kind} can't be ids or text", str(error), "store text or numbers"
+            f"{name}: values of type {kind} can't be ids or text", str(error)[:200], "store text or numbers"
         ) from error
 
 
@@ -113,14 +113,6 @@ def repeats(columns: Iterable[pa.ChunkedArray], keep: np.ndarray) -> np.ndarray:
     return found
 
 
-def shown_value(column: pa.ChunkedArray, row: int) -> str:
-    """A value as messages show it; also one that Python cannot hold, such as a date beyond the year 9999."""
-    try:
-        return repr(column[row].as_py())
-    except (ValueError, OverflowError):
-        return str(column.slice(row, 1).cast(pa.int64())[0].as_py())
-
-
 class Tally:
     """Counts unusable rows of one file, each under the first reason found."""
 
@@ -135,8 +127,8 @@ class Tally:
         if not new.any():
             return
         first = int(np.argmax(new))
-        shown = [column] if column else list(self.rows.table.column_names)
-        values = ", ".join(shown_value(self.rows.table.column(name), first) for name in shown)
+        columns = [column] if column else list(self.rows.table.column_names)
+        values = ", ".join(repr(shown(self.rows.table.column(name)[first])) for name in columns)
         example = f"{self.rows.where(first)}: {values[:120]}"
         self.problems.append(RowProblem(self.rows.name, reason, int(new.sum()), example))
         self.bad |= new
@@ -156,6 +148,7 @@ def check_interactions(
     rating_required: bool = False,
     known_items: Sequence[str] | None = None,
     items_name: str = "the items table",
+    unread_items: Callable[[Collection[str]], dict[str, int]] | None = None,
 ) -> tuple[pd.DataFrame, list[RowProblem]]:
     """Turn rows into interactions, and count and report the unusable ones.
 
@@ -172,27 +165,33 @@ def check_interactions(
         rating_required: whether a row without a rating is unusable.
         known_items: the ids of the catalogue, or None to accept any.
         items_name: where ``known_items`` come from, for messages.
+        unread_items: ``RawRows.unread_lines`` of that file.
 
     Returns:
         The interactions (M, columns of ``INTERACTION_COLUMNS``, ``nanosecond`` if times are finer than a second, and
         extras as text) in the order of the file, and the problems.
 
     Raises:
-        PlumError: if too many rows, or all, are unusable.
+        PlumError: if too many rows, or all, are unusable, or an item of the log stands in its file, but is not read.
     """
     tally, table = Tally(rows), rows.table
-    ids = {name: as_text(table.column(name), rows.labels()[name]) for name in ("user_id", "item_id")}
+    _refuse_odd_types(rows)
+    label = rows.labels()
+    ids = {name: as_ids(table.column(name), label[name]) for name in ("user_id", "item_id")}
     for name, values in ids.items():
-        tally.strike(absent(values), f"{name} is missing", name)
+        strike_unusable_ids(tally, values, name)
     times = None
     if timestamp_unit != POSITION:
         times = _times(rows, tally, timestamp_unit, timestamp_format, time_advice)
     numbers = _numbers(rows, tally, rating_required)
+    refuse_swallowed_lines(rows)
+    hint = ""
     if known_items is not None:
         known = pc.is_in(ids["item_id"], value_set=pa.array(known_items, pa.string())).to_numpy().astype(bool)
-        tally.strike(~known, f"item_id is not in {items_name}", "item_id")
-    _refuse_swallowed_lines(rows, tally)
-    refuse_many_problems(tally.problems, rows.n_read, max_bad_share)
+        hint = _strike_unlisted(tally, ids["item_id"], known, known_items, items_name, unread_items)
+    refuse_many_problems(tally.problems, rows.n_read, max_bad_share, hint + _BAD_ROWS)
+    if hint:
+        log.warning("%s: items %s", rows.name, hint.rstrip("; "))
     if times is not None:
         tally.strike(repeats(_events(table, times), tally.kept()), DUPLICATE)
     kept = tally.kept()
@@ -205,6 +204,14 @@ def check_interactions(
     return frame, tally.problems
 
 
+def _refuse_odd_types(rows: RawRows) -> None:
+    """Refuse extra columns whose type can't be text."""
+    label = rows.labels()
+    for name in set(rows.table.column_names) - set(INTERACTION_COLUMNS):
+        if not (is_text(kind := rows.table.column(name).type) or can_be_value(kind)):
+            raise refused_type(label[name], kind)
+
+
 def _numbers(rows: RawRows, tally: Tally, rating_required: bool) -> dict[str, np.ndarray]:
     """Rating and reward, float64 (N,) each, NaN and 1 where there is none; strikes the rows with other values."""
     table, label = rows.table, rows.labels()
@@ -213,6 +220,8 @@ def _numbers(rows: RawRows, tally: Tally, rating_required: bool) -> dict[str, np
         if name in table.column_names:
             values, missing, bad = to_numbers(table.column(name), label[name])
             tally.strike(bad, f"{name} is not a number", name)
+            with np.errstate(invalid="ignore"):
+                tally.strike(np.abs(values) > _LARGEST, f"{name} is too large", name)
             numbers[name] = np.where(missing, numbers[name], values)
             if rating_required and name == "rating":
                 tally.strike(missing, "rating is missing", name)
@@ -237,14 +246,55 @@ def _times(rows: RawRows, tally: Tally, unit: str, layout: str | None, advice: s
 def _check_odd_times(rows: RawRows, times: Times, kept: np.ndarray, unit: str) -> None:
     """Tell of odd times among the rows of the mask ``kept`` (N,), or refuse them; see ``time_checks``."""
     column = rows.table.column("timestamp")
-    shown = lambda row: f"{rows.where(row)}: {shown_value(column, row)}"  # noqa: E731
-    check_times(times, kept, unit, rows.labels()["timestamp"], shown)
+    at = lambda row: f"{rows.where(row)}: {shown(column[row])!r}"  # noqa: E731
+    check_times(times, kept, unit, rows.labels()["timestamp"], at)
 
 
 def _events(table: pa.Table, times: Times) -> list[pa.ChunkedArray]:
     """The columns by which rows are the same: all, with the time as it was read."""
     others = [table.column(name) for name in table.column_names if name != "timestamp"]
     return [*others, *(pa.chunked_array([values]) for values in (times.second, times.nanosecond))]
+
+
+def strike_unusable_ids(tally: Tally, ids: pa.ChunkedArray, name: str) -> None:
+    """Mark the rows whose id is missing, holds half a character, or spans several lines.
+
+    Args:
+        tally: of the file.
+        ids: N ids in the form of ``plum.data.ids``.
+        name: our name of their column.
+    """
+    tally.strike(absent(ids), f"{name} is missing", name)
+    tally.strike(tally.rows.is_broken(name), f"{name} holds half a character, or bytes that are no text", name)
+    if not tally.rows.quoted:  # else it may be due to a quote, which is refused
+        several = pc.fill_null(pc.match_substring(ids, "\n"), False).to_numpy().astype(bool)
+        tally.strike(several, f"{name} holds a line end", name)
+
+
+def _strike_unlisted(
+    tally: Tally,
+    ids: pa.ChunkedArray,
+    known: np.ndarray,
+    known_items: Sequence[str],
+    items_name: str,
+    unread_items: Callable[[Collection[str]], dict[str, int]] | None,
+) -> str:
+    """Mark the rows (N,) whose item the catalogue lacks; returns what may explain it, for the message.
+
+    An item that stands in the catalogue's file, but in a line that is no row, is not called missing.
+    """
+    wanted = pc.unique(ids.filter(pa.array(~known & ~tally.bad))).to_pylist()
+    if wanted and unread_items is not None and (there := unread_items(wanted)):
+        item, line = next(iter(there.items()))
+        there_mask = pc.is_in(ids, value_set=pa.array(list(there), pa.string())).to_numpy().astype(bool)
+        reason = (
+            f"item_id stands in {items_name}, but in a line that is no row of its own (line {line:,}: {item!r}): a "
+            "quote before it takes it in, or the line is not as it should be"
+        )
+        tally.strike(there_mask & ~known, reason, "item_id")
+        wanted = [one for one in wanted if one not in there]
+    tally.strike(~known, f"item_id is not in {items_name}", "item_id")
+    return both_sides(wanted, known_items, items_name) + "; " if wanted else ""
 
 
 def _frame(
@@ -277,8 +327,10 @@ def nothing_left(rows: RawRows, problems: list[RowProblem]) -> PlumError:
     return PlumError(f"{rows.name} has no usable row", found, "check the file and the mapping of its columns")
 
 
-def _refuse_swallowed_lines(rows: RawRows, tally: Tally) -> None:
+def refuse_swallowed_lines(rows: RawRows) -> None:
     """Refuse a file in which an unclosed quote joined many lines into one value: they would count as one row."""
+    if not rows.quoted:
+        return
     for name in ("user_id", "item_id", "timestamp", "rating", "reward"):
         if name in rows.table.column_names and pa.types.is_string(rows.table.column(name).type):
             hits = pc.fill_null(pc.match_substring(rows.table.column(name), "\n"), False).to_numpy().astype(bool)
@@ -286,8 +338,9 @@ def _refuse_swallowed_lines(rows: RawRows, tally: Tally) -> None:
                 where = rows.where(int(np.argmax(hits)))
                 raise PlumError(
                     f"{rows.name}: {name} on {where} spans several lines",
-                    "a double quote that is never closed",
-                    "close the quote, or double each quote that belongs to the text",
+                    "a double quote opens before its first line end and closes after it",
+                    "close the quote, or double each quote that belongs to the text; if quotes are plain text in this "
+                    "file: --set data.source.quoting=none",
                 )
 
 

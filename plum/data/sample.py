@@ -10,13 +10,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from plum.data.files import Advice, Source, damage_reported, empty_file, looks_like_data, undecodable
+from plum.data.arrow_types import plain, python_values
+from plum.data.dialect import JSON_LINES, PARQUET, Delimited, Dialect, file_format, layout_of, without_types
+from plum.data.encodings import check_encoding, undecodable
+from plum.data.files import Advice, Source, damage_reported, empty_file, looks_like_data, refuse_other_contents
 from plum.data.jsonl import ObjectReader
-from plum.data.logs import JSON_LINES, PARQUET, file_format
-from plum.data.readers import Delimited, records
+from plum.data.records import records
 from plum.errors import PlumError
 
 _BLOCK = 1 << 20
+_CELLS = 5_000_000  # values that are held at most, if more than _FEWEST rows hold them
+_FEWEST, _MOST_KEYS = 200, 5_000
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Sample:
 
 
 def read_sample(path: Path, n_rows: int, encoding: str = "utf-8") -> Sample:
-    """Read the first rows of CSV, TSV, JSON Lines (each also packed with gzip) or Parquet.
+    """Read the first rows of delimited text, JSON Lines (each also packed) or Parquet; fewer of thousands of columns.
 
     A row of delimited text with too many or too few fields is left out. Without a header line the columns are called
     ``1``, ``2``, ...
@@ -60,20 +64,23 @@ def read_sample(path: Path, n_rows: int, encoding: str = "utf-8") -> Sample:
     advice = Advice("correct the file", "save the file as UTF-8")
     if kind == JSON_LINES:
         return _jsonl(source, n_rows, encoding, advice)
+    check_encoding(encoding)
+    refuse_other_contents(source, encoding)
     with damage_reported(source):
         try:
-            return _delimited(source, Delimited(separator=kind, encoding=encoding), n_rows)
-        except UnicodeDecodeError as error:
+            return _delimited(source, layout_of(source, encoding, Dialect()), n_rows)
+        except UnicodeError as error:
             raise undecodable(source, encoding, advice.encoding) from error
 
 
 def _delimited(source: Source, layout: Delimited, n_rows: int) -> Sample:
-    lines = (fields for _, _, fields in records(source, layout))
+    lines = (record.fields for record in records(source, layout))
     first = next(lines, None)
     if first is None:
         raise empty_file(source)
     header = not looks_like_data(first)
-    names = first if header else [str(place) for place in range(1, len(first) + 1)]
+    names = without_types(first, layout)[0] if header else [str(place) for place in range(1, len(first) + 1)]
+    n_rows = min(n_rows, max(_FEWEST, _CELLS // max(1, len(names))))
     rows = list(islice(lines, n_rows + 1)) if header else [first, *islice(lines, n_rows)]
     whole, fitting = len(rows) <= n_rows, [fields for fields in rows[:n_rows] if len(fields) == len(names)]
     columns = (
@@ -83,11 +90,18 @@ def _delimited(source: Source, layout: Delimited, n_rows: int) -> Sample:
 
 
 def _jsonl(source: Source, n_rows: int, encoding: str, advice: Advice) -> Sample:
-    found = [record for _, record in islice(ObjectReader(source, encoding, advice), n_rows + 1)]
+    found: list[dict[str, Any]] = []
+    keys: dict[str, None] = {}
+    for _, record in islice(ObjectReader(source, encoding, advice), n_rows + 1):
+        found.append(record)
+        keys.update(dict.fromkeys(record))
+        n_rows = min(n_rows, max(_FEWEST, _CELLS // max(1, len(keys)), len(found)))
+        if len(found) > n_rows:
+            break
     if not found:
         raise PlumError(f"{source.name} holds no JSON object", None, "write one JSON object a line")
     objects = found[:n_rows]
-    keys = dict.fromkeys(key for record in objects for key in record)
+    keys = dict.fromkeys([*keys][:_MOST_KEYS])
     columns = {key: [record.get(key) for record in objects] for key in keys}
     return Sample(source.path, columns, len(objects), len(found) <= n_rows)
 
@@ -98,10 +112,11 @@ def _parquet(source: Source, n_rows: int) -> Sample:
 
     try:
         with pq.ParquetFile(source.path) as file:
+            names = file.schema_arrow.names
+            n_rows = min(n_rows, max(_FEWEST, _CELLS // max(1, len(names))))
             batch = next(file.iter_batches(batch_size=n_rows), None)
             whole = file.metadata.num_rows <= n_rows
-            names = file.schema_arrow.names
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeError, MemoryError) as error:
         raise PlumError(
             f"{source.name} is not a whole Parquet file",
             f"{error} ({source.path.stat().st_size:,} bytes)",
@@ -109,30 +124,9 @@ def _parquet(source: Source, n_rows: int) -> Sample:
         ) from error
     if batch is None:
         return Sample(source.path, {name: [] for name in names}, 0, True)
-    columns = {name: _values(batch.column(place)) for place, name in enumerate(names)}
+    held = [plain(pa.chunked_array([batch.column(place)]))[0] for place in range(len(names))]
+    columns = {name: python_values(column) for name, column in zip(names, held, strict=True)}
     return Sample(source.path, columns, batch.num_rows, whole)
-
-
-def _values(column: Any) -> list[Any]:
-    """The values of an Arrow array; one that Python can't hold, such as a date beyond the year 9999, as text."""
-    import pyarrow as pa
-
-    try:
-        return list(column.to_pylist())
-    except (ValueError, OverflowError):
-        pass
-    if pa.types.is_timestamp(column.type):
-        column = column.cast(pa.timestamp(column.type.unit))  # without a zone that is not known
-    return [_value(value) for value in column]
-
-
-def _value(value: Any) -> Any:
-    import pyarrow as pa
-
-    try:
-        return value.as_py()
-    except (ValueError, OverflowError):
-        return str(value.cast(pa.int64()).as_py()) if pa.types.is_timestamp(value.type) else str(value)
 
 
 def first_lines(path: Path, n: int = 3) -> list[str]:

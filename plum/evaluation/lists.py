@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from plum.data.files import Advice
+from plum.data.ids import as_ids
 from plum.data.logs import read_table
-from plum.data.rows import absent, as_text, to_numbers, warn
+from plum.data.rows import absent, to_numbers, warn
 from plum.data.tables import RowProblem, refuse_many_problems
 from plum.errors import PlumError
 from plum.evaluation.rankings import NO_ITEM, flatten
@@ -278,9 +279,9 @@ def _looked_up(column: pd.Series, ids: Sequence[str] | np.ndarray) -> tuple[np.n
 
 def _categories(column: pa.ChunkedArray, label: str) -> pd.Categorical:
     """A column of ids (R,) as trimmed text; only distinct values are converted."""
-    as_text(column.slice(0, 0), label)  # refuses types that can't be ids, some of which can't be encoded either
+    as_ids(column.slice(0, 0), label)  # refuses types that can't be ids, some of which can't be encoded either
     encoded = pc.dictionary_encode(column).unify_dictionaries()
-    values = as_text(pa.chunked_array([encoded.chunk(0).dictionary]), label)
+    values = as_ids(pa.chunked_array([encoded.chunk(0).dictionary]), label)
     # Distinct values may be equal once trimmed; one more entry at the end stands for rows without a value.
     codes, distinct = pd.factorize(pd.Series(values.to_pandas()).mask(absent(values)))
     codes = np.append(codes, -1)

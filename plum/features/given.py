@@ -15,7 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import parquet
 
-from plum.data.rows import absent, as_text
+from plum.data.arrow_types import plain
+from plum.data.files import is_file, missing_file
+from plum.data.ids import as_ids
+from plum.data.rows import absent
 from plum.errors import PlumError
 from plum.features.by_id import VectorsById
 from plum.features.encoding import (
@@ -109,37 +112,57 @@ def fit_given(path: Path, item_ids: Sequence[str], name: str) -> FileEncoder:
 
 
 def _from_npy(path: Path, n_items: int) -> np.ndarray:
-    try:
-        vectors = np.load(path, allow_pickle=False)
-        if not isinstance(vectors, np.ndarray):
-            raise ValueError("it holds several arrays")
-        if np.iscomplexobj(vectors):
-            raise ValueError("it holds complex numbers")
-        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as such
-            vectors = vectors.astype(np.float32)
-    except (OSError, EOFError, ValueError) as error:
-        fix = "save a float32 array, or a .parquet with a column item_id"
-        raise PlumError(f"{path} is not a .npy file of numbers", str(error), fix) from None
+    vectors = _npy_array(path)
     if vectors.ndim != 2 or len(vectors) != n_items or not vectors.shape[1]:
         raise PlumError(
             f"{path} does not fit the catalogue",
             f"shape {vectors.shape}, {n_items:,} items",
             "give one row per item, in the order of data/items.parquet, or a .parquet with a column item_id",
         )
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as such
+        return vectors.astype(np.float32)
+
+
+def _npy_array(path: Path) -> np.ndarray:
+    """The array of a .npy file, mapped into memory: a header that promises more than the file holds is refused at once.
+
+    Raises:
+        PlumError: if there is no such file, it is damaged, or it holds anything but numbers.
+    """
+    if not is_file(path):
+        raise missing_file(path)
+    try:
+        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(vectors, np.ndarray):
+            raise ValueError("it holds several arrays")
+        if vectors.dtype.kind not in "biuf":
+            kind = "complex numbers" if vectors.dtype.kind == "c" else f"values of type {vectors.dtype}"
+            raise ValueError(f"it holds {kind}")
+    except Exception as error:  # of NumPy's parser of headers, zipfile and the operating system: no family of their own
+        fix = "save a float32 array, or a .parquet with a column item_id"
+        raise PlumError(f"{path} is not a .npy file of numbers", str(error)[:300], fix) from None
     return vectors
 
 
 def _from_parquet(path: Path, catalogue: Sequence[str]) -> tuple[list[str], np.ndarray]:
     """P ids and their vectors (P, D)."""
+    if not is_file(path):
+        raise missing_file(path)
     try:
-        table = parquet.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise PlumError(f"{path} can't be read as Parquet", str(error), LAYOUT) from None
+        with parquet.ParquetFile(path) as file:
+            table = file.read()
+    except (OSError, UnicodeError, MemoryError, pa.ArrowException) as error:
+        raise PlumError(f"{path} can't be read as Parquet", str(error)[:300], LAYOUT) from None
     table = table.drop_columns([name for name in table.column_names if _INDEX.fullmatch(name)])
     if table.column_names.count("item_id") != 1:
-        raise PlumError(f"{path} has no column item_id", f"columns {', '.join(table.column_names)}", LAYOUT)
+        raise PlumError(f"{path} has no column item_id", f"columns {', '.join(table.column_names[:20])}", LAYOUT)
     ids = _ids(path, table.column("item_id"), catalogue)
-    given, vectors = _vectors(path, table.drop_columns(["item_id"]))
+    rest = table.drop_columns(["item_id"])
+    try:
+        rest = pa.table([plain(column)[0] for column in rest.columns], rest.column_names)
+        given, vectors = _vectors(path, rest)
+    except pa.ArrowException as error:
+        raise PlumError(f"{path} does not hold vectors", str(error)[:300], LAYOUT) from None
     if not given.any():
         raise PlumError(f"{path} has a vector for no item of the catalogue", f"{len(ids):,} rows", LAYOUT)
     rows = np.flatnonzero(given).tolist()
@@ -149,7 +172,7 @@ def _from_parquet(path: Path, catalogue: Sequence[str]) -> tuple[list[str], np.n
 
 
 def _ids(path: Path, values: pa.ChunkedArray, catalogue: Sequence[str]) -> list[str]:
-    text = as_text(values, f"{path}, item_id")
+    text = as_ids(values, f"{path}, item_id")
     if missing := int(absent(text).sum()):
         raise PlumError(f"{path} has rows without an item_id", f"{missing:,} of {len(text):,} rows", "leave them out")
     ids: list[str] = text.to_pylist()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from plum.data.files import missing_file
-from plum.data.logs import PARQUET, SEPARATORS, file_format
+from plum.data.dialect import PARQUET, SEPARATORS, file_format
+from plum.data.files import is_file, missing_file
 from plum.data.sample import Sample, first_lines, guess_encoding, read_sample
 from plum.data.times import AUTO
 from plum.errors import PlumError
@@ -23,7 +23,7 @@ LOG_ROWS, ITEM_ROWS = 20_000, 100_000
 _SEPARATED_BY = {"\t": "tabs", "::": "'::'", ";": "semicolons", "|": "bars", ",": "commas"}
 _MOST_NAMED = 8
 """Columns, at most, of a file without names for which names are guessed."""
-_FORMATS = "plum reads .csv, .tsv and .jsonl (each also as .gz) and .parquet"
+_FORMATS = "plum reads .csv, .tsv, .dat, .txt, .inter, .jsonl (each also as .gz, .bz2, .xz, .zst) and .parquet"
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Found:
         times: how the times are read.
         topic_separator: between the topics of a text.
         notices: what a user should know.
+        layout: settings of the quotes in the text, where they are not the usual ones.
     """
 
     log: Path
@@ -47,6 +48,7 @@ class Found:
     times: TimeWay
     topic_separator: str
     notices: tuple[str, ...]
+    layout: Mapping[str, str] = field(default_factory=dict)
 
     def source(self) -> dict[str, Any]:
         """The section ``data.source`` of a configuration, without what is the default."""
@@ -56,7 +58,7 @@ class Found:
             section |= {"items": str(self.items), "item_columns": self.item_roles.mapping()}
             if self.topic_separator != DEFAULT_SEPARATOR:
                 section["topic_separator"] = self.topic_separator
-        section["timestamp_unit"] = self.times.unit
+        section |= {"timestamp_unit": self.times.unit, **self.layout}
         if self.times.layout is not None:
             section["timestamp_format"] = self.times.layout
         return section if self.encoding == "utf-8" else section | {"encoding": self.encoding}
@@ -130,7 +132,7 @@ def _encoding(paths: list[Path]) -> str:
     for path in paths:
         if path.is_dir():
             raise _folder(path)
-        if not path.is_file():
+        if not is_file(path):
             raise missing_file(path)
         if not path.stat().st_size:
             raise PlumError(f"{path.name} is empty", "0 bytes", f"check what wrote {path}")

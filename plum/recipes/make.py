@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from typing import Any
 from plum.config.data import LogsSource
 from plum.config.file import validate
 from plum.config.run import RunConfig
+from plum.data.dialect import Dialect
 from plum.data.logs import load_logs
 from plum.data.tables import RawTables
 from plum.errors import PlumError
@@ -57,7 +59,7 @@ def read(found: Found) -> Read:
         PlumError: if more than a tenth of its rows can't be used, or no split of it asks anything.
     """
     start = time.perf_counter()
-    tables = _load(found)
+    found, tables = _load(found)
     measured = measure(tables, time.time())
     sizes = measured.sizes
     if not sizes.questions:
@@ -72,7 +74,20 @@ def read(found: Found) -> Read:
     return Read(found, measured, time.perf_counter() - start, log_mib, allowed)
 
 
-def _load(found: Found) -> RawTables:
+def _load(found: Found) -> tuple[Found, RawTables]:
+    """Read the files; where their quotes are not the usual ones, as the message of the reader says."""
+    try:
+        return found, _loaded(found)
+    except PlumError as error:
+        for key, value in (("escape", "backslash"), ("quoting", "none")):
+            if f"--set data.source.{key}={value}" in str(error):
+                other = replace(found, layout={key: value})
+                with contextlib.suppress(PlumError):
+                    return other, _loaded(other)
+        raise
+
+
+def _loaded(found: Found) -> RawTables:
     source = LogsSource.model_validate(found.source())
     try:
         return load_logs(
@@ -85,6 +100,7 @@ def _load(found: Found) -> RawTables:
             timestamp_unit=source.timestamp_unit,
             timestamp_format=source.timestamp_format,
             encoding=source.encoding,
+            dialect=Dialect(quoting=source.quoting, escape=source.escape),
             max_bad_share=MOST_BAD,
         )
     except PlumError as error:
@@ -129,6 +145,9 @@ def _source(data: Read) -> list[Choice]:
     choices += _times(found)
     if found.encoding != "utf-8":
         choices.append(Choice(f"{prefix}encoding", found.encoding, "its bytes are no UTF-8"))
+    for key, value in found.layout.items():
+        why = "quotes inside values are escaped so" if key == "escape" else "quotes are plain text"
+        choices.append(Choice(f"{prefix}{key}", value, why))
     if data.bad_share > LEAST_BAD:
         sizes = data.measured.sizes
         why = f"{sizes.bad_rows:,} of {sizes.rows:,} rows can't be used"

@@ -15,7 +15,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from plum.config.run import RunConfig
-from plum.data.files import missing_file
+from plum.data.files import is_file, missing_file
 from plum.decoding.trie import Trie, fingerprint
 from plum.errors import PlumError
 from plum.features.encoding import Encoder, named
@@ -77,14 +77,15 @@ def run(config: RunConfig, new_items: Path, out: Path | None = None, force: bool
             ``data.max_bad_share`` finds no place (a smaller share is left out and reported); or if the folder holds
             other files. Nothing is written then.
     """
-    if not new_items.is_file():
+    if not is_file(new_items):
         raise missing_file(new_items)
     sources = StageRun(config.workdir, _COMMAND, {}, config.seed, _INPUTS, [new_items]).manifest.inputs
     inputs.warn_outdated(config, artifacts.FEATURES, artifacts.TOKENIZE)
     target = config.workdir / artifacts.ASSIGNED if out is None else out.resolve()
     _refuse_foreign(target)
     layout = Layout.of(config.data)
-    settings = {_MARK: new_items.name, "made_from": sources, "layout": layout._asdict()}
+    read_as = layout._asdict() | {"dialect": asdict(layout.dialect)}
+    settings = {_MARK: new_items.name, "made_from": sources, "layout": read_as}
     stage = StageRun(target.parent, target.name, settings, config.seed, [])
     if stage.is_complete() and not force:
         logger.info("%s: up to date", _COMMAND)

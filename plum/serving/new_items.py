@@ -15,11 +15,13 @@ import pyarrow.compute as pc
 from pyarrow import parquet
 
 from plum.config.data import DataConfig, LogsSource
+from plum.data.dialect import Dialect
 from plum.data.files import Advice, Source
+from plum.data.ids import as_ids
 from plum.data.items import check_items
 from plum.data.logs import read_table
 from plum.data.readers import RawRows, read_parquet
-from plum.data.rows import absent, as_text
+from plum.data.rows import absent
 from plum.data.tables import ITEM_COLUMNS, RowProblem
 from plum.errors import PlumError
 from plum.features.encoding import Encoder, named, refuse_repeated
@@ -27,6 +29,7 @@ from plum.features.given import FileEncoder
 from plum.features.numeric import NumericEncoder
 from plum.features.sentences import SentenceEncoder
 from plum.features.text import TfidfEncoder, TopicsEncoder
+from plum.stages.prepare import dialect_of
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +46,7 @@ class Layout(NamedTuple):
         columns: our name -> the source's name, if it differs; the file may use either.
         topic_separator: between the topics of one text.
         encoding: of text.
+        dialect: of delimited text.
         max_bad_share: share of unusable rows over which the file is refused.
     """
 
@@ -50,6 +54,7 @@ class Layout(NamedTuple):
     topic_separator: str
     encoding: str
     max_bad_share: float
+    dialect: Dialect = Dialect()
 
     @classmethod
     def of(cls, config: DataConfig) -> Layout:
@@ -57,7 +62,7 @@ class Layout(NamedTuple):
         source, bad = config.source, config.max_bad_share
         if isinstance(source, LogsSource):
             columns = {ours: theirs for ours, theirs in source.item_columns.items() if ours != theirs}
-            return cls(columns, source.topic_separator, source.encoding, bad)
+            return cls(columns, source.topic_separator, source.encoding, bad, dialect_of(source))
         return cls({}, "|", "utf-8", bad)
 
     def names_of(self, column: str) -> str:
@@ -126,7 +131,7 @@ def read_new(
             not fit the catalogue's type.
     """
     raw, streamed, left_out = _read_rows(path, layout, catalogue, vectors)
-    ids = as_text(raw.table.column("item_id"), raw.labels()["item_id"])
+    ids = as_ids(raw.table.column("item_id"), raw.labels()["item_id"])
     given = np.flatnonzero(~absent(ids))
     refuse_repeated(ids.take(pa.array(given)).to_pylist(), path.name, "give each item one row")
     try:
@@ -221,7 +226,7 @@ def _read_rows(
     columns = _mapped(path, layout)
     if _is_parquet(path):
         return _parquet_rows(path, columns, catalogue, vectors)
-    return _text_rows(path, columns, catalogue, vectors, layout.encoding)
+    return _text_rows(path, columns, catalogue, vectors, layout)
 
 
 def _mapped(path: Path, layout: Layout) -> dict[str, str]:
@@ -246,7 +251,9 @@ def _names(path: Path, layout: Layout) -> set[str]:
         return set(parquet.read_schema(path).names)
     asked = {"item_id", *layout.columns.values()}
     # As lists, which may hold anything: the later full read reports unusable values.
-    return set(read_table(path, {}, asked, asked, encoding=layout.encoding, advice=_ADVICE).theirs)
+    return set(
+        read_table(path, {}, asked, asked, encoding=layout.encoding, advice=_ADVICE, dialect=layout.dialect).theirs
+    )
 
 
 def _is_parquet(path: Path) -> bool:
@@ -268,14 +275,23 @@ def _parquet_rows(
 
 
 def _text_rows(
-    path: Path, columns: Mapping[str, str], catalogue: pa.Schema, vectors: Sequence[str], encoding: str
+    path: Path, columns: Mapping[str, str], catalogue: pa.Schema, vectors: Sequence[str], layout: Layout
 ) -> tuple[RawRows, list[str], list[str]]:
     """See :func:`_read_rows`; vectors are lists, in JSON only, and not streamed."""
     fixed = {ours: theirs for ours, theirs in columns.items() if ours in ITEM_COLUMNS}
     further = {ours: theirs for ours, theirs in columns.items() if ours not in ITEM_COLUMNS}
     ours = [name for name in ITEM_COLUMNS[1:] if name not in columns.values()]
     optional, lists = (*ours, *vectors), ("topics", *vectors)
-    raw = read_table(path, fixed, optional, lists, encoding=encoding, advice=_ADVICE, extras=further)
+    raw = read_table(
+        path,
+        fixed,
+        optional,
+        lists,
+        encoding=layout.encoding,
+        advice=_ADVICE,
+        extras=further,
+        dialect=layout.dialect,
+    )
     extras = {name: values for name, values in raw.extras.items() if name in catalogue.names}
     return replace(raw, extras=extras), [], [name for name in raw.extras if name not in extras]
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from plum.config.data import AmazonReviewsSource, LogsSource, SyntheticSource
 from plum.config.models import SCRATCH
 from plum.config.run import RunConfig
+from plum.data.files import found_at, is_file
 from plum.errors import PlumError
 from plum.features.sentences import packaged_model
 from plum.run import artifacts
@@ -80,16 +82,15 @@ def _of_data(config: RunConfig) -> Iterator[str]:
             yield f"data.source: {error}"
         return
     for key, path in named.items():
-        if path is not None and not path.is_file():
-            found = "a folder" if path.is_dir() else "no such file"
-            yield f"data.source.{key}: {path} ({found})"
+        if path is not None and not is_file(path):
+            yield f"data.source.{key}: {path} ({found_at(path)})"
 
 
 def _of_features(config: RunConfig) -> Iterator[str]:
     for name, modality in config.features.modalities.items():
         where = f"features.modalities.{name}"
-        if modality.encoder == "file" and modality.path is not None and not modality.path.is_file():
-            yield f"{where}.path: {modality.path} (no such file)"
+        if modality.encoder == "file" and modality.path is not None and not is_file(modality.path):
+            yield f"{where}.path: {modality.path} ({found_at(modality.path)})"
         if modality.encoder == "sentence-transformers" and modality.model is not None:
             yield from _of_sentence_encoder(f"{where}.model", modality.model)
 
@@ -102,7 +103,7 @@ def _of_sentence_encoder(where: str, model: str) -> Iterator[str]:
             packaged_model(model.removeprefix("package:"))
         except PlumError as error:
             yield f"{where}: {error}"
-    elif _is_path(model) and not Path(model).expanduser().is_dir():
+    elif _is_path(model) and not Path(os.path.expanduser(model)).is_dir():  # noqa: PTH111
         yield f"{where}: {model} (no such folder)"
 
 

@@ -23,6 +23,8 @@ from plum.config.data import (
 )
 from plum.config.run import RunConfig
 from plum.data import amazon, fetch, logs, movielens, splits, synthetic
+from plum.data.dialect import Dialect
+from plum.data.files import is_file
 from plum.data.histories import Histories
 from plum.data.moments import Moment, before
 from plum.data.tables import RawTables
@@ -121,8 +123,14 @@ def load(config: DataConfig) -> RawTables:
         timestamp_unit=source.timestamp_unit,
         timestamp_format=source.timestamp_format,
         encoding=source.encoding,
+        dialect=dialect_of(source),
         max_bad_share=bad,
     )
+
+
+def dialect_of(source: LogsSource) -> Dialect:
+    """What the configuration says of the layout of text files."""
+    return Dialect(source.delimiter, source.quoting, source.escape, source.header)
 
 
 def source_files(config: DataConfig) -> list[Path]:
@@ -136,9 +144,9 @@ def source_files(config: DataConfig) -> list[Path]:
         names = (f"{source.name}.txt", f"{source.name}_item2attributes.json")
         return [folder / name for name in names if (folder / name).is_file()]
     if isinstance(source, AmazonReviewsSource):
-        return [path for path in (source.reviews, source.metadata) if path and path.is_file()]
+        return [path for path in (source.reviews, source.metadata) if path and is_file(path)]
     if isinstance(source, LogsSource):
-        return [path for path in (source.interactions, source.items, source.users) if path and path.is_file()]
+        return [path for path in (source.interactions, source.items, source.users) if path and is_file(path)]
     return []
 
 

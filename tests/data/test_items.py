@@ -201,7 +201,7 @@ def test_tables_of_fields_that_can_not_be_read(tmp_path: Path) -> None:
     assert "no column 'item_id'" in message("a.csv", "id,price\n1,2\n")
     assert "a.csv holds no fields of items" in message("a.csv", "item_id\n1\n")
     assert "the row does not have 2 fields" in message("a.csv", "item_id,price\n1,2,3\n")
-    assert "unknown format '.txt'" in message("a.txt", "")
+    assert "unknown format '.xlsx'" in message("a.xlsx", "")
 
 
 def test_ids_one_a_line(tmp_path: Path) -> None:

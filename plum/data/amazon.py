@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import html
 import json
 import logging
 from collections.abc import Iterable
@@ -13,12 +12,13 @@ from typing import Any
 
 import pandas as pd
 
+from plum.data.amazon_content import Content, content_of, merged
 from plum.data.files import Advice, Source, damage_reported, empty_file, missing_file
-from plum.data.items import clean, item_frame, split_topics
+from plum.data.items import clean, item_frame
 from plum.data.jsonl import ObjectReader, read_jsonl
 from plum.data.readers import RawRows, open_text
 from plum.data.rows import check_interactions, warn
-from plum.data.tables import RawTables, RowProblem, refuse_many_problems
+from plum.data.tables import ITEM_COLUMNS, RawTables, RowProblem, refuse_many_problems
 from plum.errors import PlumError
 
 log = logging.getLogger(__name__)
@@ -179,7 +179,7 @@ def load_amazon_reviews(
         rows, timestamp_unit=unit, max_bad_share=max_bad_share, rating_required=True
     )
     reviewed = dict.fromkeys(interactions["item_id"].tolist())
-    products: dict[str, dict[str, Any]] = {}
+    products: dict[str, Content] = {}
     if metadata is not None:
         products, found = _products(Source(metadata), None if keep_unreviewed else reviewed.keys(), max_bad_share)
         problems = problems + found
@@ -189,9 +189,15 @@ def load_amazon_reviews(
                 "%s: %s of %s reviewed items have no metadata", metadata.name, f"{without:,}", f"{len(reviewed):,}"
             )
     ids = sorted(reviewed) + [item for item in products if item not in reviewed]
-    fields = ("title", "topics", "creator", "description")
-    columns_of_items: dict[str, list[Any]] = {name: [products.get(i, {}).get(name) for i in ids] for name in fields}
-    items = item_frame({"item_id": ids, **columns_of_items})
+    contents = [products.get(item, {}) for item in ids]
+    items = item_frame({"item_id": ids, **{name: [one.get(name) for one in contents] for name in ITEM_COLUMNS[1:]}})
+    if metadata is not None and (bare := sum(not any(one.values()) for one in contents)):
+        log.warning(
+            "%s: %s of %s items have no content: neither title, topics, creator nor description",
+            metadata.name,
+            f"{bare:,}",
+            f"{len(ids):,}",
+        )
     return RawTables(interactions, items, problems=problems, n_rows=rows.n_read)
 
 
@@ -215,50 +221,28 @@ def parse_line(text: str) -> Any:
 
 def _products(
     source: Source, wanted: Iterable[str] | None, max_bad_share: float
-) -> tuple[dict[str, Any], list[RowProblem]]:
-    """Read metadata: item id -> title, topics, creator, description. Of several lines of an item the first counts."""
+) -> tuple[dict[str, Content], list[RowProblem]]:
+    """Read metadata: item id -> content. Of several lines of an item the fullest counts, the others fill its gaps."""
     reader = ObjectReader(source, "utf-8", Advice.fetch_again("the Amazon metadata"), parse_line)
     keep = None if wanted is None else set(wanted)
-    products: dict[str, Any] = {}
-    n_repeated = n_other = n_markup = 0
+    products: dict[str, Content] = {}
+    n_repeated = n_other = 0
     for line, record in reader:
         item = clean(record.get("parent_asin") or record.get("asin"))
         if item is None:
             reader.fail("no asin or parent_asin", line, str(record))
         elif keep is not None and item not in keep:
             n_other += 1
-        elif item in products:
-            n_repeated += 1
         else:
-            title = _prose(record.get("title"))
-            if title and "getTime()" in title:  # 2018: the page's script where the title should be
-                title, n_markup = None, n_markup + 1
-            categories = record.get("categories") or record.get("category")
-            products[item] = {
-                "title": title,
-                "topics": split_topics([_prose(topic) for topic in _flat(categories)], "|"),
-                "creator": _prose(record.get("brand")) or _prose(record.get("store")),
-                "description": _prose(record.get("description")),
-            }
+            content = content_of(record)
+            n_repeated += item in products
+            products[item] = merged(products[item], content) if item in products else content
     refuse_many_problems(reader.problems, reader.n_read, max_bad_share)
     warn(reader.problems)
     for count, what in (
         (n_other, "products without a review left out"),
-        (n_repeated, "further lines of a product already read left out"),
-        (n_markup, "titles are page scripts, treated as missing"),
+        (n_repeated, "further lines of a product already read; the fullest line of each counts"),
     ):
         if count:
             log.info("%s: %s %s", source.name, f"{count:,}", what)
     return products, reader.problems
-
-
-def _flat(value: Any) -> list[Any]:
-    """Flatten lists of lists: items of 2014 have several category paths."""
-    if isinstance(value, list):
-        return [leaf for part in value for leaf in _flat(part)]
-    return [] if value is None else [value]
-
-
-def _prose(value: Any) -> str | None:
-    """Give a text or list of texts as one text, HTML entities resolved and blanks collapsed; None if there is none."""
-    return clean(" ".join(html.unescape(" ".join(str(leaf) for leaf in _flat(value))).split()))

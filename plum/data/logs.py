@@ -155,7 +155,8 @@ def _read_items(path: Path, columns: Mapping[str, str], encoding: str) -> RawRow
     known = {ours: theirs for ours, theirs in columns.items() if ours in ITEM_COLUMNS}
     extras = {ours: theirs for ours, theirs in columns.items() if ours not in ITEM_COLUMNS}
     advice = _advice("item_columns")
-    return read_table(path, known, ITEM_COLUMNS[1:], ("topics",), encoding=encoding, advice=advice, extras=extras)
+    lists = ITEM_COLUMNS[1:] if file_format(path) == JSON_LINES else ("topics",)  # Parquet's types tell what are lists
+    return read_table(path, known, ITEM_COLUMNS[1:], lists, encoding=encoding, advice=advice, extras=extras)
 
 
 def read_fields(path: Path, id_column: str = "item_id", *, max_bad_share: float = 0.01) -> pd.DataFrame:

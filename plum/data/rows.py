@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from plum.data.missing import absent
 from plum.data.readers import RawRows
 from plum.data.tables import RowProblem, refuse_many_problems
 from plum.errors import PlumError
 
 log = logging.getLogger(__name__)
 
-MISSING = pa.array(["", "nan", "NaN", "NAN", "null", "NULL", "None"])  # how programs write "no value" into text
 DUPLICATE = "exact repetition of an earlier row"
 UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
@@ -45,11 +46,6 @@ def as_text(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
         ) from error
 
 
-def absent(text: pa.ChunkedArray) -> np.ndarray:
-    """Mask (N,) of missing values."""
-    return pc.is_in(pc.fill_null(text, ""), value_set=MISSING).to_numpy().astype(bool)
-
-
 def to_numbers(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Read a column as numbers.
 
@@ -74,13 +70,12 @@ def to_numbers(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, np.ndarr
         missing = np.isnan(values)
         return values, missing, np.isinf(values)
     text = pc.utf8_trim_whitespace(column)
-    gone = pc.is_in(pc.fill_null(text, ""), value_set=MISSING)
-    text = pc.if_else(gone, None, text)
+    missing = absent(text)
+    text = pc.if_else(pa.array(missing), None, text)
     try:
         numbers = text.cast(pa.float64())
     except pa.ArrowInvalid:
         numbers = pc.if_else(pc.match_substring_regex(text, _NUMBER), text, None).cast(pa.float64())
-    missing = gone.to_numpy().astype(bool)
     values = pc.fill_null(numbers, float("nan")).to_numpy()
     return values, missing, ~missing & ~np.isfinite(values)
 
@@ -193,21 +188,33 @@ class Tally:
         self.bad = np.zeros(rows.table.num_rows, bool)
         self.problems = list(rows.problems)
 
-    def strike(self, mask: np.ndarray, reason: str, column: str | None = None) -> None:
-        """Mark the rows of ``mask`` (N,) as unusable and note the first of those not yet marked."""
+    def strike(self, mask: np.ndarray, reason: str, column: str | None = None) -> bool:
+        """Mark the rows of ``mask`` (N,) as unusable and note the first of those not yet marked; False if all were."""
         new = mask & ~self.bad
         if not new.any():
-            return
+            return False
         first = int(np.argmax(new))
         shown = [column] if column else list(self.rows.table.column_names)
         values = ", ".join(repr(self.rows.table.column(name)[first].as_py()) for name in shown)
         example = f"{self.rows.where(first)}: {values[:120]}"
         self.problems.append(RowProblem(self.rows.name, reason, int(new.sum()), example))
         self.bad |= new
+        return True
 
     def kept(self) -> np.ndarray:
         """Mask (N,) of the usable rows."""
         return ~self.bad
+
+
+def strike_missing(tally: Tally, ids: pa.ChunkedArray, name: str) -> None:
+    """Mark the rows without an id, and tell the words, such as "NA", that ids (N,) say so in."""
+    gone = absent(ids)
+    if not tally.strike(gone, f"{name} is missing", name):
+        return
+    words = [word for word in pc.unique(ids.filter(pa.array(gone))).to_pylist() if word]
+    if len(words) > 1:
+        listed = ", ".join(map(repr, words[:8]))
+        tally.problems[-1] = replace(tally.problems[-1], example=f"{tally.problems[-1].example}; written as {listed}")
 
 
 def check_interactions(
@@ -244,7 +251,7 @@ def check_interactions(
     label = rows.labels()
     ids = {name: as_text(table.column(name), label[name]) for name in ("user_id", "item_id")}
     for name, values in ids.items():
-        tally.strike(absent(values), f"{name} is missing", name)
+        strike_missing(tally, values, name)
     seconds, missing, bad = to_seconds(table.column("timestamp"), timestamp_unit, label["timestamp"])
     tally.strike(missing, "timestamp is missing", "timestamp")
     tally.strike(bad, "timestamp can't be read", "timestamp")

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import parquet
 
-from plum.data.rows import absent, as_text
+from plum.data.missing import absent
+from plum.data.rows import as_text
 from plum.errors import PlumError
 from plum.features.by_id import VectorsById
 from plum.features.encoding import (

@@ -7,15 +7,13 @@ from typing import Any
 
 from plum.data.sample import Sample
 from plum.data.tables import ITEM_COLUMNS
+from plum.data.topics import likely_separator
 from plum.errors import PlumError
 from plum.recipes import names
 from plum.recipes.columns import Chosen, Roles, Undecided, take_given
 from plum.recipes.values import Look, id_text, is_literal_list
 
-SEPARATORS = ("|", ";", " > ", ">", ",", "/")
 DEFAULT_SEPARATOR = "|"
-SEPARATED = 0.05
-"""Share of the items, at least, whose topics hold the separator."""
 KNOWN_IDS = 0.5
 """Share of the log's items, at least, that an id column of the item table holds."""
 
@@ -66,17 +64,8 @@ def item_roles(
 
 def topic_separator(values: Sequence[Any]) -> str:
     """What separates the topics that stand in one text; the default if nothing does, or they are lists."""
-    texts = [value for value in values if isinstance(value, str) and value.strip()]
-    if not texts:
-        return DEFAULT_SEPARATOR
-    for separator in SEPARATORS:
-        parts = [part.strip() for text in texts for part in text.split(separator)]
-        # Parts of a separated list come again more often than whole values do.
-        if sum(separator in text for text in texts) >= SEPARATED * len(texts) and (
-            len(set(parts)) / len(parts) < len(set(texts)) / len(texts) or len(texts) < 20
-        ):
-            return separator
-    return DEFAULT_SEPARATOR
+    texts = [value for value in values if isinstance(value, str) and value.strip() and not is_literal_list(value)]
+    return likely_separator(texts) or DEFAULT_SEPARATOR
 
 
 def _fits(role: str, seen: Look) -> bool:

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from plum.data import rows
+from plum.data.missing import is_missing
 
 MOST = 0.95
 """Share of the values that must look alike for the column to count as of their kind."""
-MISSING = frozenset(rows.MISSING.to_pylist())
-"""Ways to write "no value", as the readers know them."""
 MIXED = "mixed"
 UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 EARLIEST, LATEST = 315_532_800, 4_102_444_800
@@ -73,7 +71,7 @@ class Look:
 
 def look(name: str, values: Sequence[Any]) -> Look:
     """Look at the values of a column: text, or what Parquet and JSON hold."""
-    present = [value for value in values if not _is_missing(value)]
+    present = [value for value in values if not is_missing(value)]
     if not present:
         return Look(name, "empty")
     texts = [id_text(value) for value in present]
@@ -94,12 +92,6 @@ def id_text(value: Any) -> str:
 def is_literal_list(value: Any) -> bool:
     """Whether a text is a list or an object in the syntax of JSON or Python, or a set as PostgreSQL writes it."""
     return isinstance(value, str) and value.strip()[:1] in ("[", "{") and value.strip()[-1:] in ("]", "}")
-
-
-def _is_missing(value: Any) -> bool:
-    if value is None or (isinstance(value, float) and value != value):
-        return True
-    return isinstance(value, str) and value.strip() in MISSING
 
 
 def _kind(present: Sequence[Any], texts: Sequence[str]) -> tuple[str, str, float, float]:

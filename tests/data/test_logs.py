@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plum.data.logs import load_logs
+from plum.data.missing import is_missing
 from plum.data.rows import repeats, to_seconds
 from plum.errors import PlumError
 
@@ -79,7 +80,7 @@ def test_items_come_from_the_log_if_none_are_given(tmp_path: Path) -> None:
 
 
 IDS = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=5).filter(
-    lambda text: text not in {"nan", "NaN", "NAN", "null", "NULL", "None"}
+    lambda text: not is_missing(text)
 )
 
 

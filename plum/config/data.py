@@ -9,7 +9,20 @@ from pydantic import Field
 from plum.config.base import Count, Section, Seed, Share, UserPath
 
 
-class MovieLensSource(Section):
+class RowChoice(Section):
+    """Which rows of a log count."""
+
+    where: str | None = None
+    """Only rows that satisfy this rule, such as ``rating >= 4 and timestamp >= 2020-01-01``, in the language of rules
+    (``docs/rows.md``). Its fields are the columns of the log. The others are counted and left out."""
+    min_rating: float | None = None
+    """Only rows with this rating or a higher one."""
+    deduplicate: Literal["exact", "consecutive", "none"] = "exact"
+    """Which repetitions are left out. exact: rows that agree in every column read. consecutive: these, and interactions
+    of a user with the item of the interaction just before. none: no row."""
+
+
+class MovieLensSource(RowChoice):
     """A MovieLens release in its original layout (GroupLens)."""
 
     kind: Literal["movielens"]
@@ -28,8 +41,10 @@ class AmazonSequencesSource(Section):
     """The NAME in the two file names, such as ``Beauty``."""
 
 
-class AmazonReviewsSource(Section):
-    """Raw Amazon reviews and product metadata of 2014, 2018 or 2023, as JSON Lines, plain or ``.gz``."""
+class AmazonReviewsSource(RowChoice):
+    """Raw Amazon reviews and product metadata of 2014, 2018 or 2023, as JSON Lines, plain or ``.gz``; reviews also as
+    CSV of ratings only.
+    """
 
     kind: Literal["amazon-reviews"]
     """Chooses this source."""
@@ -39,16 +54,20 @@ class AmazonReviewsSource(Section):
     """The file of product metadata. Without it, items have no title, topics, creator or description."""
 
 
-class LogsSource(Section):
+class LogsSource(RowChoice):
     """Your own logs: CSV, TSV, JSON Lines (each also with ``.gz``) or Parquet."""
 
     kind: Literal["logs"]
     """Chooses this source."""
     interactions: UserPath
-    """The log, one interaction per row: user_id, item_id and timestamp, optionally rating and reward."""
+    """The log, one interaction per row: user_id, item_id and timestamp, optionally rating and reward. A file, a folder
+    of parts, or a pattern such as ``log/part-*.parquet``."""
     items: UserPath | None = None
     """The catalogue, one item per row: item_id, optionally title, topics, creator, description and further columns.
-    Interactions with items outside it are unusable. Without it, the catalogue is the items of the log."""
+    Without it, the catalogue is the items of the log."""
+    unlisted_items: Literal["drop", "keep"] = "drop"
+    """Interactions with items that ``items`` lacks. drop: they are unusable. keep: their items join the catalogue,
+    without content."""
     users: UserPath | None = None
     """User attributes, one user per row. Stage eval reports metrics by them."""
     columns: dict[str, str] = Field(default_factory=dict)
@@ -57,7 +76,8 @@ class LogsSource(Section):
     item_columns: dict[str, str] = Field(default_factory=dict)
     """Plum's column name -> yours, for ``items``; omit names that agree. All other columns of the file are kept too."""
     topic_separator: str = "|"
-    """What separates the topics of an item if the file holds them as one text."""
+    """What separates the topics of an item if the file holds them as one text; lists, real or written as text, need
+    none."""
     timestamp_unit: Literal["auto", "s", "ms", "iso"] = "auto"
     """``s`` or ``ms`` since 1970, or ``iso`` for ISO 8601 text (UTC if no zone is given). Set it if ``auto`` guesses
     wrong."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -10,12 +12,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from plum.data.files import Advice, Source, damage_reported, undecodable
+from plum.data.filters import RowFilter
 from plum.data.items import check_items, item_frame, typed_column
 from plum.data.jsonl import read_jsonl
+from plum.data.parts import find_parts, read_parts
 from plum.data.readers import Delimited, RawRows, open_text, read_delimited, read_parquet
 from plum.data.rows import UNITS, as_text, check_interactions, warn
 from plum.data.tables import INTERACTION_COLUMNS, ITEM_COLUMNS, RawTables, RowProblem, refuse_many_problems
 from plum.errors import PlumError
+
+log = logging.getLogger(__name__)
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 JSON_LINES, PARQUET = "jsonl", "parquet"
@@ -92,6 +98,9 @@ def load_logs(
     timestamp_unit: str = "auto",
     encoding: str = "utf-8",
     max_bad_share: float = 0.01,
+    where: RowFilter | None = None,
+    keep_repeats: bool = False,
+    keep_unlisted: bool = False,
 ) -> RawTables:
     """Read interaction logs, with their items and users.
 
@@ -102,7 +111,7 @@ def load_logs(
     are separate events, map an event id as an extra column.
 
     Args:
-        interactions: the log.
+        interactions: the log: a file, a folder of parts, or a pattern such as ``log/part-*.csv``.
         items: the catalogue; interactions with other items are unusable. None derives the items from the log.
         users: user attributes; all columns are kept.
         columns: our name -> the name in ``interactions`` (and, for ``user_id``, in ``users``). An empty name for
@@ -112,25 +121,35 @@ def load_logs(
         timestamp_unit: ``s`` or ``ms`` since 1970, ``iso`` (UTC if no zone is given), or ``auto``.
         encoding: of text files.
         max_bad_share: share of unusable rows, from 0 to 1, over which a file is refused.
+        where: a rule on the rows of the log; it may name columns that are not mapped.
+        keep_repeats: keep rows that agree in every column.
+        keep_unlisted: add items that only the log has to the catalogue, without content, instead of leaving out their
+            interactions.
 
     Raises:
-        PlumError: for every mistake in the files or the mapping.
+        PlumError: for every mistake in the files, the mapping or the rule.
     """
     if timestamp_unit not in (*UNITS, "iso", "auto"):
         raise PlumError(f"unknown timestamp_unit {timestamp_unit!r}", None, "use s, ms, iso or auto")
     columns, optional = _required_and_optional(columns or {})
+    columns, only_for_where = _with_fields(columns, where)
     problems: list[RowProblem] = []
     catalogue = None
     if items is not None:
         item_rows = _read_items(items, {"item_id": "item_id"} | dict(item_columns or {}), encoding)
         catalogue, problems = check_items(item_rows, topic_separator=topic_separator, max_bad_share=max_bad_share)
-    rows = read_table(interactions, columns, optional, encoding=encoding, advice=_advice("columns"))
+    parts = find_parts(interactions, file_format)
+    reading = partial(read_table, columns=columns, optional=optional, encoding=encoding, advice=_advice("columns"))
+    rows = read_parts(interactions, parts, reading)
     log_rows, found = check_interactions(
         rows,
         timestamp_unit=timestamp_unit,
         max_bad_share=max_bad_share,
-        known_items=None if catalogue is None else catalogue["item_id"].tolist(),
+        known_items=None if catalogue is None or keep_unlisted else catalogue["item_id"].tolist(),
         items_name=items.name if items is not None else "",
+        where=where,
+        only_for_where=only_for_where,
+        keep_repeats=keep_repeats,
     )
     problems, log_rows = problems + found, _typed_extras(log_rows, rows)
     people = None
@@ -139,6 +158,8 @@ def load_logs(
         problems += found
     if catalogue is None:
         catalogue = item_frame({"item_id": sorted(pd.unique(log_rows["item_id"]))})  # no order of the log leaks
+    elif keep_unlisted:
+        catalogue = _with_bare_items(catalogue, log_rows["item_id"], interactions.name)
     return RawTables(log_rows, catalogue, people, problems=problems, n_rows=rows.n_read)
 
 
@@ -148,6 +169,28 @@ def _required_and_optional(columns: Mapping[str, str]) -> tuple[dict[str, str], 
     optional = [name for name in INTERACTION_COLUMNS[3:] if named.get(name) != ""]
     left_out = set(INTERACTION_COLUMNS[3:]) - set(optional)
     return {ours: theirs for ours, theirs in named.items() if ours not in left_out}, optional
+
+
+def _with_fields(columns: dict[str, str], where: RowFilter | None) -> tuple[dict[str, str], list[str]]:
+    """The columns to read with those that a rule needs, and the names of the ones that nothing else needs."""
+    needed = [] if where is None else [name for name in where.fields if name not in columns]
+    return columns | {name: name for name in needed}, [name for name in needed if name not in INTERACTION_COLUMNS]
+
+
+def _with_bare_items(catalogue: pd.DataFrame, logged: pd.Series, name: str) -> pd.DataFrame:
+    """The catalogue with the items that only the log has, which have no content."""
+    bare = sorted(set(logged.unique()) - set(catalogue["item_id"]))
+    if not bare:
+        return catalogue
+    log.info("%s: %s items are not in the items table and have no content", name, f"{len(bare):,}")
+    return pd.concat([catalogue, pd.DataFrame({"item_id": pd.Series(bare, dtype="str")})], ignore_index=True).pipe(
+        _with_none, ITEM_COLUMNS[1:]
+    )
+
+
+def _with_none(items: pd.DataFrame, names: Collection[str]) -> pd.DataFrame:
+    """Items whose missing content is None, as in every catalogue."""
+    return items.assign(**{name: items[name].astype(object).where(items[name].notna(), None) for name in names})
 
 
 def _read_items(path: Path, columns: Mapping[str, str], encoding: str) -> RawRows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,9 +11,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from plum.data.filters import RowFilter, left_out, none_left
 from plum.data.missing import absent
 from plum.data.readers import RawRows
-from plum.data.tables import RowProblem, refuse_many_problems
+from plum.data.tables import INTERACTION_COLUMNS, RowProblem, refuse_many_problems
 from plum.errors import PlumError
 
 log = logging.getLogger(__name__)
@@ -194,12 +195,15 @@ class Tally:
         if not new.any():
             return False
         first = int(np.argmax(new))
-        shown = [column] if column else list(self.rows.table.column_names)
-        values = ", ".join(repr(self.rows.table.column(name)[first].as_py()) for name in shown)
-        example = f"{self.rows.where(first)}: {values[:120]}"
+        example = f"{self.rows.where(first)}: {self.shown(first, column)}"
         self.problems.append(RowProblem(self.rows.name, reason, int(new.sum()), example))
         self.bad |= new
         return True
+
+    def shown(self, row: int, column: str | None = None) -> str:
+        """The values of a row, or the one of a column, for messages."""
+        names = [column] if column else list(self.rows.table.column_names)
+        return ", ".join(repr(self.rows.table.column(name)[row].as_py()) for name in names)[:120]
 
     def kept(self) -> np.ndarray:
         """Mask (N,) of the usable rows."""
@@ -225,12 +229,15 @@ def check_interactions(
     rating_required: bool = False,
     known_items: Sequence[str] | None = None,
     items_name: str = "the items table",
+    where: RowFilter | None = None,
+    only_for_where: Collection[str] = (),
+    keep_repeats: bool = False,
 ) -> tuple[pd.DataFrame, list[RowProblem]]:
     """Turn rows into interactions, and count and report the unusable ones.
 
     A row is unusable if it could not be parsed, its user, item or time is missing, its time, rating or reward is not a
-    number, or its item isn't in ``known_items``. Exact repetitions of a row are left out and reported too, but don't
-    count as unusable.
+    number, or its item isn't in ``known_items``. Rows that don't satisfy ``where`` are left out before, and exact
+    repetitions of a row after; both are reported too, but don't count as unusable.
 
     Args:
         rows: N rows with ``user_id``, ``item_id``, ``timestamp``, and any of ``rating``, ``reward`` and extra columns.
@@ -239,6 +246,9 @@ def check_interactions(
         rating_required: whether a row without a rating is unusable.
         known_items: the ids of the catalogue, or None to accept any.
         items_name: where ``known_items`` come from, for messages.
+        where: a rule on the rows; None keeps all.
+        only_for_where: extra columns that nothing but the rule needs.
+        keep_repeats: keep exact repetitions.
 
     Returns:
         The interactions (M, columns of ``INTERACTION_COLUMNS`` and extras as text) in the order of the file, and the
@@ -250,31 +260,81 @@ def check_interactions(
     tally, table = Tally(rows), rows.table
     label = rows.labels()
     ids = {name: as_text(table.column(name), label[name]) for name in ("user_id", "item_id")}
-    for name, values in ids.items():
-        strike_missing(tally, values, name)
     seconds, missing, bad = to_seconds(table.column("timestamp"), timestamp_unit, label["timestamp"])
-    tally.strike(missing, "timestamp is missing", "timestamp")
-    tally.strike(bad, "timestamp can't be read", "timestamp")
+    unusable = [(missing, "timestamp is missing", "timestamp"), (bad, "timestamp can't be read", "timestamp")]
     numbers = {"rating": np.full(len(seconds), np.nan), "reward": np.ones(len(seconds))}
     for name in numbers:
         if name in table.column_names:
             values, missing, bad = to_numbers(table.column(name), label[name])
-            tally.strike(bad, f"{name} is not a number", name)
+            unusable.append((bad, f"{name} is not a number", name))
             numbers[name] = np.where(missing, numbers[name], values)
             if rating_required and name == "rating":
-                tally.strike(missing, "rating is missing", name)
+                unusable.append((missing, "rating is missing", name))
+    parsed = ids | {"timestamp": pa.array(seconds, mask=unusable[0][0] | unusable[1][0])} | _given(numbers, table)
+    filtered = [] if where is None else _filter(tally, where, parsed, unusable)
+    for name, text in ids.items():
+        strike_missing(tally, text, name)
+    for mask, reason, name in unusable:
+        tally.strike(mask, reason, name)
     if known_items is not None:
         known = pc.is_in(ids["item_id"], value_set=pa.array(known_items, pa.string())).to_numpy().astype(bool)
         tally.strike(~known, f"item_id is not in {items_name}", "item_id")
     _refuse_swallowed_lines(rows, tally)
-    refuse_many_problems(tally.problems, rows.n_read, max_bad_share)
-    tally.strike(repeats(table.columns, tally.kept()), DUPLICATE)
+    n_asked = rows.n_read - sum(problem.count for problem in filtered)
+    refuse_many_problems(tally.problems, n_asked, max_bad_share, _advice(tally.problems))
+    tally.problems += filtered
+    table = table.drop_columns(list(only_for_where))
+    if not keep_repeats:
+        tally.strike(repeats(table.columns, tally.kept()), DUPLICATE)
     kept = tally.kept()
     if not kept.any():
         raise nothing_left(rows, tally.problems)
     frame = _frame(table, ids, seconds, numbers, kept)
     warn(tally.problems)
     return frame, tally.problems
+
+
+def _given(numbers: dict[str, np.ndarray], table: pa.Table) -> dict[str, pa.Array | pa.ChunkedArray]:
+    """The columns of a log besides ids and time that it has, as a rule reads them: numbers null where missing."""
+    given = {name: pa.array(numbers[name], from_pandas=True) for name in numbers if name in table.column_names}
+    rest = [name for name in table.column_names if name not in (*INTERACTION_COLUMNS[:3], *numbers)]
+    return given | {name: table.column(name) for name in rest}
+
+
+def _filter(
+    tally: Tally,
+    where: RowFilter,
+    columns: dict[str, pa.Array | pa.ChunkedArray],
+    unusable: list[tuple[np.ndarray, str, str]],
+) -> list[RowProblem]:
+    """Take the rows (N) that don't satisfy a rule out of the tally; those with values it can't read stay unusable.
+
+    Raises:
+        PlumError: if no row satisfies it.
+    """
+    for name in ("user_id", "item_id"):
+        gone = pa.array(absent(columns[name]))
+        columns = columns | {name: pc.if_else(gone, None, columns[name])}
+    for mask, reason, name in unusable:
+        if name in where.fields and not reason.endswith("missing"):
+            tally.strike(mask, reason, name)
+    out = ~where.mask(columns) & tally.kept()
+    if not out.any():
+        return []
+    first = int(np.argmax(out))
+    example = f"{tally.rows.where(first)}: {tally.shown(first)}"
+    if out.all():
+        raise none_left(tally.rows.name, where, example)
+    tally.bad |= out
+    return [left_out(tally.rows.name, where, int(out.sum()), example)]
+
+
+def _advice(problems: Iterable[RowProblem]) -> str:
+    """What to do about too many unusable rows."""
+    fix = "fix the rows, or allow more with --set data.max_bad_share=SHARE"
+    if any(problem.reason.startswith("user_id is missing") for problem in problems):
+        fix += "; rows of users who are not known are left out with --set 'data.source.where=user_id is not null'"
+    return fix
 
 
 def _frame(
@@ -319,6 +379,8 @@ def _refuse_swallowed_lines(rows: RawRows, tally: Tally) -> None:
 def warn(problems: Iterable[RowProblem]) -> None:
     """Log every problem, so that no row is left out silently."""
     for problem in problems:
-        log.warning(
-            "%s: %s rows left out, %s (first: %s)", problem.file, f"{problem.count:,}", problem.reason, problem.example
-        )
+        file, count, reason = problem.file, f"{problem.count:,}", problem.reason
+        if problem.asked:
+            log.info("%s: %s rows %s (first: %s)", file, count, reason, problem.example)
+        else:
+            log.warning("%s: %s rows left out, %s (first: %s)", file, count, reason, problem.example)

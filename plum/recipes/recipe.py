@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from plum.recipes.sizes import LEAVE_ONE_OUT, Sizes
+from plum.rules.language import spell_value
 from plum.sid.table import default_sizes
 
 SHORT_HISTORY = 20
@@ -292,7 +293,7 @@ def warnings(sizes: Sizes) -> list[str]:
     if sizes.largest_user[0] >= GIANT_USER and sizes.users > 20:
         told.append(
             f"One user, {sizes.largest_user[1]!r}, has {sizes.largest_user[0]:.0%} of the log: if that stands for "
-            "users who are not known, leave it out."
+            f"users who are not known, leave it out with data.source.where: user_id != {spell_value(sizes.largest_user[1])}."
         )
     if sizes.odd_times:
         told.append(f"{sizes.odd_times:.1%} of the times are before 1980 or in the future: are there two units?")

@@ -81,7 +81,8 @@ def check_items(
         if name == "item_id":
             continue
         values = _values(rows, name, kept)
-        told = {"name": label[name], "where": lambda row: rows.where(int(kept[row])), "max_bad_share": max_bad_share}
+        place = lambda row: rows.where(int(kept[row]))  # noqa: E731
+        told: dict[str, Any] = {"name": label[name], "where": place, "max_bad_share": max_bad_share}
         if name == "topics":
             columns[name] = read_topics(values, topic_separator, **told)
         elif name in rows.lists and name not in ITEM_COLUMNS:  # vectors

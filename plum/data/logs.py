@@ -131,6 +131,7 @@ def load_logs(
     """
     if timestamp_unit not in (*UNITS, "iso", "auto"):
         raise PlumError(f"unknown timestamp_unit {timestamp_unit!r}", None, "use s, ms, iso or auto")
+    _refuse_left_out(columns or {}, where)
     columns, optional = _required_and_optional(columns or {})
     columns, only_for_where = _with_fields(columns, where)
     problems: list[RowProblem] = []
@@ -171,6 +172,16 @@ def _required_and_optional(columns: Mapping[str, str]) -> tuple[dict[str, str], 
     return {ours: theirs for ours, theirs in named.items() if ours not in left_out}, optional
 
 
+def _refuse_left_out(columns: Mapping[str, str], where: RowFilter | None) -> None:
+    """Refuse a rule on a column that the mapping leaves out."""
+    if where is None:
+        return
+    for name in where.fields:
+        if columns.get(name) == "":
+            fix = "name the column, or change the rule"
+            raise PlumError(f"{where.text} needs {name!r}, which data.source.columns leaves out", None, fix)
+
+
 def _with_fields(columns: dict[str, str], where: RowFilter | None) -> tuple[dict[str, str], list[str]]:
     """The columns to read with those that a rule needs, and the names of the ones that nothing else needs."""
     needed = [] if where is None else [name for name in where.fields if name not in columns]
@@ -183,14 +194,9 @@ def _with_bare_items(catalogue: pd.DataFrame, logged: pd.Series, name: str) -> p
     if not bare:
         return catalogue
     log.info("%s: %s items are not in the items table and have no content", name, f"{len(bare):,}")
-    return pd.concat([catalogue, pd.DataFrame({"item_id": pd.Series(bare, dtype="str")})], ignore_index=True).pipe(
-        _with_none, ITEM_COLUMNS[1:]
-    )
-
-
-def _with_none(items: pd.DataFrame, names: Collection[str]) -> pd.DataFrame:
-    """Items whose missing content is None, as in every catalogue."""
-    return items.assign(**{name: items[name].astype(object).where(items[name].notna(), None) for name in names})
+    joined = pd.concat([catalogue, item_frame({"item_id": bare})], ignore_index=True)
+    objects = [column for column in joined.columns[1:] if joined[column].dtype == object]
+    return joined.assign(**{column: joined[column].where(joined[column].notna(), None) for column in objects})
 
 
 def _read_items(path: Path, columns: Mapping[str, str], encoding: str) -> RawRows:

@@ -22,6 +22,7 @@ LABELS = ("name", "label", "title", "value", "text", "tag", "topic", "genre", "c
 SEPARATORS = ("|", ";", "\t", " > ", ">", ",", "/")
 _OFTEN = 0.05
 """Share of the items, at least, whose topics hold the separator."""
+_LOOKED_AT = 100_000
 _CALLED = re.compile(r"(?:np\.|numpy\.)?(?:array|list|set|frozenset|tuple)\((.*?)(?:,\s*dtype=[^()]*)?\)", re.S)
 _QUOTED = re.compile(r"""[ub]?'(?:[^'\\]|\\.)*'|[ub]?"(?:[^"\\]|\\.)*\"""", re.S)
 _PART = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^,]*?)\s*(?:,|$)""", re.S)
@@ -54,13 +55,15 @@ def read_topics(
     """
     found: list[list[str] | None] = []
     untold: list[tuple[int, str]] = []
+    plain: list[str] = []
     n_written = 0
     for row, value in enumerate(values):
         try:
             held = written_list(value, separator) if isinstance(value, str) else value
             n_written += held is not value
-            texts = held.split(separator) if isinstance(held, str) else texts_of(held)
-            found.append(_distinct(texts))
+            if isinstance(held, str) and held.strip():
+                plain.append(held)
+            found.append(_distinct(held.split(separator) if isinstance(held, str) else texts_of(held)))
         except Untold as error:
             untold.append((row, str(error)))
             found.append(None)
@@ -68,7 +71,7 @@ def read_topics(
     if n_written:
         log.info("%s: lists written as text are read as lists, in %s items", name, f"{n_written:,}")
     _drop_words(found, name)
-    _warn_of_separator(values, separator, name)
+    _warn_of_separator(plain, separator, name)
     return found
 
 
@@ -289,21 +292,15 @@ def likely_separator(texts: Sequence[str]) -> str | None:
     return None
 
 
-def _warn_of_separator(values: Sequence[Any], separator: str, name: str) -> None:
-    """Warn if the separator never occurs, and another one seems to be it."""
-    texts = [value for value in values if isinstance(value, str) and value.strip()]
-    if not texts or any(separator in text for text in texts):
+def _warn_of_separator(texts: Sequence[str], separator: str, name: str) -> None:
+    """Warn if the separator never occurs in texts that are no lists, and another one seems to be it."""
+    if any(separator in text for text in texts):
         return
-    plain = [text for text in texts if isinstance(written_list(text, separator), str)]
-    other = likely_separator(plain[:100_000])
-    if other is not None:
-        example = next(text for text in plain if other in text)
-        log.warning(
-            "%s: no value holds the separator %r, but many hold %r: %r counts as one topic. If it is several, use "
-            "--set 'data.source.topic_separator=\"%s\"'",
-            name,
-            separator,
-            other,
-            example[:60],
-            other.replace("\t", "\\t"),
-        )
+    other = likely_separator(texts[:_LOOKED_AT])
+    if other is None:
+        return
+    log.warning(
+        "%s: no value holds the separator %r, but many hold %r: %r counts as one topic. If it is several, use --set "
+        "'data.source.topic_separator=\"%s\"'",
+        *(name, separator, other, next(text for text in texts if other in text)[:60], other.replace("\t", "\\t")),
+    )

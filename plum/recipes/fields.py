@@ -66,9 +66,8 @@ def topic_separator(values: Sequence[Any]) -> str:
 
 
 def _fits(role: str, seen: Look) -> bool:
-    return seen.kind in {"topics": ("text", "list", "object"), "creator": ("text", "list", "integer")}.get(
-        role, ("text", "list")
-    )
+    further = {"topics": ("object",), "creator": ("integer",)}
+    return seen.kind in ("text", "list", *further.get(role, ()))
 
 
 def _refuse_nested(sample: Sample, looks: Mapping[str, Look]) -> None:

@@ -77,7 +77,7 @@ def _of_data(config: RunConfig) -> Iterator[str]:
             except PlumError as error:
                 yield f"data.source.interactions: {error}"
         else:
-            named = {"interactions": source.interactions} | named
+            named["interactions"] = source.interactions
     elif isinstance(source, AmazonReviewsSource):
         named = {"reviews": source.reviews, "metadata": source.metadata}
     elif isinstance(source, SyntheticSource):

@@ -170,17 +170,12 @@ def _caution(log: pd.DataFrame, config: DataConfig) -> None:
     if not isinstance(source, RowChoice):
         return
     for giant in giants(log["user_id"]):
-        rule = f"user_id != {spell_value(giant.user)}"
+        rule = _and(source, f"user_id != {spell_value(giant.user)}")
         logger.warning(
             "data: user %r has %.0f%% of the interactions (%s), %.0f times as many as the most active other user. If "
             "that stands for users who are not known, leave it out: --set %s",
-            *(
-                giant.user,
-                100 * giant.share,
-                f"{giant.rows:,}",
-                giant.times,
-                shlex.quote(f"data.source.where={_and(source, rule)}"),
-            ),
+            *(giant.user, 100 * giant.share, f"{giant.rows:,}", giant.times),
+            shlex.quote(f"data.source.where={rule}"),
         )
     rule_set = log_rule(source.where, source.min_rating)
     found = ratings_that_differ(log["rating"].to_numpy())

@@ -216,7 +216,11 @@ def _products(
         elif keep is not None and item not in keep:
             n_other += 1
         else:
-            content = content_of(record)
+            try:
+                content = content_of(record)
+            except RecursionError:
+                reader.fail("lists nested too deeply", line, item)
+                continue
             n_repeated += item in products
             products[item] = merged(products[item], content) if item in products else content
     refuse_many_problems(reader.problems, reader.n_read, max_bad_share)

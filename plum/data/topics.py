@@ -57,22 +57,37 @@ def read_topics(
     untold: list[tuple[int, str]] = []
     plain: list[str] = []
     n_written = 0
+    known: dict[str, tuple[list[str] | None, bool]] = {}  # items share their topics: few texts need a look
     for row, value in enumerate(values):
         try:
-            held = written_list(value, separator) if isinstance(value, str) else value
-            n_written += held is not value
-            if isinstance(held, str) and held.strip():
-                plain.append(held)
-            found.append(_distinct(held.split(separator) if isinstance(held, str) else texts_of(held)))
+            if not isinstance(value, str):
+                found.append(_distinct(texts_of(value)))
+                continue
+            if value not in known:
+                known[value] = _read_text(value, separator)
+            topics, is_list = known[value]
         except Untold as error:
             untold.append((row, str(error)))
             found.append(None)
+            continue
+        found.append(topics and [*topics])
+        n_written += is_list
+        if topics and not is_list:
+            plain.append(value)
     _tell_untold(untold, sum(value is not None for value in values), name, where, max_bad_share)
     if n_written:
         log.info("%s: lists written as text are read as lists, in %s items", name, f"{n_written:,}")
     _drop_words(found, name)
     _warn_of_separator(plain, separator, name)
     return found
+
+
+def _read_text(text: str, separator: str) -> tuple[list[str] | None, bool]:
+    """The topics of a text, and whether it spells a list."""
+    held = written_list(text, separator)
+    if isinstance(held, str):
+        return _distinct(held.split(separator)), False
+    return _distinct(texts_of(held)), True
 
 
 def read_texts(
@@ -115,7 +130,10 @@ def texts_of(value: Any) -> list[str]:
     Raises:
         Untold: for an object without a name, and for other types.
     """
-    return list(_texts(value))
+    try:
+        return list(_texts(value))
+    except RecursionError:
+        raise Untold("lists nested too deeply") from None
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -97,6 +97,15 @@ def test_what_does_not_tell_is_refused_with_an_example(value: Any, caplog: pytes
     assert "left empty in 1 items" in caplog.text
 
 
+def test_lists_nested_too_deeply_are_refused() -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(PlumError, match="lists nested too deeply"):
+        topics([deep])
+    assert topics(["[" * 50_000 + "]" * 50_000]) == [None]
+
+
 def test_another_separator_is_told_and_the_advice_works(caplog: pytest.LogCaptureFixture) -> None:
     values = ["Drama, War", "War, Action", "Action, Drama"] * 9
     with caplog.at_level(logging.WARNING):

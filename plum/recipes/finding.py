@@ -16,7 +16,7 @@ from plum.recipes import names
 from plum.recipes.columns import NEEDED, Roles, Undecided, log_roles, looks_of
 from plum.recipes.fields import DEFAULT_SEPARATOR, id_sets, item_roles, topic_separator
 from plum.recipes.values import Look, id_text
-from plum.rules.language import spell_field, spell_value
+from plum.rules.language import spell_field
 
 LOG_ROWS, ITEM_ROWS = 20_000, 100_000
 """Rows that are looked at."""
@@ -267,8 +267,8 @@ def _notices(sample: Sample, roles: Roles, items: Path | None) -> list[str]:
             shown = ", ".join(kinds[:5]) + (", ..." if len(kinds) > 5 else "")
             notices.append(
                 f"{seen.name!r} tells kinds of events apart ({shown}): plum counts every row as one interaction. Keep "
-                "only the kinds that you want recommended, for example with data.source.where: "
-                f"{spell_field(seen.name)} = {spell_value(kinds[0])}."
+                "only the kinds that you want recommended with data.source.where: "
+                f"{spell_field(seen.name)} = KIND."
             )
     rating = roles.chosen.get("rating")
     if rating is not None and rating.look.low < 0:

@@ -31,7 +31,20 @@ Delimiter = Annotated[str, AfterValidator(_delimiter)]
 Escape = Annotated[str, AfterValidator(_escape)]
 
 
-class MovieLensSource(Section):
+class RowChoice(Section):
+    """Which rows of a log count."""
+
+    where: str | None = None
+    """Only rows that satisfy this rule, such as ``rating >= 4 and timestamp >= 2020-01-01``, in the language of rules
+    (``docs/rows.md``). Its fields are the columns of the log. The others are counted and left out."""
+    min_rating: float | None = None
+    """Only rows with this rating or a higher one."""
+    deduplicate: Literal["exact", "consecutive", "none"] = "exact"
+    """Which repetitions are left out. exact: rows that agree in every column read. consecutive: these, and interactions
+    of a user with the item of the interaction just before. none: no row."""
+
+
+class MovieLensSource(RowChoice):
     """A MovieLens release in its original layout (GroupLens)."""
 
     kind: Literal["movielens"]
@@ -50,8 +63,10 @@ class AmazonSequencesSource(Section):
     """The NAME in the two file names, such as ``Beauty``."""
 
 
-class AmazonReviewsSource(Section):
-    """Raw Amazon reviews and product metadata of 2014, 2018 or 2023, as JSON Lines, plain or ``.gz``."""
+class AmazonReviewsSource(RowChoice):
+    """Raw Amazon reviews and product metadata of 2014, 2018 or 2023, as JSON Lines, plain or ``.gz``; reviews also as
+    CSV of ratings only.
+    """
 
     kind: Literal["amazon-reviews"]
     """Chooses this source."""
@@ -61,7 +76,7 @@ class AmazonReviewsSource(Section):
     """The file of product metadata. Without it, items have no title, topics, creator or description."""
 
 
-class LogsSource(Section):
+class LogsSource(RowChoice):
     """Your own logs: CSV, TSV, other text with a delimiter, JSON Lines (each also as ``.gz``, ``.bz2``, ``.xz`` or
     ``.zst``), or Parquet.
     """
@@ -69,10 +84,14 @@ class LogsSource(Section):
     kind: Literal["logs"]
     """Chooses this source."""
     interactions: UserPath
-    """The log, one interaction per row: user_id, item_id and timestamp, optionally rating and reward."""
+    """The log, one interaction per row: user_id, item_id and timestamp, optionally rating and reward. A file, a folder
+    of parts, or a pattern such as ``log/part-*.parquet``."""
     items: UserPath | None = None
     """The catalogue, one item per row: item_id, optionally title, topics, creator, description and further columns.
-    Interactions with items outside it are unusable. Without it, the catalogue is the items of the log."""
+    Without it, the catalogue is the items of the log."""
+    unlisted_items: Literal["drop", "keep"] = "drop"
+    """Interactions with items that ``items`` lacks. drop: they are unusable. keep: their items join the catalogue,
+    without content."""
     users: UserPath | None = None
     """User attributes, one user per row. Stage eval reports metrics by them."""
     columns: dict[str, ColumnName] = Field(default_factory=dict)
@@ -82,7 +101,8 @@ class LogsSource(Section):
     """Plum's column name -> yours, for ``items``; omit names that agree. Of the other columns of the file,
     the first 100 are kept too."""
     topic_separator: str = "|"
-    """What separates the topics of an item if the file holds them as one text."""
+    """What separates the topics of an item if the file holds them as one text; lists, real or written as text, need
+    none."""
     timestamp_unit: Literal["auto", "s", "ms", "us", "ns", "iso", "position"] = "auto"
     """``s``, ``ms``, ``us`` or ``ns`` since 1970; ``iso`` for dates (UTC if no zone is given); ``auto`` reads each row
     by its form, and refuses what may be none of these. ``position``: the order of the rows is the order of each user's

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import html
 import json
 import logging
 from collections.abc import Iterable
@@ -13,13 +11,15 @@ from typing import Any
 
 import pandas as pd
 
+from plum.data.amazon_content import Content, content_of, merged
+from plum.data.amazon_reviews import parse_line, read_reviews
 from plum.data.files import Advice, Source, damage_reported, empty_file, missing_file
-from plum.data.items import clean, item_frame, split_topics
-from plum.data.jsonl import ObjectReader, read_jsonl
+from plum.data.filters import RowFilter
+from plum.data.items import clean, item_frame
+from plum.data.jsonl import ObjectReader
 from plum.data.lines import open_text
-from plum.data.readers import RawRows
 from plum.data.rows import check_interactions, warn
-from plum.data.tables import RawTables, RowProblem, refuse_many_problems
+from plum.data.tables import ITEM_COLUMNS, RawTables, RowProblem, refuse_many_problems
 from plum.errors import PlumError
 
 log = logging.getLogger(__name__)
@@ -30,10 +30,6 @@ SEQUENCE_COUNTS = {
     "Sports_and_Outdoors": (35_598, 18_357, 296_337),
     "Toys_and_Games": (19_412, 11_924, 167_597),
 }
-
-# Columns of a review by layout; the keys of the first line tell the layout.
-_REVIEWS_2014 = {"user_id": "reviewerID", "item_id": "asin", "rating": "overall", "timestamp": "unixReviewTime"}
-_REVIEWS_2023 = {"user_id": "user_id", "item_id": "parent_asin", "rating": "rating", "timestamp": "timestamp"}
 
 
 def find_sequences(path: Path, name: str) -> Path | None:
@@ -143,13 +139,21 @@ def _attributes(path: Path) -> dict[str, list[str]]:
 
 
 def load_amazon_reviews(
-    reviews: Path, metadata: Path | None = None, *, max_bad_share: float = 0.01, keep_unreviewed: bool = False
+    reviews: Path,
+    metadata: Path | None = None,
+    *,
+    max_bad_share: float = 0.01,
+    keep_unreviewed: bool = False,
+    where: RowFilter | None = None,
+    keep_repeats: bool = False,
 ) -> RawTables:
-    """Read raw Amazon reviews and metadata of 2014, 2018 or 2023, JSON Lines, plain or ``.gz``.
+    """Read raw Amazon reviews and metadata of 2014, 2018 or 2023, JSON Lines or CSV of ratings, plain or ``.gz``.
 
-    The keys of the first line tell the year. Item ids are ``asin`` (2014, 2018) or ``parent_asin`` (2023; ``asin`` if
-    it is missing). Times of 2023 are milliseconds, rounded down to seconds; those of 2014 and 2018 are whole days, so
-    that interactions of one user often tie. Categories become topics; brand or store becomes the creator.
+    The keys of the first line tell the year; lines may be literals of Python instead of JSON, as in 2014. CSV has a
+    header in 2023; before, its four columns are user, item, rating and time, or item and user first: the ids tell.
+    Item ids are ``asin`` (2014, 2018) or ``parent_asin`` (2023; ``asin`` if it is missing). Times of 2023 are
+    milliseconds, rounded down to seconds; those of 2014 and 2018 are whole days, so that interactions of one user often
+    tie. Categories become topics; brand or store becomes the creator.
 
     Args:
         reviews: the reviews.
@@ -157,34 +161,26 @@ def load_amazon_reviews(
         max_bad_share: share of unusable rows, from 0 to 1, over which a file is refused.
         keep_unreviewed: keep products without reviews. The metadata of a category hold many times more products than a
             5-core file of reviews.
+        where: a rule on the reviews; it may name any of their keys, such as ``verified_purchase``.
+        keep_repeats: keep reviews that agree in user, item, rating and time.
 
     Raises:
         PlumError: if a file is missing, empty or damaged, has unknown keys, or too many rows are unusable.
     """
-    source = Source(reviews)
-    keys, advice = _first_keys(source), Advice.fetch_again("the Amazon reviews")
-    if "reviewerID" in keys:
-        columns, unit = _REVIEWS_2014, "s"
-    elif "user_id" in keys:
-        columns = _REVIEWS_2023 if "parent_asin" in keys else _REVIEWS_2023 | {"item_id": "asin"}
-        unit = "ms"
-    else:
-        raise PlumError(
-            f"{source.name} has an unknown layout, not one of Amazon reviews",
-            f"keys of line 1: {', '.join(keys)}",
-            "expected reviewerID, asin, overall, unixReviewTime (2014, 2018) or user_id, parent_asin, rating, "
-            "timestamp (2023); read other layouts as source kind logs",
-        )
-    rows: RawRows = read_jsonl(source, columns, advice=advice)
+    source, fields = Source(reviews), () if where is None else where.fields
+    rows, unit, only_for_where = read_reviews(source, fields)
     interactions, problems = check_interactions(
         rows,
         timestamp_unit=unit,
-        time_advice=f"{advice.columns}; or read it as source kind logs",
+        time_advice=f"{Advice.fetch_again('the Amazon reviews').columns}; or read it as source kind logs",
         max_bad_share=max_bad_share,
         rating_required=True,
+        where=where,
+        only_for_where=only_for_where,
+        keep_repeats=keep_repeats,
     )
     reviewed = dict.fromkeys(interactions["item_id"].tolist())
-    products: dict[str, dict[str, Any]] = {}
+    products: dict[str, Content] = {}
     if metadata is not None:
         products, found = _products(Source(metadata), None if keep_unreviewed else reviewed.keys(), max_bad_share)
         problems = problems + found
@@ -194,76 +190,46 @@ def load_amazon_reviews(
                 "%s: %s of %s reviewed items have no metadata", metadata.name, f"{without:,}", f"{len(reviewed):,}"
             )
     ids = sorted(reviewed) + [item for item in products if item not in reviewed]
-    fields = ("title", "topics", "creator", "description")
-    columns_of_items: dict[str, list[Any]] = {name: [products.get(i, {}).get(name) for i in ids] for name in fields}
-    items = item_frame({"item_id": ids, **columns_of_items})
+    contents = [products.get(item, {}) for item in ids]
+    items = item_frame({"item_id": ids, **{name: [one.get(name) for one in contents] for name in ITEM_COLUMNS[1:]}})
+    if metadata is not None and (bare := sum(not any(one.values()) for one in contents)):
+        log.warning(
+            "%s: %s of %s items have no content: neither title, topics, creator nor description",
+            metadata.name,
+            f"{bare:,}",
+            f"{len(ids):,}",
+        )
     return RawTables(interactions, items, problems=problems, n_rows=rows.n_read)
-
-
-def _first_keys(source: Source) -> list[str]:
-    for _, record in ObjectReader(source, "utf-8", Advice.fetch_again("the Amazon reviews"), parse_line):
-        return list(record)
-    raise PlumError(f"{source.name} holds no JSON object", None, "get the file again")
-
-
-def parse_line(text: str) -> Any:
-    """Parse a line of JSON, or of Python literals as in the 2014 metadata.
-
-    Raises:
-        ValueError, SyntaxError: if it is neither.
-    """
-    try:
-        return json.loads(text)
-    except ValueError:
-        return ast.literal_eval(text.strip())
 
 
 def _products(
     source: Source, wanted: Iterable[str] | None, max_bad_share: float
-) -> tuple[dict[str, Any], list[RowProblem]]:
-    """Read metadata: item id -> title, topics, creator, description. Of several lines of an item the first counts."""
+) -> tuple[dict[str, Content], list[RowProblem]]:
+    """Read metadata: item id -> content. Of several lines of an item the fullest counts, the others fill its gaps."""
     reader = ObjectReader(source, "utf-8", Advice.fetch_again("the Amazon metadata"), parse_line)
     keep = None if wanted is None else set(wanted)
-    products: dict[str, Any] = {}
-    n_repeated = n_other = n_markup = 0
+    products: dict[str, Content] = {}
+    n_repeated = n_other = 0
     for line, record in reader:
         item = clean(record.get("parent_asin") or record.get("asin"))
         if item is None:
             reader.fail("no asin or parent_asin", line, str(record))
         elif keep is not None and item not in keep:
             n_other += 1
-        elif item in products:
-            n_repeated += 1
         else:
-            title = _prose(record.get("title"))
-            if title and "getTime()" in title:  # 2018: the page's script where the title should be
-                title, n_markup = None, n_markup + 1
-            categories = record.get("categories") or record.get("category")
-            products[item] = {
-                "title": title,
-                "topics": split_topics([_prose(topic) for topic in _flat(categories)], "|"),
-                "creator": _prose(record.get("brand")) or _prose(record.get("store")),
-                "description": _prose(record.get("description")),
-            }
+            try:
+                content = content_of(record)
+            except RecursionError:
+                reader.fail("lists nested too deeply", line, item)
+                continue
+            n_repeated += item in products
+            products[item] = merged(products[item], content) if item in products else content
     refuse_many_problems(reader.problems, reader.n_read, max_bad_share)
     warn(reader.problems)
     for count, what in (
         (n_other, "products without a review left out"),
-        (n_repeated, "further lines of a product already read left out"),
-        (n_markup, "titles are page scripts, treated as missing"),
+        (n_repeated, "further lines of a product already read; the fullest line of each counts"),
     ):
         if count:
             log.info("%s: %s %s", source.name, f"{count:,}", what)
     return products, reader.problems
-
-
-def _flat(value: Any) -> list[Any]:
-    """Flatten lists of lists: items of 2014 have several category paths."""
-    if isinstance(value, list):
-        return [leaf for part in value for leaf in _flat(part)]
-    return [] if value is None else [value]
-
-
-def _prose(value: Any) -> str | None:
-    """Give a text or list of texts as one text, HTML entities resolved and blanks collapsed; None if there is none."""
-    return clean(" ".join(html.unescape(" ".join(str(leaf) for leaf in _flat(value))).split()))

@@ -119,6 +119,14 @@ class Advice:
         return Advice(fix, fix)
 
 
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder; False for a path that no file can have."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def is_file(path: Path) -> bool:
     """Whether there is a regular file at a path; false for any path that can't be looked up."""
     try:

@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from plum.data.ids import as_ids
+from plum.data.jsonl import scalar_text
+from plum.data.missing import absent, no_prose
 from plum.data.readers import RawRows
 from plum.data.rows import (
     Tally,
-    absent,
     as_text,
     nothing_left,
     refuse_swallowed_lines,
@@ -23,6 +24,7 @@ from plum.data.rows import (
     warn,
 )
 from plum.data.tables import ITEM_COLUMNS, RowProblem, refuse_many_problems
+from plum.data.topics import read_texts, read_topics
 
 _BOOLEANS = pa.array(["true", "false"])
 _WHOLE = r"^-?(0|[1-9]\d*)$"  # "007" is a name, not the number 7
@@ -35,20 +37,6 @@ def clean(value: Any) -> str | None:
     if value is None or (isinstance(value, float) and np.isnan(value)):
         return None
     return str(value).strip() or None
-
-
-def split_topics(value: Any, separator: str) -> list[str] | None:
-    """Split topics into a list without blanks and repetitions; None if there are none.
-
-    Example:
-        >>> split_topics("Drama| War|Drama", "|"), split_topics("", "|")
-        (['Drama', 'War'], None)
-    """
-    if value is None:
-        return None
-    parts = value if isinstance(value, list | tuple | np.ndarray) else str(value).split(separator)
-    topics = dict.fromkeys(text for text in map(clean, parts) if text)
-    return list(topics) or None
 
 
 def as_objects(values: Sequence[Any]) -> pd.Series:
@@ -71,7 +59,9 @@ def item_frame(columns: dict[str, list[Any]]) -> pd.DataFrame:
 def check_items(
     rows: RawRows, *, topic_separator: str, max_bad_share: float, texts: Collection[str] = ()
 ) -> tuple[pd.DataFrame, list[RowProblem]]:
-    """Turn rows into an items table: ids unique, blank text None, topics as lists, extra columns typed.
+    """Turn rows into an items table: ids unique, text that says "no value" None, topics as lists, extra columns typed.
+
+    Titles, creators and descriptions that are lists become one text each.
 
     Args:
         rows: N rows with ``item_id`` and any other column; topics may be in ``rows.lists``, and ``rows.extras`` become
@@ -84,7 +74,7 @@ def check_items(
         The items (M rows) in the order of the file, and the problems.
 
     Raises:
-        PlumError: if too many rows, or all, are unusable.
+        PlumError: if too many rows, or all, are unusable; if content is in objects that don't say what they are called.
     """
     tally, table = Tally(rows), rows.table
     label = rows.labels()
@@ -97,16 +87,18 @@ def check_items(
     if not len(kept):
         raise nothing_left(rows, tally.problems)
     columns: dict[str, list[Any]] = {"item_id": ids.take(pa.array(kept)).to_pylist()}
-    for name in table.column_names:
+    for name in (*table.column_names, *rows.lists):
+        if name == "item_id":
+            continue
+        values = _values(rows, name, kept)
+        place = lambda row: rows.where(int(kept[row]))  # noqa: E731
+        told: dict[str, Any] = {"name": label[name], "where": place, "max_bad_share": max_bad_share}
         if name == "topics":
-            columns[name] = table.column(name).take(pa.array(kept)).to_pylist()
-        elif name != "item_id":
-            text = as_text(table.column(name), label[name])
-            columns[name] = [clean(value) for value in text.take(pa.array(kept)).to_pylist()]
-    for name, values in rows.lists.items():
-        columns[name] = [values[row] for row in kept]
-    if "topics" in columns:
-        columns["topics"] = [split_topics(value, topic_separator) for value in columns["topics"]]
+            columns[name] = read_topics(values, topic_separator, **told)
+        elif name in rows.lists and name not in ITEM_COLUMNS:  # vectors
+            columns[name] = values
+        else:
+            columns[name] = read_texts(values, joint=", " if name == "creator" else " ", **told)
     warn(tally.problems)
     frame = item_frame(columns)
     for name, values in rows.extras.items():
@@ -117,6 +109,22 @@ def check_items(
         else:
             frame[name] = typed_column(column)
     return frame, tally.problems
+
+
+def _values(rows: RawRows, name: str, kept: np.ndarray) -> list[Any]:
+    """The values of a column of content, at the rows ``kept`` (M,): text, or lists and objects as they are."""
+    if name in rows.lists:
+        held = rows.lists[name]
+        return [_scalar(held[row]) if name in ITEM_COLUMNS and name != "topics" else held[row] for row in kept]
+    column = rows.table.column(name).take(pa.array(kept))
+    if name == "topics" or pa.types.is_nested(column.type):
+        return column.to_pylist()
+    return as_text(column, rows.labels()[name]).to_pylist()  # type: ignore[no-any-return]
+
+
+def _scalar(value: Any) -> Any:
+    """A single value as text, as in CSV; lists and objects as they are."""
+    return value if isinstance(value, list | dict) else scalar_text(value)
 
 
 def typed_column(values: pa.ChunkedArray) -> pd.Series:
@@ -169,7 +177,7 @@ def _typed_text(text: pa.ChunkedArray) -> pd.Series:
             moments = pd.to_datetime(present.to_pandas(), format="ISO8601", utc=True, errors="coerce")
             if int(moments.isna().sum()) == present.null_count:
                 return moments.dt.tz_localize(None).astype("datetime64[us]")
-    return as_objects([value or None for value in text.to_pylist()])
+    return as_objects([None if value is None or no_prose(value) else value for value in text.to_pylist()])
 
 
 def _all_match(text: pa.ChunkedArray, pattern: str) -> bool:

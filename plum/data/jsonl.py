@@ -275,12 +275,14 @@ def read_jsonl(
     encoding: str = "utf-8",
     advice: Advice,
     extras: Mapping[str, str] | None = None,
+    parse: Callable[[str], Any] = json.loads,
 ) -> RawRows:
     """Read JSON Lines: one object per line, keys as columns. A key missing on a line is empty there.
 
-    Args and Raises as in :func:`read_delimited`; ``columns=None`` reads the keys of the first object.
+    Args and Raises as in :func:`read_delimited`; ``columns=None`` reads the keys of the first object, and ``parse`` is
+    that of :class:`ObjectReader`.
     """
-    reader = ObjectReader(source, encoding, advice)
+    reader = ObjectReader(source, encoding, advice, parse)
     keys: dict[str, None] = {}
     at: list[int] = []
     broken: dict[str, set[int]] = {}

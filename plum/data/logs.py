@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -14,11 +15,13 @@ from plum.data.columns import listed
 from plum.data.dialect import JSON_LINES, PARQUET, Dialect, file_format, layout_of
 from plum.data.encodings import undecodable
 from plum.data.files import Advice, Source, damage_reported, refuse_other_contents
+from plum.data.filters import RowFilter
 from plum.data.ids import as_ids, one_id
 from plum.data.items import check_items, item_frame, typed_column
 from plum.data.jsonl import read_jsonl
 from plum.data.lines import lines
 from plum.data.moments import NANOSECOND, TIMESTAMP
+from plum.data.parts import find_parts, read_parts
 from plum.data.readers import RawRows, read_delimited, read_parquet
 from plum.data.rows import Tally, check_interactions, refuse_swallowed_lines, repeats, strike_unusable_ids, warn
 from plum.data.tables import INTERACTION_COLUMNS, ITEM_COLUMNS, RawTables, RowProblem, refuse_many_problems
@@ -95,6 +98,9 @@ def load_logs(
     encoding: str = "utf-8",
     dialect: Dialect | None = None,
     max_bad_share: float = 0.01,
+    where: RowFilter | None = None,
+    keep_repeats: bool = False,
+    keep_unlisted: bool = False,
 ) -> RawTables:
     """Read interaction logs, with their items and users.
 
@@ -105,7 +111,7 @@ def load_logs(
     are separate events, map an event id as an extra column.
 
     Args:
-        interactions: the log.
+        interactions: the log: a file, a folder of parts, or a pattern such as ``log/part-*.csv``.
         items: the catalogue; interactions with other items are unusable. None derives the items from the log.
         users: user attributes; all columns are kept.
         columns: our name -> the name in ``interactions`` (and, for ``user_id``, in ``users``). An empty name for
@@ -116,26 +122,44 @@ def load_logs(
         encoding: of text files.
         dialect: of delimited text, where it is not what the suffix says.
         max_bad_share: share of unusable rows, from 0 to 1, over which a file is refused.
+        where: a rule on the rows of the log; it may name columns that are not mapped.
+        keep_repeats: keep rows that agree in every column.
+        keep_unlisted: add items that only the log has to the catalogue, without content, instead of leaving out their
+            interactions.
 
     Raises:
-        PlumError: for every mistake in the files or the mapping.
+        PlumError: for every mistake in the files, the mapping or the rule.
     """
     check_time_settings(timestamp_unit, timestamp_format)
+    _refuse_left_out(columns or {}, where, timestamp_unit)
     columns, optional = _required_and_optional(columns or {}, timestamp_unit)
+    columns, only_for_where = _with_fields(columns, where)
     problems: list[RowProblem] = []
     catalogue = item_rows = None
     if items is not None:
         item_rows = _read_items(items, {"item_id": "item_id"} | dict(item_columns or {}), encoding, dialect)
         catalogue, problems = check_items(item_rows, topic_separator=topic_separator, max_bad_share=max_bad_share)
-    rows = read_table(interactions, columns, optional, encoding=encoding, advice=_advice("columns"), dialect=dialect)
+    log_files = partial(file_format, delimiter=None if dialect is None else dialect.delimiter)
+    reading = partial(
+        read_table,
+        columns=columns,
+        optional=optional,
+        encoding=encoding,
+        advice=_advice("columns"),
+        dialect=dialect,
+    )
+    rows = read_parts(interactions, find_parts(interactions, log_files), reading)
     log_rows, found = check_interactions(
         rows,
         timestamp_unit=timestamp_unit,
         timestamp_format=timestamp_format,
         max_bad_share=max_bad_share,
-        known_items=None if catalogue is None else catalogue["item_id"].tolist(),
+        known_items=None if catalogue is None or keep_unlisted else catalogue["item_id"].tolist(),
         items_name=items.name if items is not None else "",
         unread_items=None if item_rows is None else item_rows.unread_lines,
+        where=where,
+        only_for_where=only_for_where,
+        keep_repeats=keep_repeats,
     )
     problems, log_rows = problems + found, _typed_extras(log_rows, rows)
     people = None
@@ -144,6 +168,8 @@ def load_logs(
         problems += found
     if catalogue is None:
         catalogue = item_frame({"item_id": sorted(pd.unique(log_rows["item_id"]))})  # no order of the log leaks
+    elif keep_unlisted:
+        catalogue = _with_bare_items(catalogue, log_rows["item_id"], interactions.name)
     tables = RawTables(log_rows, catalogue, people, problems=problems, n_rows=rows.n_read)
     tables.timestamps_are_positions = timestamp_unit == POSITION
     return tables
@@ -188,13 +214,45 @@ def _required_and_optional(columns: Mapping[str, str], unit: str) -> tuple[dict[
     return {ours: theirs for ours, theirs in named.items() if ours not in left_out}, optional
 
 
+def _refuse_left_out(columns: Mapping[str, str], where: RowFilter | None, unit: str) -> None:
+    """Refuse a rule on a column that the mapping leaves out, or on times where none are read."""
+    if where is None:
+        return
+    for name in where.fields:
+        if columns.get(name) == "":
+            fix = "name the column, or change the rule"
+            raise PlumError(f"{where.text} needs {name!r}, which data.source.columns leaves out", None, fix)
+    if unit == POSITION and TIMESTAMP in where.fields:
+        fix = "name the unit of the times in data.source.timestamp_unit, or change the rule"
+        raise PlumError(f"{where.text} needs times, but timestamp_unit is position, which reads none", None, fix)
+
+
+def _with_fields(columns: dict[str, str], where: RowFilter | None) -> tuple[dict[str, str], list[str]]:
+    """The columns to read with those that a rule needs, and the names of the ones that nothing else needs."""
+    needed = [] if where is None else [name for name in where.fields if name not in columns]
+    return columns | {name: name for name in needed}, [name for name in needed if name not in INTERACTION_COLUMNS]
+
+
+def _with_bare_items(catalogue: pd.DataFrame, logged: pd.Series, name: str) -> pd.DataFrame:
+    """The catalogue with the items that only the log has, which have no content."""
+    bare = sorted(set(logged.unique()) - set(catalogue["item_id"]))
+    if not bare:
+        return catalogue
+    log.info("%s: %s items are not in the items table and have no content", name, f"{len(bare):,}")
+    joined = pd.concat([catalogue, item_frame({"item_id": bare})], ignore_index=True)
+    objects = [column for column in joined.columns[1:] if joined[column].dtype == object]
+    return joined.assign(**{column: joined[column].where(joined[column].notna(), None) for column in objects})
+
+
 def _read_items(path: Path, columns: Mapping[str, str], encoding: str, dialect: Dialect | None) -> RawRows:
     """Read the catalogue: known columns under our names, all others as extra columns."""
     known = {ours: theirs for ours, theirs in columns.items() if ours in ITEM_COLUMNS}
     extras = {ours: theirs for ours, theirs in columns.items() if ours not in ITEM_COLUMNS}
     advice = _advice("item_columns")
+    packed_as = file_format(path, None if dialect is None else dialect.delimiter)
+    lists = ITEM_COLUMNS[1:] if packed_as == JSON_LINES else ("topics",)  # Parquet's types tell what are lists
     return read_table(
-        path, known, ITEM_COLUMNS[1:], ("topics",), encoding=encoding, advice=advice, extras=extras, dialect=dialect
+        path, known, ITEM_COLUMNS[1:], lists, encoding=encoding, advice=advice, extras=extras, dialect=dialect
     )
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 
 from plum.data.dialect import Delimited
 from plum.data.files import Advice, Source, damage_reported
+from plum.data.filters import RowFilter, filtered
 from plum.data.items import as_objects, check_items
 from plum.data.readers import read_delimited
 from plum.data.rows import check_interactions, warn
@@ -214,7 +215,14 @@ def release_opener(path: Path, name: str) -> Callable[[str], Source | None]:
     return source
 
 
-def load_movielens(path: Path, release: str, *, max_bad_share: float = 0.01, check_counts: bool = True) -> RawTables:
+def load_movielens(
+    path: Path,
+    release: str,
+    *,
+    max_bad_share: float = 0.01,
+    check_counts: bool = True,
+    where: RowFilter | None = None,
+) -> RawTables:
     """Read a MovieLens release.
 
     Items are all movies of the movie file, rated or not; titles keep their year, genres become topics. The extra
@@ -226,6 +234,7 @@ def load_movielens(path: Path, release: str, *, max_bad_share: float = 0.01, che
         release: a key of ``RELEASES``.
         max_bad_share: share of unusable rows, from 0 to 1, over which a file is refused.
         check_counts: refuse a release whose numbers of ratings, users or movies differ from the published ones.
+        where: a rule on the ratings, once they are checked.
 
     Raises:
         PlumError: if the release isn't there, or a file is damaged, unusable or not as published.
@@ -265,6 +274,9 @@ def load_movielens(path: Path, release: str, *, max_bad_share: float = 0.01, che
         tables.tags = _tags(source, info, advice, known, max_bad_share, problems)
     if check_counts:
         _check_counts(tables, release, info.counts or _readme_counts(opener) or EDITIONS.get(release))
+    tables.interactions, left_out = filtered(tables.interactions, where, info.ratings.file)
+    warn(left_out)
+    tables.problems += left_out
     return tables
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from plum.data.arrow_types import can_be_value, is_text, plain, refused_type, shown
+from plum.data.filters import RowFilter, left_out, none_left
 from plum.data.ids import as_ids, both_sides
+from plum.data.missing import absent
 from plum.data.moments import with_nanoseconds
 from plum.data.readers import RawRows
 from plum.data.tables import INTERACTION_COLUMNS, RowProblem, refuse_many_problems
@@ -21,11 +24,11 @@ from plum.errors import PlumError
 
 log = logging.getLogger(__name__)
 
-MISSING = pa.array(["", "nan", "NaN", "NAN", "null", "NULL", "None"])  # how programs write "no value" into text
 DUPLICATE = "exact repetition of an earlier row"
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _LARGEST = float(np.finfo(np.float32).max)
 _BAD_ROWS = "fix the rows, or allow more with --set data.max_bad_share=SHARE"
+_Unusable = tuple[np.ndarray, str, str]  # mask (N,), reason, column
 
 
 def as_text(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
@@ -44,11 +47,6 @@ def as_text(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
         raise PlumError(
             f"{name}: values of type {kind} can't be ids or text", str(error)[:200], "store text or numbers"
         ) from error
-
-
-def absent(text: pa.ChunkedArray) -> np.ndarray:
-    """Mask (N,) of missing values."""
-    return pc.is_in(pc.fill_null(text, ""), value_set=MISSING).to_numpy().astype(bool)
 
 
 def to_numbers(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -75,13 +73,12 @@ def to_numbers(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, np.ndarr
         missing = np.isnan(values)
         return values, missing, np.isinf(values)
     text = pc.utf8_trim_whitespace(column)
-    gone = pc.is_in(pc.fill_null(text, ""), value_set=MISSING)
-    text = pc.if_else(gone, None, text)
+    missing = absent(text)
+    text = pc.if_else(pa.array(missing), None, text)
     try:
         numbers = text.cast(pa.float64())
     except pa.ArrowInvalid:
         numbers = pc.if_else(pc.match_substring_regex(text, _NUMBER), text, None).cast(pa.float64())
-    missing = gone.to_numpy().astype(bool)
     values = pc.fill_null(numbers, float("nan")).to_numpy()
     return values, missing, ~missing & ~np.isfinite(values)
 
@@ -121,21 +118,36 @@ class Tally:
         self.bad = np.zeros(rows.table.num_rows, bool)
         self.problems = list(rows.problems)
 
-    def strike(self, mask: np.ndarray, reason: str, column: str | None = None) -> None:
-        """Mark the rows of ``mask`` (N,) as unusable and note the first of those not yet marked."""
+    def strike(self, mask: np.ndarray, reason: str, column: str | None = None) -> bool:
+        """Mark the rows of ``mask`` (N,) as unusable and note the first of those not yet marked; False if all were."""
         new = mask & ~self.bad
         if not new.any():
-            return
+            return False
         first = int(np.argmax(new))
-        columns = [column] if column else list(self.rows.table.column_names)
-        values = ", ".join(repr(shown(self.rows.table.column(name)[first])) for name in columns)
-        example = f"{self.rows.where(first)}: {values[:120]}"
+        example = f"{self.rows.where(first)}: {self.shown(first, column)}"
         self.problems.append(RowProblem(self.rows.name, reason, int(new.sum()), example))
         self.bad |= new
+        return True
+
+    def shown(self, row: int, column: str | None = None) -> str:
+        """The values of a row, or the one of a column, for messages."""
+        names = [column] if column else list(self.rows.table.column_names)
+        return ", ".join(repr(shown(self.rows.table.column(name)[row])) for name in names)[:120]
 
     def kept(self) -> np.ndarray:
         """Mask (N,) of the usable rows."""
         return ~self.bad
+
+
+def strike_missing(tally: Tally, ids: pa.ChunkedArray, name: str) -> None:
+    """Mark the rows without an id, and tell the words, such as "NA", that ids (N,) say so in."""
+    gone = absent(ids)
+    if not tally.strike(gone, f"{name} is missing", name):
+        return
+    words = [word for word in pc.unique(ids.filter(pa.array(gone))).to_pylist() if word]
+    if len(words) > 1:
+        listed = ", ".join(map(repr, words[:8]))
+        tally.problems[-1] = replace(tally.problems[-1], example=f"{tally.problems[-1].example}; written as {listed}")
 
 
 def check_interactions(
@@ -149,12 +161,16 @@ def check_interactions(
     known_items: Sequence[str] | None = None,
     items_name: str = "the items table",
     unread_items: Callable[[Collection[str]], dict[str, int]] | None = None,
+    where: RowFilter | None = None,
+    only_for_where: Collection[str] = (),
+    keep_repeats: bool = False,
 ) -> tuple[pd.DataFrame, list[RowProblem]]:
     """Turn rows into interactions, and count and report the unusable ones.
 
     A row is unusable if it could not be parsed, its user, item or time is missing, its time can't be read, its rating
-    or reward is not a number, or its item isn't in ``known_items``. Exact repetitions of a row are left out and
-    reported too, but don't count as unusable; without times, rows are events of their own and none repeats another.
+    or reward is not a number, or its item isn't in ``known_items``. Rows that don't satisfy ``where`` are left out
+    before, and exact repetitions of a row after; both are reported too, but don't count as unusable. Without times,
+    rows are events of their own and none repeats another.
 
     Args:
         rows: N rows with ``user_id``, ``item_id``, ``timestamp``, and any of ``rating``, ``reward`` and extra columns.
@@ -166,6 +182,9 @@ def check_interactions(
         known_items: the ids of the catalogue, or None to accept any.
         items_name: where ``known_items`` come from, for messages.
         unread_items: ``RawRows.unread_lines`` of that file.
+        where: a rule on the rows; None keeps all.
+        only_for_where: extra columns that nothing but the rule needs.
+        keep_repeats: keep exact repetitions.
 
     Returns:
         The interactions (M, columns of ``INTERACTION_COLUMNS``, ``nanosecond`` if times are finer than a second, and
@@ -177,22 +196,30 @@ def check_interactions(
     tally, table = Tally(rows), rows.table
     _refuse_odd_types(rows)
     label = rows.labels()
+    refuse_swallowed_lines(rows)
     ids = {name: as_ids(table.column(name), label[name]) for name in ("user_id", "item_id")}
+    times: Times | None = None
+    unusable: list[_Unusable] = []
+    if timestamp_unit != POSITION:
+        times, unusable = _times(rows, timestamp_unit, timestamp_format, time_advice)
+    numbers, no_numbers = _numbers(rows, rating_required)
+    unusable += no_numbers
+    filtered = [] if where is None else _filter(tally, where, _parsed(table, ids, times, numbers), unusable)
     for name, values in ids.items():
         strike_unusable_ids(tally, values, name)
-    times = None
-    if timestamp_unit != POSITION:
-        times = _times(rows, tally, timestamp_unit, timestamp_format, time_advice)
-    numbers = _numbers(rows, tally, rating_required)
-    refuse_swallowed_lines(rows)
+    for mask, reason, name in unusable:
+        tally.strike(mask, reason, name)
     hint = ""
     if known_items is not None:
         known = pc.is_in(ids["item_id"], value_set=pa.array(known_items, pa.string())).to_numpy().astype(bool)
         hint = _strike_unlisted(tally, ids["item_id"], known, known_items, items_name, unread_items)
-    refuse_many_problems(tally.problems, rows.n_read, max_bad_share, hint + _BAD_ROWS)
+    n_asked = rows.n_read - sum(problem.count for problem in filtered)
+    refuse_many_problems(tally.problems, n_asked, max_bad_share, hint + _advice(tally.problems))
     if hint:
         log.warning("%s: items %s", rows.name, hint.rstrip("; "))
-    if times is not None:
+    tally.problems += filtered
+    table = table.drop_columns(list(only_for_where))
+    if times is not None and not keep_repeats:
         tally.strike(repeats(_events(table, times), tally.kept()), DUPLICATE)
     kept = tally.kept()
     if not kept.any():
@@ -212,24 +239,25 @@ def _refuse_odd_types(rows: RawRows) -> None:
             raise refused_type(label[name], kind)
 
 
-def _numbers(rows: RawRows, tally: Tally, rating_required: bool) -> dict[str, np.ndarray]:
-    """Rating and reward, float64 (N,) each, NaN and 1 where there is none; strikes the rows with other values."""
+def _numbers(rows: RawRows, rating_required: bool) -> tuple[dict[str, np.ndarray], list[_Unusable]]:
+    """Rating and reward, float64 (N,) each, NaN and 1 where there is none; and the rows with other values."""
     table, label = rows.table, rows.labels()
     numbers = {"rating": np.full(table.num_rows, np.nan), "reward": np.ones(table.num_rows)}
+    unusable: list[_Unusable] = []
     for name in numbers:
         if name in table.column_names:
             values, missing, bad = to_numbers(table.column(name), label[name])
-            tally.strike(bad, f"{name} is not a number", name)
+            unusable.append((bad, f"{name} is not a number", name))
             with np.errstate(invalid="ignore"):
-                tally.strike(np.abs(values) > _LARGEST, f"{name} is too large", name)
+                unusable.append((np.abs(values) > _LARGEST, f"{name} is too large", name))
             numbers[name] = np.where(missing, numbers[name], values)
             if rating_required and name == "rating":
-                tally.strike(missing, "rating is missing", name)
-    return numbers
+                unusable.append((missing, "rating is missing", name))
+    return numbers, unusable
 
 
-def _times(rows: RawRows, tally: Tally, unit: str, layout: str | None, advice: str | None) -> Times:
-    """Read the column ``timestamp``, and strike the rows without a time."""
+def _times(rows: RawRows, unit: str, layout: str | None, advice: str | None) -> tuple[Times, list[_Unusable]]:
+    """The column ``timestamp``, and the rows without a time."""
     column, name = rows.table.column("timestamp"), rows.labels()["timestamp"]
     is_text = pa.types.is_string(column.type)
     missing = absent(as_text(column, name)) if is_text else np.zeros(len(column), bool)
@@ -237,10 +265,12 @@ def _times(rows: RawRows, tally: Tally, unit: str, layout: str | None, advice: s
         times = read_times(column, missing, name, unit, layout)
     except PlumError as error:
         raise PlumError(error.what, error.found, advice or error.fix) from error
-    tally.strike(times.missing, "timestamp is missing", "timestamp")
-    tally.strike(times.bad, "timestamp can't be read", "timestamp")
-    tally.strike(times.placeholder, "timestamp stands for no time", "timestamp")
-    return times
+    reasons = {
+        "timestamp is missing": times.missing,
+        "timestamp can't be read": times.bad,
+        "timestamp stands for no time": times.placeholder,
+    }
+    return times, [(mask, reason, "timestamp") for reason, mask in reasons.items()]
 
 
 def _check_odd_times(rows: RawRows, times: Times, kept: np.ndarray, unit: str) -> None:
@@ -256,6 +286,34 @@ def _events(table: pa.Table, times: Times) -> list[pa.ChunkedArray]:
     return [*others, *(pa.chunked_array([values]) for values in (times.second, times.nanosecond))]
 
 
+def _parsed(
+    table: pa.Table, ids: dict[str, pa.ChunkedArray], times: Times | None, numbers: dict[str, np.ndarray]
+) -> dict[str, pa.Array | pa.ChunkedArray]:
+    """The columns of a log as a rule reads them, N values each; null where missing."""
+    parsed: dict[str, pa.Array | pa.ChunkedArray] = {
+        name: pc.if_else(pa.array(absent(values)), None, values) for name, values in ids.items()
+    }
+    if times is not None:
+        parsed["timestamp"] = pa.array(times.second, mask=~times.usable)
+    for name in table.column_names:
+        if name in numbers:
+            parsed[name] = pa.array(numbers[name], from_pandas=True)
+        elif name not in INTERACTION_COLUMNS:
+            parsed[name] = table.column(name)
+    return parsed
+
+
+def _strike_missing(tally: Tally, ids: pa.ChunkedArray, name: str) -> None:
+    """Mark the rows without an id, and tell the words, such as "NA", that ids (N,) say so in."""
+    gone = absent(ids)
+    if not tally.strike(gone, f"{name} is missing", name):
+        return
+    words = [word for word in pc.unique(ids.filter(pa.array(gone))).to_pylist() if word]
+    if len(words) > 1:
+        listed = ", ".join(map(repr, words[:8]))
+        tally.problems[-1] = replace(tally.problems[-1], example=f"{tally.problems[-1].example}; written as {listed}")
+
+
 def strike_unusable_ids(tally: Tally, ids: pa.ChunkedArray, name: str) -> None:
     """Mark the rows whose id is missing, holds half a character, or spans several lines.
 
@@ -264,7 +322,7 @@ def strike_unusable_ids(tally: Tally, ids: pa.ChunkedArray, name: str) -> None:
         ids: N ids in the form of ``plum.data.ids``.
         name: our name of their column.
     """
-    tally.strike(absent(ids), f"{name} is missing", name)
+    _strike_missing(tally, ids, name)
     tally.strike(tally.rows.is_broken(name), f"{name} holds half a character, or bytes that are no text", name)
     if not tally.rows.quoted:  # else it may be due to a quote, which is refused
         several = pc.fill_null(pc.match_substring(ids, "\n"), False).to_numpy().astype(bool)
@@ -295,6 +353,39 @@ def _strike_unlisted(
         wanted = [one for one in wanted if one not in there]
     tally.strike(~known, f"item_id is not in {items_name}", "item_id")
     return both_sides(wanted, known_items, items_name) + "; " if wanted else ""
+
+
+def _filter(
+    tally: Tally,
+    where: RowFilter,
+    columns: dict[str, pa.Array | pa.ChunkedArray],
+    unusable: list[_Unusable],
+) -> list[RowProblem]:
+    """Take the rows (N) that don't satisfy a rule out of the tally; those with values it can't read stay unusable.
+
+    Raises:
+        PlumError: if no row satisfies it.
+    """
+    for mask, reason, name in unusable:
+        if name in where.fields and not reason.endswith("missing"):
+            tally.strike(mask, reason, name)
+    out = ~where.mask(columns) & tally.kept()
+    if not out.any():
+        return []
+    first = int(np.argmax(out))
+    example = f"{tally.rows.where(first)}: {tally.shown(first)}"
+    if out.all():
+        raise none_left(tally.rows.name, where, example)
+    tally.bad |= out
+    return [left_out(tally.rows.name, where, int(out.sum()), example)]
+
+
+def _advice(problems: Iterable[RowProblem]) -> str:
+    """What to do about too many unusable rows."""
+    fix = _BAD_ROWS
+    if any(problem.reason.startswith("user_id is missing") for problem in problems):
+        fix += "; rows of users who are not known are left out with --set 'data.source.where=user_id is not null'"
+    return fix
 
 
 def _frame(
@@ -347,6 +438,8 @@ def refuse_swallowed_lines(rows: RawRows) -> None:
 def warn(problems: Iterable[RowProblem]) -> None:
     """Log every problem, so that no row is left out silently."""
     for problem in problems:
-        log.warning(
-            "%s: %s rows left out, %s (first: %s)", problem.file, f"{problem.count:,}", problem.reason, problem.example
-        )
+        file, count, reason = problem.file, f"{problem.count:,}", problem.reason
+        if problem.asked:
+            log.info("%s: %s rows %s (first: %s)", file, count, reason, problem.example)
+        else:
+            log.warning("%s: %s rows left out, %s (first: %s)", file, count, reason, problem.example)

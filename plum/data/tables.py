@@ -22,12 +22,14 @@ class RowProblem:
         reason: what is wrong, for example ``"timestamp is not a number"``.
         count: number of rows.
         example: place and content of the first one, for example ``"line 7: 'abc'"``.
+        asked: the rows are usable; a setting leaves them out.
     """
 
     file: str
     reason: str
     count: int
     example: str
+    asked: bool = False
 
 
 @dataclass
@@ -42,7 +44,7 @@ class RawTables:
         users: ``user_id`` and attributes, or None.
         tags: free-text tags given by users, ``user_id``, ``item_id``, ``tag``, ``timestamp``, or None. Those that leak
             no validation or test interaction become item text (see ``plum.stages.prepare``).
-        problems: unusable rows.
+        problems: unusable rows, and those that a rule leaves out.
         n_rows: interaction rows read, usable or not.
         truth: arrays of a planted truth; synthetic data only.
         timestamps_are_positions: ``timestamp`` counts a user's interactions from 0, because the source gives only

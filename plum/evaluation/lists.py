@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from plum.data.files import Advice
 from plum.data.ids import as_ids
 from plum.data.logs import read_table
-from plum.data.rows import absent, to_numbers, warn
+from plum.data.missing import LIST_SPELLINGS, absent
+from plum.data.rows import to_numbers, warn
 from plum.data.tables import RowProblem, refuse_many_problems
 from plum.errors import PlumError
 from plum.evaluation.rankings import NO_ITEM, flatten
@@ -283,7 +284,7 @@ def _categories(column: pa.ChunkedArray, label: str) -> pd.Categorical:
     encoded = pc.dictionary_encode(column).unify_dictionaries()
     values = as_ids(pa.chunked_array([encoded.chunk(0).dictionary]), label)
     # Distinct values may be equal once trimmed; one more entry at the end stands for rows without a value.
-    codes, distinct = pd.factorize(pd.Series(values.to_pandas()).mask(absent(values)))
+    codes, distinct = pd.factorize(pd.Series(values.to_pandas()).mask(absent(values, LIST_SPELLINGS)))
     codes = np.append(codes, -1)
     rows = [pc.fill_null(chunk.indices, len(codes) - 1).to_numpy() for chunk in encoded.chunks]
     return pd.Categorical.from_codes(codes[np.concatenate(rows)], categories=pd.Index(distinct))

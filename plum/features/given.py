@@ -18,7 +18,7 @@ from pyarrow import parquet
 from plum.data.arrow_types import plain
 from plum.data.files import is_file, missing_file
 from plum.data.ids import as_ids
-from plum.data.rows import absent
+from plum.data.missing import absent
 from plum.errors import PlumError
 from plum.features.by_id import VectorsById
 from plum.features.encoding import (

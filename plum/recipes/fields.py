@@ -7,15 +7,13 @@ from typing import Any
 
 from plum.data.sample import Sample
 from plum.data.tables import ITEM_COLUMNS
+from plum.data.topics import likely_separator
 from plum.errors import PlumError
 from plum.recipes import names
 from plum.recipes.columns import Chosen, Roles, Undecided, take_given
 from plum.recipes.values import Look, id_text, is_literal_list
 
-SEPARATORS = ("|", ";", " > ", ">", ",", "/")
 DEFAULT_SEPARATOR = "|"
-SEPARATED = 0.05
-"""Share of the items, at least, whose topics hold the separator."""
 KNOWN_IDS = 0.5
 """Share of the log's items, at least, that an id column of the item table holds."""
 
@@ -55,9 +53,6 @@ def item_roles(
         for wanted in known:
             fitting = [seen for seen in looks.values() if names.plain(seen.name) == wanted]
             fitting = [seen for seen in fitting if seen.name not in roles.taken and _fits(role, seen)]
-            if fitting and role == "topics" and _is_literal(sample.columns[fitting[0].name]):
-                roles.notices.append(_literal_topics(sample, fitting[0]))
-                continue
             if fitting:
                 roles.chosen[role] = Chosen(fitting[0], "its name")
                 break
@@ -66,40 +61,19 @@ def item_roles(
 
 def topic_separator(values: Sequence[Any]) -> str:
     """What separates the topics that stand in one text; the default if nothing does, or they are lists."""
-    texts = [value for value in values if isinstance(value, str) and value.strip()]
-    if not texts:
-        return DEFAULT_SEPARATOR
-    for separator in SEPARATORS:
-        parts = [part.strip() for text in texts for part in text.split(separator)]
-        # Parts of a separated list come again more often than whole values do.
-        if sum(separator in text for text in texts) >= SEPARATED * len(texts) and (
-            len(set(parts)) / len(parts) < len(set(texts)) / len(texts) or len(texts) < 20
-        ):
-            return separator
-    return DEFAULT_SEPARATOR
+    texts = [value for value in values if isinstance(value, str) and value.strip() and not is_literal_list(value)]
+    return likely_separator(texts) or DEFAULT_SEPARATOR
 
 
 def _fits(role: str, seen: Look) -> bool:
-    return seen.kind in {"topics": ("text", "list"), "creator": ("text", "integer")}.get(role, ("text",))
-
-
-def _is_literal(values: Sequence[Any]) -> bool:
-    present = [value for value in values if isinstance(value, str) and value.strip()]
-    return bool(present) and sum(map(is_literal_list, present)) > 0.5 * len(present)
-
-
-def _literal_topics(sample: Sample, seen: Look) -> str:
-    mapped = "; it is read nevertheless, since it has our name" if seen.name == "topics" else ""
-    return (
-        f"{sample.path.name}: {seen.name!r} holds lists written as text ({seen.example}), which plum would take for "
-        f"one topic each{mapped}. Write the topics with | in between, or the table as JSON Lines with real lists."
-    )
+    further = {"topics": ("object",), "creator": ("integer",)}
+    return seen.kind in ("text", "list", *further.get(role, ()))
 
 
 def _refuse_nested(sample: Sample, looks: Mapping[str, Look]) -> None:
-    """Columns of our names are read whether or not they are mapped: one that holds lists makes every row unusable."""
-    for name in ("item_id", "title", "creator", "description"):
-        if name in looks and looks[name].kind in ("list", "object"):
+    """Ids can't be lists, and content can't be objects; a column of our names is read whether or not it is mapped."""
+    for name, kinds in {"item_id": ("list", "object"), **dict.fromkeys(ITEM_COLUMNS[1:], ("object",))}.items():
+        if name in looks and looks[name].kind in kinds and name != "topics":
             raise PlumError(
                 f"{sample.path.name}: {name!r} holds {'lists' if looks[name].kind == 'list' else 'objects'}",
                 looks[name].example,

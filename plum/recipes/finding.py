@@ -17,6 +17,7 @@ from plum.recipes import names
 from plum.recipes.columns import NEEDED, Roles, TimeWay, Undecided, log_roles, looks_of
 from plum.recipes.fields import DEFAULT_SEPARATOR, id_sets, item_roles, topic_separator
 from plum.recipes.values import MIXED, Look, id_text
+from plum.rules.language import spell_field
 
 LOG_ROWS, ITEM_ROWS = 20_000, 100_000
 """Rows that are looked at."""
@@ -276,11 +277,15 @@ def _notices(sample: Sample, roles: Roles, items: Path | None) -> list[str]:
             shown = ", ".join(kinds[:5]) + (", ..." if len(kinds) > 5 else "")
             notices.append(
                 f"{seen.name!r} tells kinds of events apart ({shown}): plum counts every row as one interaction. Keep "
-                "only the kinds that you want recommended."
+                "only the kinds that you want recommended with data.source.where: "
+                f"{spell_field(seen.name)} = KIND."
             )
     rating = roles.chosen.get("rating")
     if rating is not None and rating.look.low < 0:
-        notices.append(f"{rating.look.name!r} has values below 0: dislikes count as interactions too. Leave them out.")
+        notices.append(
+            f"{rating.look.name!r} has values below 0: dislikes count as interactions too. Leave them out with "
+            "data.source.where: rating > 0."
+        )
     if items is None:
         fields = {name: field for field, known in names.FIELDS.items() for name in known}
         text = [seen.name for seen in looks.values() if names.plain(seen.name) in fields and seen.kind == "text"]

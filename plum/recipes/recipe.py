@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from plum.recipes.sizes import LEAVE_ONE_OUT, Sizes
+from plum.rules.language import spell_value
 from plum.sid.table import default_sizes
 
 SHORT_HISTORY = 20
@@ -290,9 +291,10 @@ def warnings(sizes: Sizes) -> list[str]:
     if sizes.short_users >= SHORT_USERS * sizes.users:
         told.append(f"{sizes.short_users:,} of {sizes.users:,} users have fewer than 3 interactions and only train.")
     if sizes.largest_user[0] >= GIANT_USER and sizes.users > 20:
+        rule = f"user_id != {spell_value(sizes.largest_user[1])}"
         told.append(
             f"One user, {sizes.largest_user[1]!r}, has {sizes.largest_user[0]:.0%} of the log: if that stands for "
-            "users who are not known, leave it out."
+            f"users who are not known, leave it out with data.source.where: {rule}."
         )
     if sizes.odd_times:
         told.append(f"{sizes.odd_times:.1%} of the times are before 1990 or in the future: are they right?")

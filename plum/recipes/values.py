@@ -11,14 +11,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from plum.data import rows
+from plum.data.missing import is_missing
 from plum.data.times import TEXT, ZONED, read_times
 from plum.errors import PlumError
 
 MOST = 0.95
 """Share of the values that must look alike for the column to count as of their kind."""
-MISSING = frozenset(rows.MISSING.to_pylist())
-"""Ways to write "no value", as the readers know them."""
 MIXED = "mixed"
 _FEW = 200
 """Values that are tried before all of a column are read as times."""
@@ -77,7 +75,7 @@ class Look:
 
 def look(name: str, values: Sequence[Any]) -> Look:
     """Look at the values of a column: text, or what Parquet and JSON hold."""
-    present = [value for value in values if not _is_missing(value)]
+    present = [value for value in values if not is_missing(value)]
     if not present:
         return Look(name, "empty")
     texts = [id_text(value) for value in present]
@@ -98,12 +96,6 @@ def id_text(value: Any) -> str:
 def is_literal_list(value: Any) -> bool:
     """Whether a text is a list or an object in the syntax of JSON or Python, or a set as PostgreSQL writes it."""
     return isinstance(value, str) and value.strip()[:1] in ("[", "{") and value.strip()[-1:] in ("]", "}")
-
-
-def _is_missing(value: Any) -> bool:
-    if value is None or (isinstance(value, float) and value != value):
-        return True
-    return isinstance(value, str) and value.strip() in MISSING
 
 
 _Refusal = tuple[str, str] | None

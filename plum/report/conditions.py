@@ -60,6 +60,7 @@ _DATA_NAMES = {
     "users_without_history": "users with a test item but no history, who are not part of the test",
     "seen_targets_only": "test users whose targets are all in their history",
     "unusable_rows": "rows of the source that could not be used",
+    "filtered_rows": "rows of the source that the configured rule leaves out",
 }
 
 

@@ -51,24 +51,29 @@ class Column(Protocol):
         ...
 
 
-def make_column(name: str, values: pa.Array | pa.ChunkedArray) -> Column:
+def make_column(name: str, values: pa.Array | pa.ChunkedArray, owner: str = "item") -> Column:
     """Make the column of a field's values (N,), of the kind that fits their type.
+
+    Args:
+        name: of the field.
+        values: of the field.
+        owner: what has the values, for messages.
 
     Raises:
         PlumError: for types that rules don't support.
     """
     kind = values.type
     if pa.types.is_dictionary(kind):
-        return make_column(name, values.cast(kind.value_type))
+        return make_column(name, values.cast(kind.value_type), owner)
     if pa.types.is_null(kind):
         if name not in ITEM_COLUMNS:
             return EmptyColumn(len(values))
         kind = pa.list_(pa.string()) if name == "topics" else pa.string()
         values = values.cast(kind)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return TextColumn(values, exact=name == "item_id")
+        return TextColumn(values, exact=name == "item_id", owner=owner)
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return ListColumn(values)
+        return ListColumn(values, owner)
     if pa.types.is_boolean(kind):
         return BooleanColumn(values)
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
@@ -85,9 +90,9 @@ class TextColumn:
     kind = "text"
     example = "has word"
 
-    def __init__(self, values: pa.ChunkedArray | pa.Array, exact: bool = False) -> None:
+    def __init__(self, values: pa.ChunkedArray | pa.Array, exact: bool = False, owner: str = "item") -> None:
         self._texts = _one_chunk(values, pa.large_string())
-        self._exact = exact
+        self._exact, self._owner = exact, owner
         self.null = _mask(self._texts.is_null())
 
     def test(self, asked: Condition) -> np.ndarray:
@@ -116,14 +121,14 @@ class TextColumn:
         return pc.replace_with_mask(lower, others, pa.array(folded, pa.large_string()))
 
     def _tell(self, field: str, unknown: Sequence[Value]) -> None:
-        """Refuse unknown item ids; warn of other unknown texts, which may be correct but have no item."""
+        """Refuse unknown ids of items; warn of other unknown texts, which may be correct but have no item."""
         known = pc.unique(self._texts.drop_null()).to_pylist()
         near = nearest(unknown[0].text, known)
         more = f" (nor {len(unknown) - 1:,} more of these values)" if len(unknown) > 1 else ""
-        what = f"no item has {spell_field(field)} = {spell_value(unknown[0].text)}{more}"
+        what = f"no {self._owner} has {spell_field(field)} = {spell_value(unknown[0].text)}{more}"
         some = ", ".join(map(spell_value, near or known[:3])) or "none at all"
         guess = f"did you mean {some}?" if near else f"there are for example: {some}"
-        if self._exact:
+        if self._exact and self._owner == "item":
             raise Mistake(what, unknown[0].at, guess)
         logger.warning("%s; %s", what, guess)
 
@@ -133,7 +138,8 @@ class ListColumn:
 
     kind = "a list"
 
-    def __init__(self, values: pa.ChunkedArray | pa.Array) -> None:
+    def __init__(self, values: pa.ChunkedArray | pa.Array, owner: str = "item") -> None:
+        self._owner = owner
         lists = _one_chunk(values, pa.large_list(pa.large_string()))
         lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
         rows = np.repeat(np.arange(len(lists)), lengths)
@@ -167,8 +173,8 @@ class ListColumn:
             near = nearest(value.text, self._spellings)
             some = ", ".join(map(spell_value, near or self._spellings[:8]))
             fix = f"did you mean {some}?" if near else f"there are: {some}" + ", ..." * (len(self._spellings) > 8)
-            what = f"no item has {value.text!r} among its {asked.field}"
-            raise Mistake(what, value.at, fix if self._spellings else "no item has any")
+            what = f"no {self._owner} has {value.text!r} among its {asked.field}"
+            raise Mistake(what, value.at, fix if self._spellings else f"no {self._owner} has any")
         mask = np.zeros(len(self.null), dtype=bool)
         mask[self._rows[self._starts[code] : self._starts[code + 1]]] = True
         return mask

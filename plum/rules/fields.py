@@ -19,7 +19,8 @@ import pyarrow as pa
 from plum.data.tables import ITEM_COLUMNS
 from plum.errors import PlumError
 from plum.rules.columns import Column, make_column
-from plum.rules.language import Condition, Expression, Mistake, Not, parse, spell_field
+from plum.rules.holds import holds
+from plum.rules.language import Condition, Mistake, parse, spell_field
 from plum.rules.values import nearest, number
 
 logger = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ class ItemFields:
         """
         expression = parse(rule)
         try:
-            return self._holds(expression)
+            return holds(expression, self._column)
         except Mistake as mistake:
             raise mistake.told(rule) from None
         except RecursionError:
@@ -139,22 +140,6 @@ class ItemFields:
     def deny(self, ids: Iterable[object]) -> np.ndarray:
         """All items but those with these ids: a mask (N,). Raises as :meth:`allow`."""
         return ~self.allow(ids)
-
-    def _holds(self, expression: Expression) -> np.ndarray:
-        if isinstance(expression, Condition):
-            return self._answer(expression)
-        if isinstance(expression, Not):
-            return ~self._holds(expression.part)
-        combine = np.logical_and if expression.word == "and" else np.logical_or
-        return combine.reduce([self._holds(part) for part in expression.parts])
-
-    def _answer(self, asked: Condition) -> np.ndarray:
-        field = self._column(asked)
-        if asked.operator == "is null":
-            return field.null.copy()
-        if asked.operator == "is not null":
-            return ~field.null
-        return field.test(asked)
 
     def _column(self, asked: Condition) -> Column:
         if asked.field not in self._values:

@@ -20,8 +20,8 @@ from plum.data.files import Advice, Source
 from plum.data.ids import as_ids
 from plum.data.items import check_items
 from plum.data.logs import read_table
+from plum.data.missing import absent
 from plum.data.readers import RawRows, read_parquet
-from plum.data.rows import absent
 from plum.data.tables import ITEM_COLUMNS, RowProblem
 from plum.errors import PlumError
 from plum.features.encoding import Encoder, named, refuse_repeated

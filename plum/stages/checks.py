@@ -9,12 +9,15 @@ import importlib.util
 import logging
 import os
 from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from pathlib import Path
 
 from plum.config.data import AmazonReviewsSource, LogsSource, SyntheticSource
 from plum.config.models import SCRATCH
 from plum.config.run import RunConfig
-from plum.data.files import found_at, is_file
+from plum.data.dialect import file_format
+from plum.data.files import found_at, is_file, is_folder
+from plum.data.parts import find_parts, is_pattern
 from plum.errors import PlumError
 from plum.features.sentences import packaged_model
 from plum.run import artifacts
@@ -70,7 +73,14 @@ def _is_made(config: RunConfig, stage: str) -> bool:
 def _of_data(config: RunConfig) -> Iterator[str]:
     source = config.data.source
     if isinstance(source, LogsSource):
-        named = {"interactions": source.interactions, "items": source.items, "users": source.users}
+        named: dict[str, Path | None] = {"items": source.items, "users": source.users}
+        if is_folder(source.interactions) or is_pattern(source.interactions):
+            try:
+                find_parts(source.interactions, partial(file_format, delimiter=source.delimiter))
+            except PlumError as error:
+                yield f"data.source.interactions: {error}"
+        else:
+            named["interactions"] = source.interactions
     elif isinstance(source, AmazonReviewsSource):
         named = {"reviews": source.reviews, "metadata": source.metadata}
     elif isinstance(source, SyntheticSource):

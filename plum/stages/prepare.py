@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,17 +21,23 @@ from plum.config.data import (
     DataConfig,
     LogsSource,
     MovieLensSource,
+    RowChoice,
     SplitConfig,
     SyntheticSource,
 )
 from plum.config.run import RunConfig
 from plum.data import amazon, fetch, logs, movielens, splits, synthetic
-from plum.data.dialect import Dialect
+from plum.data.cautions import giants, ratings_that_differ
+from plum.data.dialect import Dialect, file_format
 from plum.data.files import is_file
+from plum.data.filters import without_consecutive
 from plum.data.histories import Histories
 from plum.data.moments import Moment, before
-from plum.data.tables import RawTables
+from plum.data.parts import find_parts
+from plum.data.tables import RawTables, RowProblem
 from plum.errors import PlumError
+from plum.rules.language import spell_value
+from plum.rules.log_rows import log_rule
 from plum.run import artifacts
 from plum.run.stage import StageRun
 from plum.stages import inputs
@@ -58,7 +67,9 @@ def run(config: RunConfig, force: bool = False) -> Path:
         logger.info("data: up to date")
         return stage.folder
     tables = load(config.data)
+    _caution(tables.interactions, config.data)
     ordered, ties = splits.order_interactions(tables.interactions, config.data.split.ties, config.data.split.seed)
+    ordered = _without_repeats(ordered, config.data)
     cutoffs = _cutoffs(ordered, config.data.split, tables)
     ordered = _core(ordered, config.data.split, cutoffs)
     split = splits.temporal(ordered, *cutoffs) if cutoffs else splits.leave_one_out(ordered)
@@ -85,7 +96,8 @@ def run(config: RunConfig, force: bool = False) -> Path:
             "ties": asdict(ties),
             "timestamps_are_positions": tables.timestamps_are_positions,
             "test_users_with_seen_targets_only": repeated,
-            "unusable_rows": [asdict(problem) for problem in tables.problems],
+            "unusable_rows": [_told(problem) for problem in tables.problems if not problem.asked],
+            "filtered_rows": [_told(problem) for problem in tables.problems if problem.asked],
         }
         artifacts.write_json(folder / "summary.json", summary)
     logger.info(
@@ -103,16 +115,25 @@ def load(config: DataConfig) -> RawTables:
         PlumError: if it can't be found or read, or too many of its rows are unusable.
     """
     source, bad = config.source, config.max_bad_share
+    if isinstance(source, RowChoice):
+        return _load_log(source, bad)
     if isinstance(source, SyntheticSource):
         return synthetic.generate(source.n_users, source.n_items, source.seed)
+    folder = fetch.locate(f"amazon-2014/{source.name}", data_home())
+    return amazon.load_amazon_sequences(folder, source.name, max_bad_share=bad)
+
+
+def _load_log(source: MovieLensSource | AmazonReviewsSource | LogsSource, bad: float) -> RawTables:
+    """Read a source whose rows a rule can choose; see :func:`load`."""
+    where = log_rule(source.where, source.min_rating)
+    every = source.deduplicate == "none"
     if isinstance(source, MovieLensSource):
         path = fetch.locate(source.release, data_home())
-        return movielens.load_movielens(path, source.release, max_bad_share=bad)
-    if isinstance(source, AmazonSequencesSource):
-        folder = fetch.locate(f"amazon-2014/{source.name}", data_home())
-        return amazon.load_amazon_sequences(folder, source.name, max_bad_share=bad)
+        return movielens.load_movielens(path, source.release, max_bad_share=bad, where=where)
     if isinstance(source, AmazonReviewsSource):
-        return amazon.load_amazon_reviews(source.reviews, source.metadata, max_bad_share=bad)
+        return amazon.load_amazon_reviews(
+            source.reviews, source.metadata, max_bad_share=bad, where=where, keep_repeats=every
+        )
     return logs.load_logs(
         source.interactions,
         source.items,
@@ -125,6 +146,9 @@ def load(config: DataConfig) -> RawTables:
         encoding=source.encoding,
         dialect=dialect_of(source),
         max_bad_share=bad,
+        where=where,
+        keep_repeats=every,
+        keep_unlisted=source.unlisted_items == "keep",
     )
 
 
@@ -146,8 +170,60 @@ def source_files(config: DataConfig) -> list[Path]:
     if isinstance(source, AmazonReviewsSource):
         return [path for path in (source.reviews, source.metadata) if path and is_file(path)]
     if isinstance(source, LogsSource):
-        return [path for path in (source.interactions, source.items, source.users) if path and is_file(path)]
+        parts = find_parts(source.interactions, partial(file_format, delimiter=source.delimiter))
+        return [path for path in (*parts, source.items, source.users) if path and is_file(path)]
     return []
+
+
+def _caution(log: pd.DataFrame, config: DataConfig) -> None:
+    """Warn of users who are likely to be none, and of ratings of dislike that nothing leaves out."""
+    source = config.source
+    if not isinstance(source, RowChoice):
+        return
+    for giant in giants(log["user_id"]):
+        rule = _and(source, f"user_id != {spell_value(giant.user)}")
+        logger.warning(
+            "data: user %r has %.0f%% of the interactions (%s), %.0f times as many as the most active other user. If "
+            "that stands for users who are not known, leave it out: --set %s",
+            *(giant.user, 100 * giant.share, f"{giant.rows:,}", giant.times),
+            shlex.quote(f"data.source.where={rule}"),
+        )
+    rule_set = log_rule(source.where, source.min_rating)
+    found = ratings_that_differ(log["rating"].to_numpy())
+    if found is None or log["reward"].nunique() > 1 or (rule_set is not None and "rating" in rule_set.fields):
+        return
+    if found.negative:
+        rule = _and(source, "rating > 0")
+        logger.warning(
+            "data: %.0f%% of the ratings are negative, and count as interactions like the others: what users dislike "
+            "is recommended too. To leave them out: --set %s",
+            *(100 * found.negative, shlex.quote(f"data.source.where={rule}")),
+        )
+    else:
+        logger.info(
+            "data: ratings run from %g to %g, and all count alike; %.0f%% are below %g. To leave out low ones: --set "
+            "data.source.min_rating=%g",
+            *(found.low, found.high, 100 * found.below, found.middle, found.least),
+        )
+
+
+def _and(source: RowChoice, rule: str) -> str:
+    """A rule added to the one that a source has."""
+    return f"({source.where}) and {rule}" if source.where else rule
+
+
+def _told(problem: RowProblem) -> dict[str, Any]:
+    """A note of rows that were left out, as ``summary.json`` has it."""
+    return {name: value for name, value in asdict(problem).items() if name != "asked"}
+
+
+def _without_repeats(ordered: pd.DataFrame, config: DataConfig) -> pd.DataFrame:
+    """The interactions without those that repeat the item just before, if the source is to be read so."""
+    if not isinstance(config.source, RowChoice) or config.source.deduplicate != "consecutive":
+        return ordered
+    kept = without_consecutive(ordered)
+    logger.info("data: %s interactions that repeat the one just before left out", f"{len(ordered) - len(kept):,}")
+    return kept
 
 
 def _cutoffs(ordered: pd.DataFrame, config: SplitConfig, tables: RawTables) -> tuple[Moment, Moment] | None:

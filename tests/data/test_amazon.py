@@ -14,6 +14,7 @@ import pytest
 
 from plum.data.amazon import SEQUENCE_COUNTS, load_amazon_reviews, load_amazon_sequences
 from plum.errors import PlumError
+from plum.rules.log_rows import LogRule
 
 
 def write_lines(path: Path, records: list[Any]) -> Path:
@@ -182,3 +183,78 @@ def test_real_sequences(name: str) -> None:
     log = tables.interactions
     assert (log["user_id"].nunique(), log["item_id"].nunique(), len(log)) == SEQUENCE_COUNTS[name]
     assert tables.items["topics"].notna().all()
+
+
+def reviewed(folder: Path, metadata: list[Any], **kwargs: Any) -> Any:
+    """The items of three products after what the metadata say."""
+    reviews = [
+        {"reviewerID": "A1", "asin": f"B0{n}", "overall": 5.0, "unixReviewTime": 1369699200 + n} for n in (1, 2, 3)
+    ]
+    paths = write_lines(folder / "r.json", reviews), write_lines(folder / "m.json", metadata)
+    return load_amazon_reviews(*paths, **kwargs).items.set_index("item_id")
+
+
+def test_content_from_whichever_field_holds_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    meta = [
+        {"asin": "B01", "title": "Bob&amp;#39;s <b>Soap</b>", "description": [], "features": ["Of rose", "By hand"]},
+        {"asin": "B02", "feature": [], "details": '{"Brand": "Bob", "Material:": "Glass", "UPC": "123"}', "title": ""},
+        {
+            "asin": "B03",
+            "title": "",
+            "description": [],
+            "features": [],
+            "details": {},
+            "brand": "N/A",
+            "categories": [],
+        },
+    ]
+    with caplog.at_level(logging.WARNING):
+        items = reviewed(tmp_path, meta)
+    assert items.loc["B01"].tolist() == ["Bob's Soap", None, None, "Of rose By hand"]
+    assert items.loc["B02"].tolist() == [None, None, "Bob", "Brand: Bob; Material: Glass"]
+    assert items.loc["B03"].tolist() == [None] * 4
+    assert "1 of 3 items have no content" in caplog.text
+
+
+def test_the_fullest_line_of_a_product_counts_and_others_fill_its_gaps(tmp_path: Path) -> None:
+    meta = [
+        {"asin": "B01", "description": "Short.", "main_cat": "Beauty"},
+        {"asin": "B01", "title": "Soap", "description": "A much longer text.", "brand": "Bob"},
+        {"asin": "B01", "title": "Soa"},
+    ]
+    assert reviewed(tmp_path, meta).loc["B01"].tolist() == ["Soap", ["Beauty"], "Bob", "A much longer text."]
+
+
+def test_reviews_as_python_literals(tmp_path: Path) -> None:
+    lines = [repr(record) for record in REVIEWS_2014]
+    found = load_amazon_reviews(write_lines(tmp_path / "r.json", lines)).interactions
+    assert found["item_id"].tolist() == ["B01", "B02"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A1,B000000001,5.0,1400000000\nA2,B000000002,4.0,1400000001\n",  # 2014
+        "B000000001,A1,5.0,1400000000\nB000000002,A2,4.0,1400000001\n",  # 2018
+        "user_id,parent_asin,rating,timestamp\nA1,B000000001,5.0,1400000000123\nA2,B000000002,4.0,1400000001123\n",
+    ],
+)
+def test_ratings_only(tmp_path: Path, text: str) -> None:
+    (tmp_path / "ratings.csv").write_text(text)
+    found = load_amazon_reviews(tmp_path / "ratings.csv").interactions
+    assert found.iloc[:, :4].values.tolist() == [
+        ["A1", "B000000001", 1400000000, 5.0],
+        ["A2", "B000000002", 1400000001, 4.0],
+    ]
+    (tmp_path / "ratings.csv").write_text("A1,B000000001,5.0\n")
+    with pytest.raises(PlumError, match="unknown layout"):
+        load_amazon_reviews(tmp_path / "ratings.csv")
+
+
+def test_a_rule_on_reviews_may_name_any_key(tmp_path: Path) -> None:
+    reviews = [record | {"verified": n == 0} for n, record in enumerate(REVIEWS_2014)]
+    tables = load_amazon_reviews(write_lines(tmp_path / "r.json", reviews), where=LogRule("verified = true"))
+    assert tables.interactions["item_id"].tolist() == ["B01"]
+    assert "verified" not in tables.interactions
+    with pytest.raises(PlumError, match="name keys of the reviews"):
+        load_amazon_reviews(tmp_path / "r.json", where=LogRule("sure = true"))

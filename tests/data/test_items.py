@@ -151,7 +151,7 @@ def test_vectors_and_structures_of_parquet_are_not_read(tmp_path: Path, caplog: 
         (["+1", "2"], "object", ["+1", "2"]),
         (["9" * 19, "1"], "object", ["9" * 19, "1"]),
         (["0", "1"], "Int64", [0, 1]),
-        (["1", "n/a", "null"], "object", ["1", "n/a", "null"]),
+        (["1", "n/a", "\\N"], "Int64", [1, None, None]),
         (["", " ", None], "object", [None, None, None]),
         (["2015-06-01", "2015-06-01T12:00+02:00"], "datetime64[us]", ["2015-06-01T00", "2015-06-01T10"]),
         (["2015-06-01", "2015-06-31"], "object", ["2015-06-01", "2015-06-31"]),

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from plum.data.ids import one_id
 from plum.data.logs import load_logs
+from plum.data.missing import is_missing
 from plum.data.rows import repeats
 from plum.errors import PlumError
 
@@ -80,7 +81,7 @@ def test_items_come_from_the_log_if_none_are_given(tmp_path: Path) -> None:
 
 
 IDS = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=5).filter(
-    lambda text: text not in {"nan", "NaN", "NAN", "null", "NULL", "None"} and one_id(text) == text
+    lambda text: not is_missing(text) and one_id(text) == text
 )
 
 

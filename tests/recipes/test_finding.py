@@ -208,13 +208,13 @@ def test_another_encoding_is_found(tmp_path: Path) -> None:
     assert find(log, tmp_path / "items.csv").encoding == "cp1252"
 
 
-def test_topics_written_as_lists_in_text_are_told_and_not_taken(tmp_path: Path) -> None:
+def test_topics_written_as_lists_in_text_are_taken(tmp_path: Path) -> None:
     log = made.write(tmp_path / "log.csv", made.log())
     items = made.items().assign(categories="['shoes', 'boots']")
     found = find(log, made.write(tmp_path / "items.csv", items))
     assert found.item_roles is not None
-    assert "topics" not in found.item_roles.mapping()
-    assert "lists written as text" in " ".join(found.notices)
+    assert found.item_roles.mapping()["topics"] == "categories"
+    assert found.topic_separator == "|"
 
 
 @pytest.mark.parametrize(

@@ -295,7 +295,7 @@ def columns_of(**values: Any) -> pd.DataFrame:
         ("new.parquet", columns_of().rename(columns={"item_id": "asin"}), "no column 'item_id'"),
         ("new.parquet", columns_of()[:0], "no usable row"),
         ("new.parquet", columns_of(item_id=["n1", None]), "item_id is missing"),
-        ("new.parquet", columns_of(creator=[{"name": "a"}, {"name": "b"}]), "creator"),
+        ("new.parquet", columns_of(creator=[{"born": 3}, {"born": 4}]), "creator"),
         ("new.parquet", b"PAR1 nothing", "not a complete Parquet file"),
         ("new.parquet", b"", "not a complete Parquet file"),
         ("new.csv", b"", "is empty"),

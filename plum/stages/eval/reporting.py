@@ -219,6 +219,7 @@ def _data(summary: Mapping[str, Any], n_asked: int, times: np.ndarray | None) ->
         "users_without_history": split["users"] - split["users_without_test"] - n_asked,
         "seen_targets_only": summary["test_users_with_seen_targets_only"],
         "unusable_rows": sum(problem["count"] for problem in summary["unusable_rows"]),
+        "filtered_rows": sum(problem["count"] for problem in summary.get("filtered_rows", [])),
     }
 
 

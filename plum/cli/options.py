@@ -117,7 +117,8 @@ def console() -> Console:
 
 
 def print_json(value: object) -> None:
-    """One JSON object on standard output."""
+    """One JSON object on standard output; in ASCII where its encoding has not all characters."""
     import json
 
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    has_all = (sys.stdout.encoding or "").lower().startswith("utf")
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=not has_all) + "\n")

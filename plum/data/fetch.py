@@ -104,7 +104,8 @@ def fetch(name: str, home: Path, *, base_url: str = GROUPLENS) -> Path:
             f"the download was deleted: run plum data fetch {name} again; if it fails again, {by_hand}",
         ) from error
     except OSError as error:
-        raise explained(error, system_error(error) or 0, target, elsewhere="data home (PLUM_DATA_HOME)") from error
+        told = explained(error, system_error(error) or 0, target, elsewhere="data home (PLUM_DATA_HOME)")
+        raise PlumError(f"{target} can't be written", f"{told.what}, {told.found}", told.fix) from error
     if release.md5 is None:
         _check_members(target, name)
     return target

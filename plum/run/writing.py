@@ -18,11 +18,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from plum.errors import PlumError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the command line loads this module to explain errors
+    import numpy as np
     from torch import Tensor, nn
 
 PARTIAL = ".partial"
@@ -75,13 +74,19 @@ def write_text(path: Path, text: str, elsewhere: str = WORKDIR, sync_entry: bool
 
 def write_array(path: Path, array: np.ndarray) -> None:
     """Write an array of numbers as .npy; see :func:`written`."""
+    import numpy as np
+
     with written(path, array.nbytes) as partial, partial.open("wb") as file:
         np.save(file, array, allow_pickle=False)
 
 
 def mapped_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """A new float32 array in a file, its space reserved: on a full disk a write into memory would end the process."""
-    size = 4 * int(np.prod(shape))
+    import math
+
+    import numpy as np
+
+    size = 4 * math.prod(shape)
     with write_errors(path, size):
         array: np.ndarray = np.lib.format.open_memmap(path, "w+", np.float32, shape)
         if hasattr(os, "posix_fallocate"):
@@ -268,7 +273,7 @@ def explained(
 
 
 def _failed(path: Path, why: str, found: str | None, fix: str) -> PlumError:
-    return PlumError(f"{path} can't be written: {why}", found, fix)
+    return PlumError(f"can't write {path}: {why}", found, fix)
 
 
 def _existing(path: Path) -> Path:

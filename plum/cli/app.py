@@ -35,7 +35,10 @@ def main() -> None:
     with guarded_streams() as lost:
         code = _exit_code()
     if lost and not code:
-        lines = (f"Error: what was printed is lost: {lost[0].strerror}", "  to do: run the command again with free space")
+        lines = (
+            f"Error: what was printed is lost: {lost[0].strerror}",
+            "  to do: run the command again with free space",
+        )
         print(*lines, sep="\n", file=sys.stderr)
         code = PlumError.exit_code
     sys.exit(code)

@@ -256,7 +256,7 @@ def main() -> None:
         begun = time.monotonic()
         result[name] = getattr(trials, name)(*arguments[name])
         result[name]["seconds"] = round(time.monotonic() - begun, 1)
-    print(json.dumps(result, indent=1))
+    sys.stdout.write(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

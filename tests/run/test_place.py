@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,6 +33,29 @@ def interrupted(workdir, **config):
         at_work.checkpoint.mkdir()
         (at_work.checkpoint / "state.json").write_text('{"step": 7}')
         raise KeyboardInterrupt
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from plum.run.stage import StageRun
+for number in range(200):
+    with StageRun(Path(sys.argv[1]), "cpt", {"k": number}, 0, []).writing() as folder:
+        (folder / "out.txt").write_text(str(number) * 1000)
+"""
+
+
+@pytest.mark.slow
+def test_a_reader_is_neither_stopped_nor_misled_by_one_who_writes(tmp_path):
+    run(tmp_path, "x" * 1000, k=-1)
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)]) as writer:
+        reads = 0
+        while writer.poll() is None:
+            found = StageRun(tmp_path, "recommend", {}, 0, ["cpt/out.txt"]).manifest.inputs
+            assert list(found) == ["cpt/out.txt"]
+            reads += 1
+    assert writer.returncode == 0
+    assert reads > 50
 
 
 @pytest.fixture

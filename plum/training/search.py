@@ -101,7 +101,8 @@ def search_best(
     from safetensors.torch import load_file
 
     best = _best(trials)
-    if not _weights(folder, best).exists():  # another one was best until its damaged weights were trained again
+    if not _weights(folder, best).exists():
+        logger.warning("trial %d is damaged (its weights are missing); training it again", best + 1)
         _train_and_keep(folder, best, settings, train_one, [])
     kept = [_weights(folder, number) for number in range(len(trials))] if keep_all else []
     return Search(trials, best, load_file(_weights(folder, best)), kept)
@@ -111,9 +112,11 @@ def _drop_damaged(folder: Path, n_trials: int, keep_all: bool) -> None:
     """Forget finished trials whose record or needed weights are damaged, and say which: they are trained again."""
     finished = [number for number in range(n_trials) if _record(folder, number).exists()]
     trials = {number: record for number in finished if (record := _whole(folder, number, weights=False))}
-    best = max(trials, key=lambda number: (trials[number]["value"], -number), default=None)
-    for number in trials if keep_all else [best] if best is not None else []:
-        _whole(folder, number, weights=True)
+    best = sorted(trials, key=lambda number: (-trials[number]["value"], number))[:1]
+    for number in trials if keep_all else best:
+        # Without keep_all another one may have been best, whose record is damaged, and these weights removed.
+        if keep_all or _weights(folder, number).exists():
+            _whole(folder, number, weights=True)
 
 
 def _whole(folder: Path, number: int, weights: bool) -> dict[str, Any] | None:

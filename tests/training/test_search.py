@@ -235,7 +235,7 @@ def test_a_damaged_trial_is_trained_again(tmp_path, caplog, damage, ending, keep
         search_best(settings, train_one, tmp_path, keep_all)
     damage(tmp_path / f"trial-1.{ending}")
     found = search_best(settings, train_one, tmp_path, keep_all)
-    assert trained == [2, 1, 3, 1, 3]
+    assert sorted(trained[3:]) == [1, 3]
     assert (found.best, found.weights["w"].tolist()) == (1, [1.0] * 3)
     assert [trial.value for trial in found.trials] == [-1, 0, -2]
     if damage is not Path.unlink or ending == "safetensors":

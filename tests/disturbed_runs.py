@@ -180,13 +180,13 @@ class Trials:
             while True:
                 before, seconds = draw() if count < n else (nothing, None)
                 ended = wait(*start(folder, before), seconds)
+                resumed += "resuming from the checkpoint" in ended.err
                 if ended.code == 0:
                     break
                 if ended.code != -signal.SIGKILL or "Traceback" in ended.err:
                     losses.append(f"{how}: exit {ended.code}, {ended.err[-2000:]}")
                     break
                 count, here = count + 1, here + 1
-                resumed += "resuming from the checkpoint" in ended.err
             losses += self.compare(folder, f"{how} {here} times")
         return {"runs": count, "resumed": resumed, "losses": losses}
 

@@ -80,7 +80,7 @@ def disturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_killed_runs_go_on_and_end_as_an_undisturbed_one(disturbed: dict[str, Any], kind: str) -> None:
     assert disturbed[kind]["losses"] == []
     assert disturbed[kind]["runs"] == 30
-    assert disturbed[kind]["resumed"] > 3  # it was not only begun anew
+    assert disturbed[kind]["resumed"] > 0  # it was not only begun anew
 
 
 @pytest.mark.parametrize("kind", ["starts", "limits"])

@@ -12,9 +12,8 @@ import json
 import os
 import socket
 import stat
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -57,6 +56,8 @@ def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
         yield
     finally:
         del _held[path]
+        with suppress(OSError):
+            os.ftruncate(number, 0)
         os.close(number)
 
 
@@ -135,8 +136,7 @@ def _is_same(number: int, path: Path) -> bool:
 
 def _say_who(number: int) -> None:
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    command = " ".join(["plum", *sys.argv[1:]])[:500]
-    text = json.dumps({"process": os.getpid(), "host": socket.gethostname(), "started": now, "command": command})
+    text = json.dumps({"process": os.getpid(), "host": socket.gethostname(), "started": now})
     try:
         os.ftruncate(number, 0)
         os.pwrite(number, text.encode() + b"\n", 0)

@@ -67,7 +67,7 @@ def recommend(
     """
     if (user is None) == (not history):
         raise PlumError("give either --user or --history", None, "see `plum recommend --help` for an example")
-    loaded = load_pipeline(config, workdir, settings, device, seed, record=False)
+    loaded = load_pipeline(config, workdir, settings, device, seed)
     from plum.serving import recommend as stage
 
     request = stage.Request(k, where or (), allow, deny, fields, keep_seen, search, max_per_code)

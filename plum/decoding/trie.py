@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from plum.errors import PlumError
+from plum.run.writing import write_arrays
 
 FORMAT = "plum-sid-index"
 VERSION = 1
@@ -183,12 +183,7 @@ class Trie:
         tensors = {name: np.ascontiguousarray(a) for name, a in zip(_names(self.n_levels), arrays, strict=True)}
         # One metadata entry: safetensors writes several in an unstable order.
         metadata = {FORMAT: json.dumps({"version": VERSION, "sizes": self.sizes, "of": of})}
-        partial = path.with_name(path.name + ".partial")
-        try:
-            save_file(tensors, partial, metadata)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_arrays(path, tensors, metadata)
 
     @classmethod
     def load(cls, path: Path, of: str | None = None) -> Trie:

@@ -23,6 +23,7 @@ from transformers import (
 from transformers.utils import logging as hf_logging
 
 from plum.errors import PlumError
+from plum.run.writing import bytes_of, write_errors
 from plum.sid.codec import Codec, sid_tokens
 
 # Its progress bars for loading and saving would interfere with ours and with the log.
@@ -213,5 +214,6 @@ def load_model_folder(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenize
 
 def save_model_folder(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Save a model (safetensors) and its tokenizer as one Hugging Face folder."""
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    with write_errors(folder, bytes_of(model)):
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from plum.errors import PlumError
+from plum.run.writing import WORKDIR, write_text, written
 
 DATA, FEATURES, TOKENIZE, CPT, FINETUNE, DENSE, LEM, EVAL = (
     "data",
@@ -71,20 +72,15 @@ ASSIGNED = "assigned"
 CONFIG_HEADER = "# Written by plum: the whole configuration of this run, defaults and settings included"
 MANIFEST = "manifest.json"
 """In the folder of every stage."""
-LOCK = ".lock"
-"""In the run folder, held while a stage writes."""
 CHECKPOINT = "checkpoint"
 FINGERPRINT = "fingerprint.json"
 SCAFFOLD = (CHECKPOINT, FINGERPRINT)
 """In the hidden folder, beside the stage's files; removed when the stage is complete."""
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically; NaN becomes null."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(_finite(value), indent=2, sort_keys=False, default=str) + "\n", encoding="utf-8")
-    partial.replace(path)
+def write_json(path: Path, value: Any, elsewhere: str = WORKDIR) -> None:
+    """Write JSON whole or not at all; NaN becomes null. ``elsewhere``: the option that names another place."""
+    write_text(path, json.dumps(_finite(value), indent=2, sort_keys=False, default=str) + "\n", elsewhere)
 
 
 def read_json(path: Path) -> Any:
@@ -128,7 +124,6 @@ def write_config(workdir: Path, values: Mapping[str, Any]) -> None:
     """
     import yaml
 
-    workdir.mkdir(parents=True, exist_ok=True)
     there = config_path(workdir)
     if there.exists() and not there.read_bytes().startswith(CONFIG_HEADER.encode()):
         raise PlumError(
@@ -136,10 +131,8 @@ def write_config(workdir: Path, values: Mapping[str, Any]) -> None:
             None,
             "rename it, or give another --workdir",
         )
-    partial = workdir / ".config.yaml.partial"
     text = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
-    partial.write_text(CONFIG_HEADER + "\n" + text, encoding="utf-8")
-    partial.replace(config_path(workdir))
+    write_text(there, CONFIG_HEADER + "\n" + text)
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -159,9 +152,9 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a Parquet file, zstd-compressed, without an index."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table.to_parquet(path, index=False, compression="zstd")
+    """Write a Parquet file, zstd-compressed, without an index; whole or not at all."""
+    with written(path) as partial:
+        table.to_parquet(partial, index=False, compression="zstd")
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

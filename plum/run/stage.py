@@ -7,13 +7,11 @@ or inputs have changed.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import importlib.metadata
 import json
 import logging
 import platform
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,7 +23,8 @@ from typing import Any
 import plum
 from plum import runtime
 from plum.errors import PlumError
-from plum.run.artifacts import CHECKPOINT, COMMANDS, FINGERPRINT, LOCK, MANIFEST, SCAFFOLD, read_json, write_json
+from plum.run.artifacts import CHECKPOINT, COMMANDS, MANIFEST, SCAFFOLD, read_json, write_json
+from plum.run.place import Place
 
 logger = logging.getLogger(__name__)
 
@@ -89,13 +88,11 @@ class StageRun:
     ) -> None:
         self.workdir = workdir
         self.stage = stage
-        self.folder = workdir / stage
-        self.partial = workdir / f".{stage}.partial"
-        self._retired = workdir / f".{stage}.retired"
-        if (self.partial / MANIFEST).exists() or self._retired.exists():
-            with _lock(workdir):
-                _restore(self.folder, self.partial, self._retired)
-        _refuse_foreign(self.folder)
+        self._place = Place(workdir, stage)
+        self.folder, self.partial = self._place.folder, self._place.partial
+        self._place.settle()
+        if foreign := self._place.foreign():
+            raise foreign
         hashes = _input_hashes(workdir, stage, inputs) | _source_hashes(stage, sources)
         self.manifest = Manifest(stage, dict(config), seed, _versions(), hashes)
         # A stage reads and computes before it opens its folder, so time and memory count from here.
@@ -141,9 +138,9 @@ class StageRun:
         Args:
             force: discard the checkpoint of an interrupted run.
         """
-        with _lock(self.workdir):
-            self._open_partial(force)
+        with self._place.writing(self.manifest.fingerprint(), force):
             yield self.partial
+            self._place.sync()
             manifest = Manifest(
                 **{
                     **self.manifest.__dict__,
@@ -157,22 +154,7 @@ class StageRun:
                 }
             )
             write_json(self.partial / MANIFEST, asdict(manifest))
-            _put_in_place(self.folder, self.partial, self._retired)
-
-    def _open_partial(self, force: bool) -> None:
-        """Keep an interrupted run's checkpoint if it belongs to the same work, and nothing else."""
-        mark = self.partial / FINGERPRINT
-        if self.partial.exists() and (
-            force or not mark.exists() or read_json(mark) != json.loads(json.dumps(self.manifest.fingerprint()))
-        ):
-            shutil.rmtree(self.partial)
-        self.partial.mkdir(parents=True, exist_ok=True)
-        for path in self.partial.iterdir():
-            if path.name not in SCAFFOLD:
-                _remove(path)
-        if self.checkpoint.exists():
-            logger.info("%s: resuming from the checkpoint of an interrupted run", self.stage)
-        write_json(mark, self.manifest.fingerprint())
+            self._place.put_in_place()
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -192,59 +174,6 @@ def has_file(workdir: Path, name: str) -> bool:
     """Whether a completed run holds a file of this name (``"data/truth.safetensors"``)."""
     folder, _, rest = name.partition("/")
     return (workdir / folder / MANIFEST).exists() and rest in read_manifest(workdir / folder).outputs
-
-
-def _restore(folder: Path, partial: Path, retired: Path) -> None:
-    """Finish a replacement that was interrupted between its two renames."""
-    if (partial / MANIFEST).exists():
-        _put_in_place(folder, partial, retired)
-    elif retired.exists() and not folder.exists():
-        retired.replace(folder)
-    shutil.rmtree(retired, ignore_errors=True)
-
-
-def _put_in_place(folder: Path, partial: Path, retired: Path) -> None:
-    for name in SCAFFOLD:
-        _remove(partial / name)
-    if folder.exists():
-        shutil.rmtree(retired, ignore_errors=True)
-        folder.replace(retired)
-    partial.replace(folder)
-    shutil.rmtree(retired, ignore_errors=True)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _refuse_foreign(folder: Path) -> None:
-    """Refuse to replace a folder that no stage wrote: with ``--workdir .`` it could be the user's data."""
-    if folder.exists() and not (folder.is_dir() and ((folder / MANIFEST).exists() or not any(folder.iterdir()))):
-        raise PlumError(
-            f"{folder} exists, but is not a folder of a plum run",
-            f"no {MANIFEST} in it",
-            "give another --workdir",
-        )
-
-
-@contextmanager
-def _lock(workdir: Path) -> Iterator[None]:
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        opened = (workdir / LOCK).open("w")
-    except OSError as error:
-        raise PlumError(f"can't write to {workdir}", str(error), "give another --workdir") from None
-    with opened as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise PlumError(
-                f"another plum process is working in {workdir}", None, "wait for it, or give another --workdir"
-            ) from None
-        yield
 
 
 def _versions() -> dict[str, str]:

@@ -23,6 +23,7 @@ from plum.features.given import FileEncoder
 from plum.features.registry import load_encoder
 from plum.run import artifacts
 from plum.run.stage import StageRun, read_manifest
+from plum.run.writing import mapped_array, written
 from plum.runtime import pick_device
 from plum.serving.new_items import Layout, NewItems, read_new, refuse_lacking
 from plum.sid.frozen import Frozen, load_frozen
@@ -175,7 +176,7 @@ def _encode(new: NewItems, encoders: Mapping[str, Encoder], folder: Path) -> tup
             encoded = encoder.transform(block)
             if name not in files:
                 shape = len(new.items), encoded.vectors.shape[1]
-                files[name] = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float32, shape)
+                files[name] = mapped_array(folder / f"{name}.npy", shape)
             files[name][start:stop], present[start:stop, column] = encoded.vectors, encoded.present
     return list(files.values()), present
 
@@ -296,7 +297,8 @@ def _write(folder: Path, old: _Old, new: NewItems, placed: Placed) -> None:
     joined = pa.concat_tables([items, new.table.filter(pa.array(placed.found))], promote_options="permissive")
     if joined.schema != items.schema:  # pandas' metadata of the columns' types no longer holds
         joined = joined.replace_schema_metadata(None)
-    parquet.write_table(joined, folder / Path(artifacts.ITEMS).name, compression="zstd")
+    with written(folder / Path(artifacts.ITEMS).name) as partial:
+        parquet.write_table(joined, partial, compression="zstd")
 
 
 def _refuse_foreign(folder: Path) -> None:

@@ -11,12 +11,12 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from plum.errors import PlumError
 from plum.features.encoding import refuse_non_finite
 from plum.run.saved import read_arrays, read_settings
+from plum.run.writing import write_tensors, write_text
 from plum.sid.codebooks import BLOCK
 from plum.sid.kmeans import codes_of
 from plum.sid.random_codes import random_codes
@@ -217,7 +217,7 @@ class Frozen:
             tensors[f"standardise.{modality.name}.mean"] = torch.from_numpy(modality.standardisation.mean)
             scale = torch.tensor(modality.standardisation.scale, dtype=torch.float64)
             tensors[f"standardise.{modality.name}.scale"] = scale
-        save_file(tensors, folder / WEIGHTS)
+        write_tensors(folder / WEIGHTS, tensors)
         settings = {
             "version": VERSION,
             "method": self.method,
@@ -229,7 +229,7 @@ class Frozen:
             "shape": None if self.shape is None else asdict(self.shape),
             "rules": asdict(self.rules),
         }
-        (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        write_text(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
 
 
 def load_frozen(folder: Path) -> Frozen:

@@ -18,6 +18,7 @@ from plum.data.files import found_at, is_file
 from plum.errors import PlumError
 from plum.features.sentences import packaged_model
 from plum.run import artifacts
+from plum.run.place import Place
 from plum.run.stage import read_manifest
 from plum.stages import capacity, inputs, prepare
 
@@ -30,7 +31,7 @@ TOKENIZERS = (
 
 
 def check_named(config: RunConfig, stages: Collection[str], force: bool = False) -> None:
-    """Make sure that what the stages to come will read exists, and that the machine can hold what they train.
+    """Make sure that what the stages to come will read exists, that they can write, and that the machine can hold them.
 
     Args:
         config: of the run.
@@ -39,14 +40,16 @@ def check_named(config: RunConfig, stages: Collection[str], force: bool = False)
         force: all of them are made again.
 
     Raises:
-        PlumError: naming everything that is missing or too large.
+        PlumError: naming everything that is missing or too large; or a folder that can't be written.
     """
     missing: list[str] = []
     again = force
-    for stage, find in _CHECKS.items():
-        if stage in stages:
+    for stage in artifacts.COMMANDS:
+        if stage in stages and _is_wanted(config, stage):
             again = again or not _is_made(config, stage)
-            missing += find(config) if again else []
+            if again and (problem := Place(config.workdir, stage).problem()):
+                raise problem
+            missing += _CHECKS[stage](config) if again and stage in _CHECKS else []
     if missing:
         number = "one thing" if len(missing) == 1 else f"{len(missing)} things"
         raise PlumError(
@@ -56,13 +59,20 @@ def check_named(config: RunConfig, stages: Collection[str], force: bool = False)
         )
 
 
+def _is_wanted(config: RunConfig, stage: str) -> bool:
+    if stage == artifacts.LEM:
+        return artifacts.LEM in config.eval.baselines
+    used = artifacts.DENSE in config.eval.baselines or config.codes_of_dense or config.taught_by_dense
+    return stage != artifacts.DENSE or bool(used)
+
+
 def _is_made(config: RunConfig, stage: str) -> bool:
     """Whether the folder of a stage is there and was made with the present settings."""
     folder = config.workdir / stage
     if not (folder / artifacts.MANIFEST).exists():
         return False
     try:
-        return read_manifest(folder).config == inputs.recorded(config, stage)
+        return stage != artifacts.EVAL and read_manifest(folder).config == inputs.recorded(config, stage)
     except PlumError:  # a damaged manifest: the stage is going to be run again
         return False
 

@@ -19,6 +19,7 @@ from plum.retrievers.hybrid import Hybrid
 from plum.retrievers.optimum import BayesOptimal
 from plum.run import artifacts
 from plum.run.stage import StageRun, has_file, read_manifest
+from plum.run.writing import write_text
 from plum.runtime import seed_everything, track
 from plum.stages import inputs
 from plum.stages.eval import reporting, scoring
@@ -85,8 +86,8 @@ def run(config: RunConfig, force: bool = False) -> Path:
         search = _dense_search(config, field, asked, sample)
         artifacts.write_json(folder / "dense_search.json", search)  # times: not in metrics.json, which repeats exactly
         html, markdown = render_report(reporting.payload(config, folder, stage.spent()))
-        (folder / "report.html").write_text(html, encoding="utf-8")
-        (folder / "report.md").write_text(markdown, encoding="utf-8")
+        write_text(folder / "report.html", html)
+        write_text(folder / "report.md", markdown)
     return stage.folder
 
 

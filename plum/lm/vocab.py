@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import (
+    AddedToken,
     AutoModelForCausalLM,
     AutoTokenizer,
     LlamaConfig,
@@ -114,8 +115,16 @@ def load_pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
 
 
 def add_sid_tokens(tokenizer: PreTrainedTokenizerBase, sizes: Sequence[int]) -> int:
-    """Extend a tokenizer by one token per code; return the number of new tokens."""
-    return tokenizer.add_tokens(sid_tokens(sizes), special_tokens=False)
+    """Extend a tokenizer by one token per code; return the number of new tokens.
+
+    The tokens are looked for in the text as it stands, before any normaliser: one that puts a space before each piece
+    of text (Mistral, Phi-3) or changes letters would else break all but the first code of a Semantic ID.
+    """
+    tokens = [
+        AddedToken(token, single_word=False, lstrip=False, rstrip=False, normalized=False, special=False)
+        for token in sid_tokens(sizes)
+    ]
+    return tokenizer.add_tokens(tokens)  # type: ignore[arg-type]
 
 
 def place_codes(model: PreTrainedModel, codec: Codec, directions: Sequence[np.ndarray]) -> None:

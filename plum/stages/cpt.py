@@ -168,9 +168,7 @@ def _corpora(
         np.concatenate([prefix, item_tokens[window].reshape(-1)])
         for window in documents.history_windows(data.histories.train, settings.max_history)
     ]
-    texts = documents.item_documents(data.items, [codec.text(codes) for codes in table.codes])
-    encoded = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-    return behaviour, [np.asarray(ids, dtype=np.int64) for ids in encoded]
+    return behaviour, documents.encode_item_documents(tokenizer, codec, table.codes, data.items)
 
 
 def _end_token(tokenizer: PreTrainedTokenizerBase) -> int:

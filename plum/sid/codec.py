@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-
 SID_OPENING = "<|sid_"
 """How every code's token starts."""
 

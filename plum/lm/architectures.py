@@ -1,0 +1,51 @@
+"""Which architectures of transformers can't be decoded with beams side by side, and why: by configuration alone.
+
+``docs/decoding.md`` lists what was tried. An architecture that is not named here is tried when it is loaded
+(``plum.decoding.tree.check_tree_attention``, ``plum.lm.logits.check_head``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+ATTENTION = ("full_attention", "sliding_attention")
+"""Kinds of layers whose attention can be given by a mask."""
+
+_ALIBI = "its attention weighs tokens by their place in the cache (ALiBi), where beams side by side stand in one row"
+_BIDIRECTIONAL = "it reads text in both directions, or its output head is more than a matrix product"
+_DECODER_HALF = "it is the decoder half of an encoder-decoder"
+_OWN_CACHE = "its cache or its attention mask has a form of its own"
+_RECURRENT = "it has recurrent layers, whose state holds one sequence only"
+_OWN_HEAD = "its output head is more than a matrix product"
+_MULTIMODAL = "it is the wrapper of a text model in a model of images or sound"
+
+_REASONS = {
+    **dict.fromkeys(("bloom", "mpt"), _ALIBI),
+    **dict.fromkeys(("mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm", "recurrent_gemma"), _RECURRENT),
+    "gpt_neo": "its attention counts places in the cache, of which beams side by side take more than it has",
+    "llama4_text": "its attention is chunked",
+    "llama4": "its attention is chunked",
+}
+
+
+def why_not(config: PreTrainedConfig) -> str | None:
+    """Why beams can't be decoded side by side with a model of this configuration; None if nothing is known.
+
+    Args:
+        config: of a causal language model.
+    """
+    text: Any = config.get_text_config()
+    for kind in (config.model_type, text.model_type):
+        if kind in _REASONS:
+            return f"beams cannot be decoded side by side with model type {kind}: {_REASONS[kind]}"
+    if getattr(text, "alibi", False) or getattr(text, "use_alibi", False):
+        return f"beams cannot be decoded side by side with model type {text.model_type}: {_ALIBI}"
+    other = sorted(set(getattr(text, "layer_types", None) or ()) - set(ATTENTION))
+    if other:
+        return (
+            f"beams cannot be decoded side by side with model type {text.model_type}: "
+            f"it has layers of kind {', '.join(map(str, other))}"
+        )
+    return None

@@ -13,8 +13,8 @@ from plum.config.data import AmazonReviewsSource, LogsSource, SyntheticSource
 from plum.config.models import SCRATCH
 from plum.config.run import RunConfig
 from plum.errors import PlumError
-from plum.features.sentences import packaged_model
-from plum.model_files import PICKLES
+from plum.features.sentences import check_encoder, packaged_model
+from plum.model_files import PICKLES, Folder
 from plum.run import artifacts
 from plum.run.stage import read_manifest
 from plum.stages import inputs, prepare
@@ -102,7 +102,12 @@ def _of_sentence_encoder(where: str, model: str) -> Iterator[str]:
             packaged_model(model.removeprefix("package:"))
         except PlumError as error:
             yield f"{where}: {error}"
-    elif _is_path(model) and not Path(model).expanduser().is_dir():
+    elif Path(model).is_dir():
+        try:
+            check_encoder(Folder(Path(model), "it can't be used", "name another"))
+        except PlumError as error:
+            yield f"{where}: {model} ({error.found})"
+    elif _is_path(model):
         yield f"{where}: {model} (no such folder)"
 
 

@@ -321,7 +321,7 @@ def test_code_of_a_tokenizer_never_runs(folder: Path) -> None:
         tokenizer_class="EvilTokenizer",
         auto_map={"AutoTokenizer": [None, "evil.EvilTokenizer"]},
     )(folder)
-    with pytest.raises(PlumError, match="auto_map in tokenizer_config.json"):
+    with pytest.raises(PlumError, match=r"auto_map in tokenizer_config\.json"):
         folders.run_model(folder)
     try:
         _, tokenizer = folders.base_model(str(folder))

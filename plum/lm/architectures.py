@@ -36,7 +36,7 @@ def why_not(config: PreTrainedConfig) -> str | None:
     Args:
         config: of a causal language model.
     """
-    text: Any = config.get_text_config()
+    text: Any = _text_part(config)
     for kind in (config.model_type, text.model_type):
         if kind in _REASONS:
             return f"beams cannot be decoded side by side with model type {kind}: {_REASONS[kind]}"
@@ -49,3 +49,11 @@ def why_not(config: PreTrainedConfig) -> str | None:
             f"it has layers of kind {', '.join(map(str, other))}"
         )
     return None
+
+
+def _text_part(config: PreTrainedConfig) -> Any:
+    """The part of a configuration that describes the language model; the whole if that is not one part."""
+    try:
+        return config.get_text_config()
+    except ValueError:
+        return config

@@ -132,7 +132,7 @@ def check_numbers(folder: Folder, name: str, n_tensors: int) -> None:
     for key, number in _numbers(read_object(folder, name)):
         if abs(number) > LARGEST_NUMBER:
             raise folder.refusal(f"{name}: {key} is {number:,}")
-        if "layer" in key and not key.endswith(("_id", "_ids", "_idx", "_idxs")) and number > max(n_tensors, 64):
+        if key.endswith(("layers", "n_layer")) and number > max(n_tensors, 64):
             raise folder.refusal(f"{name}: {key} is {number:,}, but the weights are {n_tensors:,} tensors")
         if ("num_" in key or key.startswith("n_")) and key != "n_positions" and number > 1 << 20:
             raise folder.refusal(f"{name}: {key} is {number:,}")

@@ -15,6 +15,7 @@ import argparse
 import dataclasses
 import importlib.metadata
 import logging
+import re
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable
@@ -101,6 +102,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama, linear positions": ("llama", {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}}),
     "qwen2, windows": ("qwen2", {"use_sliding_window": True, "max_window_layers": 1, "sliding_window": WINDOW}),
     "opt, embedding of another width": ("opt", {"word_embed_proj_dim": 16}),
+    "lfm2, as published": ("lfm2", {"layer_types": ["conv", "full_attention"]}),
     "bert, causal": ("bert", {"is_decoder": True}),
 }
 """Settings of an architecture that change what it computes."""
@@ -268,7 +270,7 @@ def table(outcomes: dict[str, str]) -> str:
     """Markdown: the architectures that work, and those refused for each reason."""
     groups: dict[str, list[str]] = defaultdict(list)
     for name, found in outcomes.items():
-        reason = found.rpartition(f"model type {name.split(',')[0]}: ")[2]
+        reason = re.sub(r"^beams cannot be decoded side by side with model type \S+: ", "", found)
         groups["not tried" if found.startswith("not tried") else reason].append(f"{name}")
     order = sorted(groups, key=lambda reason: (reason != WORKS, reason == "not tried", -len(groups[reason])))
     rows = [f"| {reason} | {len(groups[reason])} | {'; '.join(groups[reason])} |" for reason in order]

@@ -13,20 +13,26 @@ from transformers import PreTrainedConfig
 ATTENTION = ("full_attention", "sliding_attention")
 """Kinds of layers whose attention can be given by a mask."""
 
-_ALIBI = "its attention weighs tokens by their place in the cache (ALiBi), where beams side by side stand in one row"
-_BIDIRECTIONAL = "it reads text in both directions, or its output head is more than a matrix product"
-_DECODER_HALF = "it is the decoder half of an encoder-decoder"
+_ALIBI = "its attention weighs tokens by their place in the cache (ALiBi), and beams side by side share one cache"
+_ENCODER = "it is an encoder, which reads in both directions, or has an output head of several layers"
+_DECODER_HALF = "it is the decoder half of a model of text, images or sound"
 _OWN_CACHE = "its cache or its attention mask has a form of its own"
 _RECURRENT = "it has recurrent layers, whose state holds one sequence only"
-_OWN_HEAD = "its output head is more than a matrix product"
-_MULTIMODAL = "it is the wrapper of a text model in a model of images or sound"
-
+_CHUNKED = "its attention is chunked"
+_PLACES = "its attention counts places in the cache, of which beams side by side take more than it has"
 _REASONS = {
-    **dict.fromkeys(("bloom", "mpt"), _ALIBI),
-    **dict.fromkeys(("mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm", "recurrent_gemma"), _RECURRENT),
-    "gpt_neo": "its attention counts places in the cache, of which beams side by side take more than it has",
-    "llama4_text": "its attention is chunked",
-    "llama4": "its attention is chunked",
+    kind: reason
+    for reason, kinds in {
+        _ALIBI: "bloom mpt",
+        _CHUNKED: "llama4 llama4_text",
+        _DECODER_HALF: "moshi mllama trocr",
+        _ENCODER: "bert bert-generation big_bird camembert data2vec-text electra ernie megatron-bert modernbert-decoder "
+        "rembert roberta roberta-prelayernorm roc_bert roformer xlm-roberta xlm-roberta-xl xmod",
+        _OWN_CACHE: "cpmant openai-gpt reformer xlm xlnet",
+        _PLACES: "gpt_neo",
+        _RECURRENT: "falcon_mamba mamba mamba2 recurrent_gemma rwkv xlstm",
+    }.items()
+    for kind in kinds.split()
 }
 
 

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import importlib.metadata
 import logging
 import re
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -93,13 +94,14 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "zaya": {"num_experts_per_tok": 1},
 }
 _LONGROPE = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0, 1.3, 1.4, 2.0], "long_factor": [3.0] * 4}
+_SCALED = {"rope_theta": 1e4, "factor": 2.0}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "falcon, ALiBi": ("falcon", {"alibi": True}),
     "gpt_neo, local attention": ("gpt_neo", {"attention_types": [[["global", "local"], 1]]}),
     "mistral, no window": ("mistral", {"sliding_window": None}),
     "phi3, longrope": ("phi3", {"rope_parameters": _LONGROPE, "original_max_position_embeddings": 32}),
-    "llama, dynamic positions": ("llama", {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}),
-    "llama, linear positions": ("llama", {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}}),
+    "llama, dynamic positions": ("llama", {"rope_parameters": _SCALED | {"rope_type": "dynamic"}}),
+    "llama, linear positions": ("llama", {"rope_parameters": _SCALED | {"rope_type": "linear"}}),
     "qwen2, windows": ("qwen2", {"use_sliding_window": True, "max_window_layers": 1, "sliding_window": WINDOW}),
     "opt, embedding of another width": ("opt", {"word_embed_proj_dim": 16}),
     "lfm2, as published": ("lfm2", {"layer_types": ["conv", "full_attention"]}),
@@ -232,7 +234,8 @@ def _differences(made: tuple[Any, tuple[np.ndarray, ...]]) -> str | None:
     for row, prompt in enumerate(prompts):
         alone = search([prompt]).scores[0]
         if not torch.allclose(together.scores[row], alone, atol=1e-3, rtol=1e-3):
-            return f"! scores in a batch differ by {float((together.scores[row] - alone).abs().max()):.2g} from those alone"
+            apart = float((together.scores[row] - alone).abs().max())
+            return f"! scores in a batch differ by {apart:.2g} from those alone"
         for beam in (0, 1, 30, 63):
             tokens = codec.encode(together.codes[row, beam][None].numpy())[0]
             own = _own_score(model, prompt, tokens)
@@ -250,11 +253,13 @@ def _own_score(model: Any, prompt: np.ndarray, tokens: np.ndarray) -> float:
     return total
 
 
-def try_all(wanted: Iterable[str] = ()) -> dict[str, str]:
-    """Outcomes by name of the architecture or variant."""
+def try_all(wanted: Iterable[str] = (), tell: Callable[[str], None] = lambda _: None) -> dict[str, str]:
+    """Outcomes by name of the architecture or variant, each told when it is known."""
     kinds = {kind.model_type: kind for kind in MODEL_FOR_CAUSAL_LM_MAPPING}
     tried = {name: (kind, SPECIAL.get(name, {})) for name, kind in sorted(kinds.items())}
-    tried |= {name: (CONFIG_MAPPING[kind], SPECIAL.get(kind, {}) | settings) for name, (kind, settings) in VARIANTS.items()}
+    tried |= {
+        name: (CONFIG_MAPPING[kind], SPECIAL.get(kind, {}) | settings) for name, (kind, settings) in VARIANTS.items()
+    }
     chosen = set(wanted) or set(tried)
     if unknown := chosen - set(tried):
         raise SystemExit(f"unknown: {', '.join(sorted(unknown))}")
@@ -262,7 +267,7 @@ def try_all(wanted: Iterable[str] = ()) -> dict[str, str]:
     for name, (kind, settings) in tried.items():
         if name in chosen:
             outcomes[name] = outcome(kind, settings)
-            print(f"{name}: {outcomes[name]}", flush=True)
+            tell(f"{name}: {outcomes[name]}")
     return outcomes
 
 
@@ -275,7 +280,8 @@ def table(outcomes: dict[str, str]) -> str:
     order = sorted(groups, key=lambda reason: (reason != WORKS, reason == "not tried", -len(groups[reason])))
     rows = [f"| {reason} | {len(groups[reason])} | {'; '.join(groups[reason])} |" for reason in order]
     version = importlib.metadata.version("transformers")
-    about = f"{len(outcomes)} architectures and variants of transformers {version}, by `python docs/scripts/architectures.py`:"
+    command = "`python docs/scripts/architectures.py`"
+    about = f"{len(outcomes)} architectures and variants of transformers {version}, by {command}:"
     return "\n".join([about, "", "| works, or why it is refused | n | model types |", "|---|---|---|", *rows])
 
 
@@ -285,7 +291,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*")
     names = parser.parse_args().names
     logging.disable(logging.WARNING)
-    outcomes = try_all(names)
+    outcomes = try_all(names, functools.partial(print, flush=True))
     if not names:
         before, _, rest = PAGE.read_text().partition(START)
         PAGE.write_text(f"{before}{START}\n{table(outcomes)}\n{END}{rest.partition(END)[2]}")

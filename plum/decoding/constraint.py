@@ -66,7 +66,7 @@ class Index(Protocol):
 
 
 Array = Any
-"""A tensor or, on the CPU, an array that shares its memory: NumPy starts short operations several times as fast as torch.
+"""A tensor or, on the CPU, an array that shares its memory: NumPy starts short operations several times as fast.
 Both are indexed and compared in the same words."""
 
 

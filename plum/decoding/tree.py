@@ -90,19 +90,21 @@ class Tree:
     ) -> None:
         """Caches by how the longest path and the prompt stand to the border."""
         lengths = np.array([len(prompt) for prompt in prompts])
-        sides: tuple[tuple[np.ndarray, dict[str, int], dict[str, int]], ...] = (
-            (lengths + depth <= border, {}, {}),
-            (lengths > border, {}, {}),
-            ((lengths <= border) & (lengths + depth > border), {"within": border}, {"shorter": border}),
-            ((lengths <= border) & (lengths + depth > border), {"beyond": border}, {"longer": border}),
-        )
-        for chosen, positions, counted in sides:
-            if not chosen.any():
-                continue
-            rows = np.flatnonzero(chosen)
-            branches = Branches(model, [prompts[row] for row in rows], depth, reserve, **positions)
-            on_device = (torch.from_numpy(numbers).to(model.device) for numbers in (rows, lengths[rows]))
-            self._parts.append(_Part(*on_device, branches, **counted))
+        short, long = lengths + depth <= border, lengths > border
+        both = ~short & ~long
+        for chosen, most, least in (
+            (short, None, None),
+            (long, None, None),
+            (both, border, None),
+            (both, None, border),
+        ):
+            rows = np.flatnonzero(chosen).tolist()
+            if rows:
+                own = [prompts[row] for row in rows]
+                branches = Branches(model, own, depth, reserve, within=most, beyond=least)
+                numbers = torch.tensor(rows, device=model.device)
+                own_lengths = torch.tensor([len(prompt) for prompt in own], device=model.device)
+                self._parts.append(_Part(numbers, own_lengths, branches, most, least))
 
     def grow(self, tokens: Tensor, ancestors: Tensor) -> Tensor:
         """Add K tokens to every user's tree; they get the slots ``n_slots`` to ``n_slots + K - 1``.

@@ -26,8 +26,8 @@ _REASONS = {
         _ALIBI: "bloom mpt",
         _CHUNKED: "llama4 llama4_text",
         _DECODER_HALF: "moshi mllama trocr",
-        _ENCODER: "bert bert-generation big_bird camembert data2vec-text electra ernie megatron-bert modernbert-decoder "
-        "rembert roberta roberta-prelayernorm roc_bert roformer xlm-roberta xlm-roberta-xl xmod",
+        _ENCODER: "bert bert-generation big_bird camembert data2vec-text electra ernie megatron-bert "
+        "modernbert-decoder rembert roberta roberta-prelayernorm roc_bert roformer xlm-roberta xlm-roberta-xl xmod",
         _OWN_CACHE: "cpmant openai-gpt reformer xlm xlnet",
         _PLACES: "gpt_neo",
         _RECURRENT: "falcon_mamba mamba mamba2 recurrent_gemma rwkv xlstm",

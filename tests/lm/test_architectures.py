@@ -1,9 +1,8 @@
-"""Which architectures are refused by their configuration, and representative ones tried as the documentation's table is."""
+"""Architectures refused by their configuration, and representative ones tried as the documentation's table is."""
 
 from __future__ import annotations
 
 import importlib.util
-import json
 import re
 from pathlib import Path
 from types import ModuleType
@@ -40,7 +39,10 @@ def trials() -> ModuleType:
         (hf.MambaConfig(), "mamba: it has recurrent layers"),
         (hf.RwkvConfig(), "rwkv: it has recurrent layers"),
         (hf.Qwen3NextConfig(), "qwen3_next: it has layers of kind linear_attention"),
-        (hf.Lfm2Config(layer_types=["conv", "full_attention"], num_hidden_layers=2), "lfm2: it has layers of kind conv"),
+        (
+            hf.Lfm2Config(layer_types=["conv", "full_attention"], num_hidden_layers=2),
+            "lfm2: it has layers of kind conv",
+        ),
         (hf.BertConfig(is_decoder=True), "bert: it is an encoder"),
         (hf.XLNetConfig(), "xlnet: its cache"),
     ],
@@ -78,7 +80,20 @@ def test_the_table_names_all_architectures_of_transformers() -> None:
 
 
 REPRESENTATIVE = (
-    *("llama", "gpt2", "opt", "gptj", "gpt_neox", "phi", "gemma2", "gemma3_text", "mistral", "mixtral", "qwen2", "qwen3"),
+    *(
+        "llama",
+        "gpt2",
+        "opt",
+        "gptj",
+        "gpt_neox",
+        "phi",
+        "gemma2",
+        "gemma3_text",
+        "mistral",
+        "mixtral",
+        "qwen2",
+        "qwen3",
+    ),
     *("deepseek_v3", "gpt_oss", "cohere2", "falcon", "doge", "phi3, longrope", "llama, dynamic positions"),
 )
 

@@ -33,7 +33,9 @@ VALUES = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(-2, 3),
-    st.sampled_from([10**9, 2**31, 2**40, 2**63, -(10**9), 1e300, float("inf"), "", "auto", "../x", [], {}, [[]], {"a": 1}]),
+    st.sampled_from(
+        [10**9, 2**31, 2**40, 2**63, -(10**9), 1e300, float("inf"), "", "auto", "../x", [], {}, [[]], {"a": 1}]
+    ),
     st.floats(),
     st.text(max_size=5),
 )

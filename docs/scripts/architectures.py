@@ -225,7 +225,7 @@ def _differences(made: tuple[Any, tuple[np.ndarray, ...]]) -> str | None:
     rng, codec = np.random.default_rng(0), Codec(token_ids)
     codes = np.stack([rng.integers(0, size, 150) for size in CODES], axis=1)
     index = DeviceTrie.put(Trie.build(codes, CODES), codec, torch.device("cpu"))
-    prompts = [rng.integers(4, WORDS, length) for length in (1, 3, 20, 9, 30, 31, 32, 33, 45)]
+    prompts = [rng.integers(4, WORDS, length) for length in (1, 20, 9, 31, 33, 45)]
 
     def search(asked: list[np.ndarray]) -> Any:
         return beam_search(model, asked, index, 64, scoring=Scoring("vocabulary"))
@@ -236,7 +236,7 @@ def _differences(made: tuple[Any, tuple[np.ndarray, ...]]) -> str | None:
         if not torch.allclose(together.scores[row], alone, atol=1e-3, rtol=1e-3):
             apart = float((together.scores[row] - alone).abs().max())
             return f"! scores in a batch differ by {apart:.2g} from those alone"
-        for beam in (0, 1, 30, 63):
+        for beam in (0, 30, 63):
             tokens = codec.encode(together.codes[row, beam][None].numpy())[0]
             own = _own_score(model, prompt, tokens)
             if not abs(own - float(together.scores[row, beam])) < 2e-3 * max(1, abs(own)):

@@ -154,6 +154,12 @@ def check_tree_attention(model: PreTrainedModel) -> None:
         ]
         rows = [base(input_ids=torch.tensor([ids], device=model.device), use_cache=False) for ids in alone]
         expected = torch.stack([row.last_hidden_state[0, -1] for row in rows]).reshape(found.shape)
+        if not expected.any():
+            raise PlumError(
+                f"all hidden states of {type(model).__name__} are 0",
+                "its weights, or many of them, are 0",
+                "make or get the model again: for a run's own model, `plum cpt --force` and `plum finetune --force`",
+            )
         difference = float((found - expected).abs().max() / expected.abs().max())
         reason = f"hidden states differ by {difference:.2g} of their size"
     except PlumError:

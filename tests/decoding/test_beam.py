@@ -334,6 +334,14 @@ def test_known_architectures_pass_the_checks(name):
     model.eval()
 
 
+def test_weights_of_zero_are_called_so():
+    model = ARCHITECTURES["llama"]().eval()
+    with torch.no_grad():
+        model.model.norm.weight.zero_()
+    with pytest.raises(PlumError, match="all hidden states of LlamaForCausalLM are 0"):
+        check_tree_attention(model)
+
+
 class OddHead(hf.LlamaForCausalLM):
     def forward(self, *inputs, **named):
         out = super().forward(*inputs, **named)

@@ -140,7 +140,7 @@ def test_the_parts_of_decoding_are_at_the_door_and_loaded_when_asked_for():
 @pytest.mark.slow
 @pytest.mark.parametrize("n_users", [1, 8])
 def test_look_ups_are_a_fiftieth_of_a_search_at_most(n_users):
-    """With a model of a million parameters, a rule and 50 seen items; a share of time, since the machine may be busy."""
+    """With a million parameters, a rule and 50 seen items; a share of time, since the machine may be busy."""
     rng, sizes, text = np.random.default_rng(0), (256, 256, 256, 8), 2000
     codes = np.stack([rng.integers(0, size, 12_000) for size in sizes], axis=1)
     shape = hf.LlamaConfig(

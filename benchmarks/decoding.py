@@ -226,9 +226,10 @@ def constraint_overhead(n_users: int, n_beams: int, repeats: int, device: str) -
         walk = look_up(bench.index, n_users, n_beams, None, device)
         fifty = [items[:50] for items in seen]
 
-        def ruled_walk(bench: Bench = bench, rule: Any = rule, fifty: list[np.ndarray] = fifty) -> None:
-            look_up(bench.index, n_users, n_beams, bench.index.legal([rule] * n_users, fifty), device)()
+        def allowed(bench: Bench = bench, rule: Any = rule, fifty: list[np.ndarray] = fifty) -> Any:
+            return bench.index.legal([rule] * n_users, fifty)
 
+        ruled_walk = look_up(bench.index, n_users, n_beams, allowed, device)
         prune, lookups, ruled_lookups = in_turn(
             [lambda b=bench, m=mask: b.index.prune(m), walk, ruled_walk], repeats, device
         )
@@ -244,13 +245,14 @@ def constraint_overhead(n_users: int, n_beams: int, repeats: int, device: str) -
 
 
 def look_up(index: DeviceTrie, n_users: int, n_beams: int, legal: Any, device: str) -> Callable[[], None]:
-    """A call that finds the children of B x K random beams of every level."""
+    """A call that finds the children of B x K random beams of every level; ``legal`` may be a function that makes it."""
     beams = [torch.randint(0, len(first), (n_users, n_beams), device=device) for first in index.child_start]
     beams[0] = beams[0][:, :1]  # a search starts with one
 
     def walk() -> None:
+        allowed = legal() if callable(legal) else legal
         for level, nodes in enumerate(beams):
-            index.children(level, nodes, legal)
+            index.children(level, nodes, allowed)
 
     return walk
 

@@ -6,6 +6,7 @@ Users have seen tens of items, so each step is short: NumPy starts an operation 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -27,6 +28,11 @@ class SeenItems:
         self._trie, self._by_code = trie, by_code
         self._place = np.empty(trie.n_items, dtype=np.int64)
         self._place[trie.items] = np.arange(trie.n_items)
+
+    @cached_property
+    def _nodes(self) -> list[np.ndarray]:
+        """Per level the node (N,) above each place: one step in memory, where a search would take twenty."""
+        return [np.repeat(np.arange(len(ends) - 1, dtype=np.int32), np.diff(ends)) for ends in self._trie.item_start]
 
     def dead(
         self, seen: Sequence[np.ndarray], counts: Sequence[np.ndarray | None], rules: np.ndarray
@@ -58,7 +64,7 @@ class SeenItems:
             if not len(places):
                 break
             ends = self._trie.item_start[level]
-            nodes = ends.searchsorted(places.astype(ends.dtype), side="right") - 1
+            nodes = self._nodes[level][places]
             low, high = ends[nodes], ends[nodes + 1]
             taken = keys.searchsorted(starts + high) - keys.searchsorted(starts + low)
             dead = taken == _between(counts, of_user, low, high)
@@ -70,15 +76,11 @@ class SeenItems:
         """A row for each user, from D entries in the order of users."""
         if not len(owners):
             return None
-        if level:
-            above = self._trie.item_start[level - 1]
-            parents = above.searchsorted(places.astype(above.dtype), side="right") - 1
-        else:
-            parents = np.zeros_like(nodes)
+        parents = self._nodes[level - 1][places] if level else np.zeros_like(nodes)
         by_code = self._by_code[level]
         place = self._trie.child_code[level][nodes] if by_code else nodes - self._trie.child_start[level][parents]
         if n_users == 1:
-            return parents[None], place[None].astype(np.int64)
+            return parents[None].astype(np.int64), place[None].astype(np.int64)
         numbers = np.bincount(owners, minlength=n_users)
         column = np.arange(len(owners)) - np.repeat(np.cumsum(numbers) - numbers, numbers)
         padded = np.full((2, n_users, numbers.max()), NOBODY, dtype=np.int64)

@@ -245,7 +245,7 @@ def constraint_overhead(n_users: int, n_beams: int, repeats: int, device: str) -
 
 
 def look_up(index: DeviceTrie, n_users: int, n_beams: int, legal: Any, device: str) -> Callable[[], None]:
-    """A call that finds the children of B x K random beams of every level; ``legal`` may be a function that makes it."""
+    """A call that finds the children of B x K random beams of every level; ``legal`` may be made by a call."""
     beams = [torch.randint(0, len(first), (n_users, n_beams), device=device) for first in index.child_start]
     beams[0] = beams[0][:, :1]  # a search starts with one
 

@@ -6,7 +6,6 @@ A training takes minutes to days; a misspelt path in a later stage's section mus
 from __future__ import annotations
 
 import importlib.util
-import logging
 import os
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -16,13 +15,14 @@ from plum.config.models import SCRATCH
 from plum.config.run import RunConfig
 from plum.data.files import found_at, is_file
 from plum.errors import PlumError
-from plum.features.sentences import packaged_model
+from plum.features.sentences import check_encoder, packaged_model
+from plum.model_files import PICKLES, Folder
 from plum.run import artifacts
 from plum.run.place import Place
 from plum.run.stage import read_manifest
 from plum.stages import capacity, inputs, prepare
 
-WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
+WEIGHTS = ("model*.safetensors", *PICKLES)
 TOKENIZERS = (
     *("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"),
     *("spiece.model", "sentencepiece.bpe.model", "tekken.json", "*.tiktoken"),
@@ -113,7 +113,12 @@ def _of_sentence_encoder(where: str, model: str) -> Iterator[str]:
             packaged_model(model.removeprefix("package:"))
         except PlumError as error:
             yield f"{where}: {error}"
-    elif _is_path(model) and not Path(os.path.expanduser(model)).is_dir():  # noqa: PTH111
+    elif (folder := Path(os.path.expanduser(model))).is_dir():  # noqa: PTH111
+        try:
+            check_encoder(Folder(folder, "it can't be used", "name another"))
+        except PlumError as error:
+            yield f"{where}: {model} ({error.found})"
+    elif _is_path(model):
         yield f"{where}: {model} (no such folder)"
 
 
@@ -140,7 +145,7 @@ def _of_cpt(config: RunConfig) -> Iterator[str]:
         if lacks:
             yield f"cpt.base: {base} is no Hugging Face model folder (it lacks: {', '.join(lacks)})"
         elif (problem := _no_causal_model(base)) is not None:
-            yield f"cpt.base: {base} holds no decoder-only language model ({problem})"
+            yield f"cpt.base: {base} holds no decoder-only language model that can be used ({problem})"
     elif _is_path(base):
         yield f"cpt.base: {base} (no such folder)"
     elif (problem := _no_causal_model(base)) is not None:
@@ -153,21 +158,10 @@ def _is_path(name: str) -> bool:
 
 
 def _no_causal_model(base: str) -> str | None:
-    """Why a folder or hub id is no causal language model, by its configuration alone; None if it is one."""
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+    """Why a folder or hub id is no causal language model that plum can use; None if it is one."""
+    from plum.lm.folders import problem_of  # here: it loads torch, which most configurations don't need yet
 
-    hub = logging.getLogger("huggingface_hub")  # which prints each attempt to connect
-    before, hub.level = hub.level, logging.CRITICAL
-    try:
-        found = AutoConfig.from_pretrained(base)
-    except Exception as error:  # what it raises differs by version, network and model
-        lines = str(error).strip().splitlines()
-        return lines[0] if lines else type(error).__name__
-    finally:
-        hub.level = before
-    if getattr(found, "is_encoder_decoder", False) or type(found) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        return f"model type {found.model_type}"
-    return None
+    return problem_of(base)
 
 
 _CHECKS: dict[str, Callable[[RunConfig], Iterator[str]]] = {

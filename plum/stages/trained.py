@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from plum.config.models import DenseConfig, with_settings
 from plum.config.run import RunConfig
 from plum.decoding.beam import Quota, Scoring
-from plum.lm import documents, vocab
+from plum.lm import documents, folders, vocab
 from plum.retrievers.dense import Dense, ItemTransformer, MeanDense
 from plum.retrievers.generative import Generative
 from plum.run import artifacts
@@ -23,7 +23,7 @@ def plum_retriever(config: RunConfig, data: inputs.Prepared, quota: Quota | None
     """
     table = inputs.read_sid_table(config.workdir, data.items)
     inputs.check_beams(config.eval, table.n_levels)
-    model, tokenizer = vocab.load_model_folder(config.workdir / artifacts.FINETUNE_MODEL)
+    model, tokenizer = folders.run_model(config.workdir / artifacts.FINETUNE_MODEL)
     inputs.move(model, config.device)
     return Generative(
         model,

@@ -25,7 +25,7 @@ def model_folder(path):
     from tokenizers import Tokenizer, models
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    from plum.lm.vocab import save_model_folder
+    from plum.lm.folders import save_model_folder
 
     shape = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
     words = {f"word {number}": number for number in range(9000)}

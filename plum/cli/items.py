@@ -69,11 +69,11 @@ def tokenize(
         typer.echo(str(pipeline.run_tokenize(loaded, force)))
         return
     loaded = load_pipeline(config, workdir, settings, device, seed, record=False)
-    from plum.run import artifacts
+    from plum.run import artifacts, shapes
     from plum.serving import assign as stage
 
     folder = stage.run(loaded, assign, out, force)
-    report = artifacts.read_json(folder / stage.REPORT)
+    report = artifacts.read_json(folder / stage.REPORT, shapes.Assigned)
     if json:
         print_json(report)
         return

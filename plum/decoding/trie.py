@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from plum.errors import PlumError
+from plum.run import verified
 
 FORMAT = "plum-sid-index"
 VERSION = 1
@@ -200,6 +201,7 @@ class Trie:
         """
         try:
             path.open("rb").close()  # safetensors' own error for a missing file differs between its versions
+            verified.verify(path)
             with safe_open(path, framework="numpy") as file:
                 sizes = _checked_metadata(path, file.metadata() or {}, of)
                 names, depth = _names(len(sizes)), len(sizes)
@@ -208,7 +210,7 @@ class Trie:
                 arrays = tuple(file.get_tensor(name) for name in names)
         except FileNotFoundError:
             raise PlumError(f"{path} is missing", None, AGAIN) from None
-        except (SafetensorError, OSError, ValueError, TypeError) as error:
+        except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
             raise PlumError(f"{path} can't be read as an index of Semantic IDs", str(error), AGAIN) from None
         trie = cls(sizes, arrays[:depth], arrays[depth : 2 * depth], arrays[2 * depth : -1], arrays[-1])
         try:

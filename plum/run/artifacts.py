@@ -88,7 +88,7 @@ def read_json(path: Path, shape: Any = None) -> Any:
     Raises:
         PlumError: if it is missing, damaged or of another shape.
     """
-    fix = _fix(path)
+    fix = made_again_by(path)
     value = typed.parse(_bytes_of(path), str(path), fix)
     return value if shape is None else typed.check(value, shape, str(path), fix)
 
@@ -97,12 +97,12 @@ def _bytes_of(path: Path) -> bytes:
     try:
         return verified.read_bytes(path)
     except FileNotFoundError:
-        raise PlumError(f"{path} is missing", None, _fix(path)) from None
+        raise PlumError(f"{path} is missing", None, made_again_by(path)) from None
     except OSError as error:
-        raise PlumError(f"{path} can't be read", str(error), _fix(path)) from None
+        raise PlumError(f"{path} can't be read", str(error), made_again_by(path)) from None
 
 
-def _fix(path: Path) -> str:
+def made_again_by(path: Path) -> str:
     """What makes a file again that is as it was written, for a message."""
     folder = owner_of(path)
     return "run the stage that writes it again with --force" if folder is None else remedy(folder, force=True)
@@ -162,7 +162,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None, needed: Sequenc
     """
     import pyarrow
 
-    fix = _fix(path)
+    fix = made_again_by(path)
     if not path.is_file():
         raise PlumError(f"{path} is missing", None, fix)
     verified.verify(path)
@@ -192,7 +192,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     """
     if not path.exists():
         return []
-    fix = _fix(path)
+    fix = made_again_by(path)
     try:
         lines = _bytes_of(path).decode("utf-8").splitlines()
     except UnicodeDecodeError as error:

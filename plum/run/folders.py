@@ -33,7 +33,12 @@ DEEPEST = 3
 
 
 def owner_of(path: Path) -> Path | None:
-    """The complete folder of a stage that holds a file; None for any other file, such as one of a stage at work."""
+    """The complete folder of a stage that a file is of; None for any other file, such as one of a stage at work.
+
+    A manifest is of no folder: it tells what the others are.
+    """
+    if path.name == MANIFEST:
+        return None
     if (path.parent / MANIFEST).is_file():
         return path.parent
     for folder in list(path.parents)[:DEEPEST]:
@@ -56,5 +61,6 @@ def remedy(folder: Path, force: bool = False) -> str:
     alone = None if folder.name in (DENSE, LEM) else COMMANDS[folder.name]
     if force:
         return f"run `{alone or 'plum run'} --workdir {run} --force`" + (", then `plum run`" if alone else "")
-    whole = f"run `plum run --workdir {run}`, which makes again what has changed"
-    return whole + (f", or `{alone}` for {folder.name}/ alone" if alone else "")
+    if alone is None:
+        return f"run `plum run --workdir {run}`, which makes again what has changed"
+    return f"run `{alone} --workdir {run}`, which makes it again, or `plum run` for all that it feeds"

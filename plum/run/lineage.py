@@ -10,12 +10,13 @@ from plum.run.folders import COMMANDS, MANIFEST
 from plum.run.manifest import Manifest, read_manifest
 
 
-def refuse_mixed(workdir: Path, manifests: Mapping[str, Manifest]) -> None:
+def refuse_mixed(workdir: Path, manifests: Mapping[str, Manifest], fix: str | None = None) -> None:
     """Refuse a folder made from other files than those now in the run, such as another split.
 
     Args:
         workdir: the run.
         manifests: folder -> its manifest; a folder that the run no longer has can't be compared, and may be missing.
+        fix: what to do about it; None for the command of the folder.
 
     Raises:
         PlumError: naming the first such folder and file.
@@ -34,7 +35,7 @@ def refuse_mixed(workdir: Path, manifests: Mapping[str, Manifest]) -> None:
                 raise PlumError(
                     f"{workdir / folder}/ was made from another {name} than the one now in the run",
                     f"SHA-256 {made_from[:12]}… then, {(now or 'missing')[:12]}… now",
-                    f"run `{COMMANDS[folder]}` again, or `plum run`, which runs what is out of date",
+                    fix or f"run `{COMMANDS[folder]}` again, or `plum run`, which runs what is out of date",
                 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -58,6 +58,6 @@ def check(value: Any, shape: Any, where: str, fix: str) -> Any:
     return value
 
 
-@lru_cache(maxsize=None)
+@cache
 def _adapter(shape: Any) -> TypeAdapter[Any]:
     return TypeAdapter(shape)

@@ -75,6 +75,16 @@ def verify_outputs(folder: Path, manifest: Manifest, rest: str) -> dict[str, str
     return found
 
 
+def verify_folder(folder: Path) -> None:
+    """Check all files of a folder in a stage's folder, such as a model's; see :func:`verify_outputs`.
+
+    Raises:
+        PlumError: if one is missing or changed, or there is one that the stage did not write.
+    """
+    if (owner := owner_of(folder)) is not None:
+        verify_outputs(owner, read_manifest(owner), folder.relative_to(owner).as_posix())
+
+
 def changed_outputs(folder: Path, manifest: Manifest) -> list[str]:
     """Names of the files of a stage that are missing or not as it wrote them."""
     return [name for name, digest in manifest.outputs.items() if _digest_of(folder, folder / name) != digest]

@@ -16,8 +16,10 @@ from plum.evaluation.lists import by_retriever, read_lists, read_recommendations
 from plum.evaluation.metrics import per_user_metrics
 from plum.evaluation.rankings import NO_ITEM
 from plum.report.wording import as_number, is_accuracy
-from plum.run import artifacts
+from plum.run import artifacts, shapes
+from plum.run.lineage import ancestry, refuse_mixed
 from plum.run.stage import Manifest, read_manifest
+from plum.run.verified import verify
 from plum.stages import inputs
 
 TOLERANCE = 1e-9
@@ -84,7 +86,7 @@ def read_run(folder: Path, name: str | None) -> EvaluatedRun:
             with metrics that don't agree with its recommendations.
     """
     manifests = _manifests(folder)
-    data = inputs.read_prepared(folder)
+    data = inputs.read_prepared(folder, ("item_id",))
     asked, histories, targets = data.histories.questions("test")
     if not len(asked):
         raise PlumError(f"{folder} has no test user", None, "compare runs with test users")
@@ -114,7 +116,7 @@ def read_run(folder: Path, name: str | None) -> EvaluatedRun:
         ties=str(split.get("ties")),
         protocol=metrics["protocol"],
         cutoff=max(cutoffs, default=0),
-        synthetic=bool(artifacts.read_json(summary).get("synthetic")) if summary.exists() else False,
+        synthetic=bool(artifacts.read_json(summary, shapes.Origin).get("synthetic")) if summary.exists() else False,
         item_ids=item_ids,
         split=artifacts.read_table(folder / artifacts.SPLIT, ["user_id", "item_id", "position", "part"]),
         users=users,
@@ -148,14 +150,8 @@ def _manifests(folder: Path) -> dict[str, Manifest]:
             )
     present = [stage for stage in artifacts.COMMANDS if (folder / stage / artifacts.MANIFEST).exists()]
     manifests = {stage: read_manifest(folder / stage) for stage in present}
-    for name in (artifacts.ITEMS, artifacts.SPLIT):
-        then = manifests[artifacts.EVAL].inputs.get(name)
-        if then != manifests[artifacts.DATA].outputs.get(name.partition("/")[2]):
-            raise PlumError(
-                f"{folder}: eval/ was made from another {name} than the one now in the run",
-                None,
-                f"run `plum run --workdir {folder}` again",
-            )
+    # The lists are those of the models that eval read: a stage that has run alone since has other results.
+    refuse_mixed(folder, ancestry(folder, artifacts.EVAL), f"run `plum run --workdir {folder}` again")
     return manifests
 
 
@@ -164,6 +160,7 @@ def _lists_of(
 ) -> dict[str, np.ndarray]:
     """The lists (U, K) of a run's retrievers; one that recommended nothing has no row in the file."""
     path = folder / artifacts.RECOMMENDATIONS
+    verify(path)
     tables = by_retriever(read_recommendations(path)[0], str(path))
     if unknown := [name for name in tables if name not in retrievers]:
         raise _damaged(folder, f"recommendations of {', '.join(unknown)}, which metrics.json lacks")

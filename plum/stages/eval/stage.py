@@ -94,11 +94,9 @@ def _inputs(config: RunConfig) -> list[str]:
     """The files of the run that the stage reads."""
     workdir = config.workdir
     optional = [artifacts.TRUTH, artifacts.USERS]
-    summary = workdir / artifacts.FEATURES_SUMMARY
-    made = artifacts.read_json(summary)["modalities"] if summary.exists() else {}
     return [
         *INPUTS,
-        *(f"{artifacts.FEATURES}/{name}.npy" for name in made),
+        *(f"{artifacts.FEATURES}/{name}.npy" for name in inputs.read_modalities(workdir)),
         *(f"{kind}/{name}" for kind in _read_baselines(config) for name in _of_baseline(kind)),
         *_teachers(config),
         *(name for name in optional if has_file(workdir, name)),

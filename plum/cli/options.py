@@ -84,6 +84,7 @@ def load_pipeline(
     setup_logging()
     if not sys.stderr.isatty():  # transformers' progress bars, as ours, are for a terminal; read when it is imported
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    _warn_edited(config, loaded.workdir)
     if record:
         from plum.run import artifacts
 
@@ -92,6 +93,17 @@ def load_pipeline(
         except OSError as error:
             raise PlumError(f"can't write to {loaded.workdir}", str(error), "give another --workdir") from None
     return loaded
+
+
+def _warn_edited(config: Path | None, workdir: Path) -> None:
+    """Say that a run's own configuration is not as plum wrote it; a copy of it is a pipeline like any other."""
+    import logging
+
+    from plum.run.configuration import is_edited
+
+    if config is not None and config.resolve() == (workdir / "config.yaml").resolve():
+        if is_edited(config.read_text(encoding="utf-8")):
+            logging.getLogger(__name__).warning("%s was changed since plum wrote it; it is used as it is now", config)
 
 
 def console() -> Console:

@@ -16,6 +16,7 @@ from plum.config.data import SOURCES
 from plum.config.items import ModalityConfig
 from plum.config.run import RunConfig
 from plum.errors import PlumError
+from plum.run import configuration
 
 
 def load_config(path: Path | None, settings: Iterable[str] = (), **overrides: Any) -> RunConfig:
@@ -62,7 +63,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         PlumError: if the file is missing, unreadable or not YAML, or is not a mapping.
     """
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # a SafeLoader
+        text = path.read_text(encoding="utf-8")
+        if configuration.is_cut_short(text):
+            raise _cut_short(path)
+        values = yaml.load(text, Loader=_Loader)  # a SafeLoader
     except FileNotFoundError:
         here = sorted(str(p) for p in Path("pipelines").glob("*.yaml"))
         raise PlumError(
@@ -74,6 +78,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
         found = "nothing" if values is None else f"a {type(values).__name__}"
         raise PlumError(f"{path} holds no configuration", found, "write `key: value` lines")
     return values
+
+
+def _cut_short(path: Path) -> PlumError:
+    return PlumError(
+        f"{path} was cut short",
+        "plum wrote its first line, but the last one is missing",
+        "give the pipeline again with --config, which writes it anew; if you removed the last line yourself and the "
+        "rest is whole, remove the first line too",
+    )
 
 
 class _Loader(yaml.SafeLoader):

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from plum.errors import PlumError
-from plum.run import typed, verified
+from plum.run import configuration, typed, verified
 from plum.run.folders import ASSIGNED as ASSIGNED
 from plum.run.folders import COMMANDS as COMMANDS
 from plum.run.folders import CPT as CPT
@@ -61,7 +61,6 @@ REPORT = "eval/report.html"
 LogEntry = dict[str, float | int | bool | str | None]
 """A line of a training log."""
 
-CONFIG_HEADER = "# Written by plum: the whole configuration of this run, defaults and settings included"
 LOCK = ".lock"
 """In the run folder, held while a stage writes."""
 CHECKPOINT = "checkpoint"
@@ -137,7 +136,7 @@ def write_config(workdir: Path, values: Mapping[str, Any]) -> None:
 
     workdir.mkdir(parents=True, exist_ok=True)
     there = config_path(workdir)
-    if there.exists() and not there.read_bytes().startswith(CONFIG_HEADER.encode()):
+    if there.exists() and not configuration.is_plums(there.read_bytes()):
         raise PlumError(
             f"{there} exists, but plum did not write it",
             None,
@@ -145,7 +144,7 @@ def write_config(workdir: Path, values: Mapping[str, Any]) -> None:
         )
     partial = workdir / ".config.yaml.partial"
     text = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
-    partial.write_text(CONFIG_HEADER + "\n" + text, encoding="utf-8")
+    partial.write_text(configuration.sealed(text), encoding="utf-8")
     partial.replace(config_path(workdir))
 
 

@@ -95,8 +95,7 @@ def _remember(workdir: Path, name: str) -> None:
     there[name] = _known[name]
     inside = f"{workdir.absolute()}{os.sep}"
     values = {
-        other.removeprefix(inside): {"stamp": list(stamp), "sha256": digest}
-        for other, (stamp, digest) in there.items()
+        other.removeprefix(inside): {"stamp": list(stamp), "sha256": digest} for other, (stamp, digest) in there.items()
     }
     partial = workdir / f"{MEMORY}.partial"
     with contextlib.suppress(OSError):  # a run that can't be written is read all the same

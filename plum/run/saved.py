@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from safetensors import SafetensorError
@@ -107,7 +108,7 @@ def read_vectors(path: Path, n_rows: int, fix: str, mapped: bool = False) -> np.
     _refuse_unreadable(path, fix)
     try:
         found = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError, MemoryError) as error:
+    except (OSError, ValueError, EOFError, SyntaxError, MemoryError, BadZipFile) as error:
         raise PlumError(f"{path} can't be read as vectors", str(error), fix) from None
     if not isinstance(found, np.ndarray) or found.ndim != 2 or found.dtype != np.float32 or len(found) != n_rows:
         told = f"shape {found.shape}, type {found.dtype}" if isinstance(found, np.ndarray) else "several arrays"

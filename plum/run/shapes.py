@@ -1,4 +1,4 @@
-"""The shapes of a run's JSON files, as far as their readers need them; numbers that decide an allocation are bounded."""
+"""The shapes of a run's JSON files, as far as readers need them; numbers that decide an allocation are bounded."""
 
 from __future__ import annotations
 

@@ -99,7 +99,8 @@ def _loaded(
     settings = dense_settings(config, kind)
     if chosen not in combinations(settings.search):  # which also bounds what is allocated
         found = f"{chosen or 'none'}; eval.{kind}.search holds {settings.search or 'nothing'}"
-        raise PlumError(f"{source} names settings that the search does not have", found, artifacts.made_again_by(source))
+        fix = artifacts.made_again_by(source)
+        raise PlumError(f"{source} names settings that the search does not have", found, fix)
     path = config.workdir / kind / weights
     fix = artifacts.made_again_by(path)
     arrays = saved.read_arrays(path, "a baseline's weights", fix)

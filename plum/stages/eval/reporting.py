@@ -125,9 +125,9 @@ def costs(config: RunConfig) -> dict[str, dict[str, int]]:
     plum's too, or those of all trials of its search if all of them taught. The mean of these costs what all of them do.
     """
     trained = config.eval.baselines
-    result = {kind: artifacts.read_json(config.workdir / kind / "metrics.json", shapes.Trained)["cost"] for kind in trained}
-    before = artifacts.read_json(config.workdir / artifacts.CPT_METRICS, shapes.Trained)["cost"]
-    after = artifacts.read_json(config.workdir / artifacts.FINETUNE_METRICS, shapes.Trained)["cost"]
+    result = {kind: _cost_of(config.workdir / kind / "metrics.json") for kind in trained}
+    before = _cost_of(config.workdir / artifacts.CPT_METRICS)
+    after = _cost_of(config.workdir / artifacts.FINETUNE_METRICS)
     # Read again below: a run built on dense may be scored without it.
     below = _below(config.workdir) if inputs.is_built_on_dense(config.workdir) else []
     own = after | {name: before[name] + after[name] for name in ("tokens", "flops")}
@@ -158,7 +158,12 @@ def _below(workdir: Path) -> list[dict[str, int]]:
                 f"run `plum run --workdir {workdir}`, which trains again what is out of date",
             )
         return [trial["cost"] for trial in trials]
-    return [artifacts.read_json(workdir / artifacts.DENSE / "metrics.json", shapes.Trained)["cost"]]
+    return [_cost_of(workdir / artifacts.DENSE / "metrics.json")]
+
+
+def _cost_of(path: Path) -> dict[str, int]:
+    """The cost of a training that its ``metrics.json`` records."""
+    return dict(artifacts.read_json(path, shapes.Trained)["cost"])
 
 
 def _of_finetune(workdir: Path) -> dict[str, Any]:

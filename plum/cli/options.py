@@ -101,9 +101,9 @@ def _warn_edited(config: Path | None, workdir: Path) -> None:
 
     from plum.run.configuration import is_edited
 
-    if config is not None and config.resolve() == (workdir / "config.yaml").resolve():
-        if is_edited(config.read_text(encoding="utf-8")):
-            logging.getLogger(__name__).warning("%s was changed since plum wrote it; it is used as it is now", config)
+    own = config is not None and config.resolve() == (workdir / "config.yaml").resolve()
+    if own and config is not None and is_edited(config.read_text(encoding="utf-8")):
+        logging.getLogger(__name__).warning("%s was changed since plum wrote it; it is used as it is now", config)
 
 
 def console() -> Console:

@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-HEADER = (
-    "# Written by plum, whole if the last line says so: the configuration of this run, defaults and settings included"
-)
+HEADER = "# Written by plum, whole if the last line says so: the configuration of this run, with defaults and settings"
 BEFORE_0_8 = "# Written by plum: the whole configuration of this run, defaults and settings included"
 """The first line of earlier versions, which wrote no last line."""
 

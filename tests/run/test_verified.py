@@ -227,7 +227,7 @@ def test_vectors_are_float_rows_of_the_catalogue(tmp_path):
 
 def test_a_cut_log_names_the_line(tmp_path):
     (tmp_path / "train_log.jsonl").write_text('{"step": 1, "loss": 2.5}\n{"step": 2, "lo')
-    with pytest.raises(PlumError, match="train_log.jsonl, line 2 is not JSON"):
+    with pytest.raises(PlumError, match=r"train_log\.jsonl, line 2 is not JSON"):
         artifacts.read_log(tmp_path / "train_log.jsonl")
     (tmp_path / "train_log.jsonl").write_text('{"step": 1, "loss": [2.5]}\n')
     with pytest.raises(PlumError, match=r"(?s)line 1 is not as plum writes it.*loss"):

@@ -68,6 +68,21 @@ def read_manifest(folder: Path) -> Manifest:
     return Manifest(**{name: values[name] for name in Stored.model_fields})
 
 
+def settings_of(folder: Path, shape: Any) -> dict[str, Any]:
+    """The settings that a folder was made with, whatever they are now.
+
+    Args:
+        folder: of the stage.
+        shape: a pydantic model that they must fit.
+
+    Raises:
+        PlumError: if the manifest is missing or invalid, or they don't fit.
+    """
+    path = folder / MANIFEST
+    found: dict[str, Any] = check(read_manifest(folder).config, shape, f"{path}, config", remedy(folder, force=True))
+    return found
+
+
 def has_file(workdir: Path, name: str) -> bool:
     """Whether a completed run holds a file of this name (``"data/truth.safetensors"``)."""
     folder, _, rest = name.partition("/")

@@ -68,6 +68,40 @@ class Summary(Times):
     unusable_rows: list[Unusable]
 
 
+class TieBreaks(Shape):
+    """How a split broke ties; earlier versions had no seed of its own."""
+
+    ties: str | None = None
+    seed: Count | None = None
+
+
+class Split(TieBreaks):
+    """How the data were split."""
+
+    protocol: str
+    ties: str
+
+
+class MadeByPrepare(Shape):
+    """The settings in the manifest of stage data."""
+
+    split: Split
+
+
+class MadeByAnyPrepare(Shape):
+    """The same, of any version."""
+
+    split: TieBreaks | None = None
+
+
+class MadeByFinetune(Shape):
+    """The settings in the manifest of stage finetune."""
+
+    teacher: str | None = None
+    teacher_weight: Number = 0.0
+    max_history: Count | None = None
+
+
 class Modality(Shape):
     """A modality of the items."""
 

@@ -17,6 +17,7 @@ from plum.retrievers.dense import MeanDense
 from plum.retrievers.generative import Generative
 from plum.retrievers.hybrid import Hybrid
 from plum.run import artifacts, shapes
+from plum.run.manifest import settings_of
 from plum.run.stage import read_manifest
 from plum.sid.quality import tree
 from plum.stages import inputs
@@ -168,7 +169,7 @@ def _cost_of(path: Path) -> dict[str, int]:
 
 def _of_finetune(workdir: Path) -> dict[str, Any]:
     """The settings that fine-tuning was made with."""
-    return read_manifest(workdir / artifacts.FINETUNE).config
+    return settings_of(workdir / artifacts.FINETUNE, shapes.MadeByFinetune)
 
 
 def _about(name: str, workdir: Path) -> str:

@@ -17,6 +17,7 @@ from plum.evaluation.rankings import NO_ITEM, Recommendations
 from plum.evaluation.slices import Slice, by_history_length, by_popularity, by_tie, by_user_feature, score_slices
 from plum.retrievers.optimum import BayesOptimal
 from plum.run import artifacts, shapes
+from plum.run.manifest import settings_of
 from plum.run.stage import has_file, read_manifest
 from plum.sid.table import SidTable
 from plum.stages import inputs
@@ -71,7 +72,7 @@ def read_asked(config: RunConfig, data: inputs.Prepared) -> Asked:
 
 def _tied(config: RunConfig, times: np.ndarray, owner: np.ndarray, users: np.ndarray) -> np.ndarray | None:
     """Whether each asked user's last two interactions happened at one time; known under leave-one-out alone."""
-    split = read_manifest(config.workdir / artifacts.DATA).config["split"]
+    split = settings_of(config.workdir / artifacts.DATA, shapes.MadeByPrepare)["split"]
     positions = artifacts.read_json(config.workdir / artifacts.DATA_SUMMARY, shapes.Times)["timestamps_are_positions"]
     if positions or split["protocol"] != "leave-one-out":
         return None
@@ -134,7 +135,7 @@ def delivered(items: np.ndarray) -> dict[str, int]:
 def _protocol(config: RunConfig, n_items: int) -> dict[str, Any]:
     settings = config.eval
     made = read_manifest(config.workdir / artifacts.DATA)
-    split = made.config["split"]  # as it was, not as it is set now
+    split = settings_of(config.workdir / artifacts.DATA, shapes.MadeByPrepare)["split"]
     no_times = artifacts.read_json(config.workdir / artifacts.DATA_SUMMARY, shapes.Times)["timestamps_are_positions"]
     return {
         "split": split["protocol"],

@@ -111,8 +111,8 @@ def read_vectors(path: Path, n_rows: int, fix: str, mapped: bool = False) -> np.
     except (OSError, ValueError, EOFError, SyntaxError, MemoryError, BadZipFile) as error:
         raise PlumError(f"{path} can't be read as vectors", str(error), fix) from None
     if not isinstance(found, np.ndarray) or found.ndim != 2 or found.dtype != np.float32 or len(found) != n_rows:
-        told = f"shape {found.shape}, type {found.dtype}" if isinstance(found, np.ndarray) else "several arrays"
-        raise PlumError(f"{path} does not fit the catalogue", f"{told}; {n_rows:,} items", fix)
+        told = f"{found.dtype} of shape {found.shape}" if isinstance(found, np.ndarray) else "several arrays"
+        raise PlumError(f"{path} does not fit the catalogue", f"{told}, {n_rows:,} items", fix)
     return found
 
 

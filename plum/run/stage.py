@@ -182,7 +182,7 @@ def _refuse_foreign(folder: Path) -> None:
         raise PlumError(
             f"{folder} exists, but is not a folder of a plum run",
             f"no {MANIFEST} in it",
-            "give another --workdir",
+            "give another --workdir; or, if plum wrote it, remove it and run the same command again",
         )
 
 
@@ -221,6 +221,7 @@ def _input_hashes(workdir: Path, stage: str, inputs: Sequence[str]) -> dict[str,
     manifests: dict[str, Manifest] = {}
     for folder in dict.fromkeys(name.split("/")[0] for name in inputs):
         if not (workdir / folder / MANIFEST).exists():
+            _refuse_foreign(workdir / folder)
             raise PlumError(
                 f"{stage} needs {workdir / folder}/, which is not there",
                 None,

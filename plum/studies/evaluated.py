@@ -121,6 +121,8 @@ def read_run(folder: Path, name: str | None) -> EvaluatedRun:
         targets=targets,
         lists=_lists_of(folder, list(metrics["retrievers"]), users, item_ids, max(cutoffs, default=1)),
     )
+    if run.protocol.get("seed", run.seed) != run.seed:
+        raise _damaged(folder, f"seed {run.protocol['seed']} in metrics.json, {run.seed} in the manifest")
     _verify(run, metrics["retrievers"], sorted(cutoffs))
     return run
 

@@ -27,7 +27,7 @@ def flip(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "commands"),
     [
-        ("data/split.parquet", ("finetune", "eval", "cpt", "tokenize", "recommend", "inspect", "compare")),
+        ("data/split.parquet", ("finetune", "eval", "cpt", "recommend", "compare")),
         ("features/text.npy", ("eval", "inspect")),
         ("tokenize/index.safetensors", ("finetune", "eval", "recommend")),
         ("cpt/model/model.safetensors", ("finetune",)),
@@ -73,6 +73,7 @@ def test_the_command_that_the_message_names_mends(run_copy: Path) -> None:
         assert sha256(run_copy / name) == digest
 
 
+@pytest.mark.slow
 def test_lists_of_an_earlier_model_are_not_shown_as_those_of_a_retrained_one(run_copy: Path) -> None:
     compare_runs([run_copy], n_resamples=5)
     config = tiny_run.config_of(run_copy, "finetune.epochs=1")
@@ -83,6 +84,7 @@ def test_lists_of_an_earlier_model_are_not_shown_as_those_of_a_retrained_one(run
     compare_runs([run_copy], n_resamples=5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [stage for stage in tiny_run.STAGES if stage != "dense"])
 def test_run_mends_a_damaged_manifest(cli: Cli, run_copy: Path, stage: str) -> None:
     path = run_copy / stage / artifacts.MANIFEST

@@ -325,7 +325,12 @@ def _warn_replaced(there: Path, folder: Path, n_old: int) -> None:
     name = Path(artifacts.SEMANTIC_IDS).name
     if not (there / name).exists():
         return
-    before, now = (artifacts.read_table(path / name).set_index("item_id") for path in (there, folder))
+    try:
+        before = artifacts.read_table(there / name, needed=("item_id",)).set_index("item_id")
+    except PlumError as error:  # it is replaced all the same
+        logger.warning("%s, so its Semantic IDs can't be compared with those that replace them", error.what)
+        return
+    now = artifacts.read_table(folder / name).set_index("item_id")
     given = before.index.difference(now.index[:n_old], sort=False)
     kept = given.intersection(now.index, sort=False)
     moved = len(kept)

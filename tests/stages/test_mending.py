@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import tiny_run
 
@@ -110,3 +111,28 @@ def test_a_run_that_can_not_be_written_is_read(cli: Cli, run_copy: Path) -> None
     finally:
         for folder in folders:
             folder.chmod(0o700)
+
+
+def test_damaged_semantic_ids_of_new_items_are_assigned_again(cli: Cli, run_copy: Path, tmp_path: Path) -> None:
+    items = pd.read_parquet(run_copy / artifacts.ITEMS)
+    items.assign(item_id="n" + items["item_id"])[:5].to_parquet(tmp_path / "new.parquet")
+    command = (
+        "tokenize",
+        "--workdir",
+        run_copy,
+        "--assign",
+        tmp_path / "new.parquet",
+        "--set",
+        "data.max_bad_share=0.9",
+    )
+    assert cli(*command)[0] == 0
+    whole = {path.name: path.read_bytes() for path in (run_copy / "assigned").glob("*.parquet")}
+    flip(run_copy / "assigned/semantic_ids.parquet")
+    code, _, err = cli(*command)
+    assert code == 0, err
+    assert "is not what stage assigned wrote" in err
+    assert {path.name: path.read_bytes() for path in (run_copy / "assigned").glob("*.parquet")} == whole
+    (run_copy / "assigned/manifest.json").write_text("{")
+    code, _, err = cli(*command)
+    assert code == 2
+    assert "remove it" in err

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 from plum.errors import PlumError
+from plum.foreign import VisibleFormatter, cell, terminal
 
 if TYPE_CHECKING:
     import torch
@@ -77,9 +78,7 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 @functools.cache
 def _console() -> Console:
     """Standard error, one console for log and progress bars, so that messages appear above a running bar."""
-    from rich.console import Console
-
-    return Console(stderr=True, highlight=False)
+    return terminal(stderr=True)
 
 
 def setup_logging(verbose: bool = False) -> None:
@@ -97,10 +96,10 @@ def setup_logging(verbose: bool = False) -> None:
             highlighter=NullHighlighter(),  # else recall@10 and 3,668 fall into pieces of different colours
             keywords=[],
         )
-        handler.setFormatter(logging.Formatter("%(message)s", datefmt="%H:%M:%S"))
+        handler.setFormatter(VisibleFormatter("%(message)s", datefmt="%H:%M:%S"))
     else:  # rich would wrap lines at 80 columns in a file
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+        handler.setFormatter(VisibleFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     package = logging.getLogger("plum")
     package.handlers = [handler]
     package.setLevel(logging.DEBUG if verbose else logging.INFO)
@@ -241,7 +240,8 @@ def _new_bars() -> Progress:
 
         def render(self, task: Task) -> Text:
             numbers = len(Amount().render(task)) + len("00:00:00") + 3  # and a blank between two columns
-            name = Text(task.description, no_wrap=True)
+            name = cell(task.description)
+            name.no_wrap = True
             name.truncate(max(10, _console().width - width - numbers), overflow="ellipsis")
             return name
 

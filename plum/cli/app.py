@@ -12,9 +12,10 @@ from plum.cli.command import STAGES, START, USE, App
 from plum.cli.data import data_app
 from plum.cli.init import init
 from plum.cli.items import inspect, tokenize
-from plum.cli.options import stage_command
+from plum.cli.options import say, stage_command
 from plum.cli.results import compare, recommend, show_results
 from plum.errors import PlumError
+from plum.foreign import visible
 
 if TYPE_CHECKING:
     from plum.config.run import RunConfig
@@ -33,10 +34,10 @@ def main() -> None:
     try:
         app()
     except PlumError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        print(f"Error: {visible(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:  # no space left, no permission: a PlumError where more can be said
-        print(f"Error: {error}", file=sys.stderr)
+        print(f"Error: {visible(str(error))}", file=sys.stderr)
         sys.exit(PlumError.exit_code)
     except (KeyboardInterrupt, SystemExit) as stop:  # typer turns the one into the other
         if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:
@@ -76,7 +77,7 @@ def cpt(config: RunConfig, force: bool) -> None:
     """
     from plum.stages import pipeline
 
-    print(pipeline.run_cpt(config, force))
+    say(pipeline.run_cpt(config, force))
 
 
 @stage_command(app, "finetune", STAGES)
@@ -90,7 +91,7 @@ def finetune(config: RunConfig, force: bool) -> None:
     """
     from plum.stages import pipeline
 
-    print(pipeline.run_finetune(config, force))
+    say(pipeline.run_finetune(config, force))
 
 
 @stage_command(app, "eval", STAGES)

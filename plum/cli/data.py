@@ -17,6 +17,7 @@ from plum.cli.options import (
     console,
     load_pipeline,
     print_json,
+    say,
     stage_command,
 )
 
@@ -41,7 +42,7 @@ def data_fetch(
     from plum.stages.prepare import data_home
 
     setup_logging()
-    print(fetch(name, data_home()))
+    say(fetch(name, data_home()))
 
 
 @data_app.command("describe")
@@ -78,4 +79,4 @@ def data_prepare(config: RunConfig, force: bool) -> None:
     """
     from plum.stages import pipeline
 
-    print(pipeline.run_prepare(config, force))
+    say(pipeline.run_prepare(config, force))

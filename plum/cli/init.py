@@ -10,8 +10,10 @@ import typer
 
 from plum.cli.options import console, print_json
 from plum.errors import PlumError
+from plum.foreign import cell
 
 if TYPE_CHECKING:
+    from plum.recipes.columns import TimeWay
     from plum.recipes.estimate import Estimate
     from plum.recipes.make import Read
     from plum.recipes.recipe import Recipe
@@ -30,6 +32,12 @@ def init(
         list[str] | None,
         typer.Option(metavar="OURS=YOURS", help="A column of the item table, `title=label`. Repeatable."),
     ] = None,
+    timestamp_format: Annotated[
+        str | None, typer.Option(metavar="LAYOUT", help="Layout of the times, such as `%d/%m/%Y %H:%M`.")
+    ] = None,
+    timestamp_unit: Annotated[
+        str | None, typer.Option(metavar="UNIT", help="s, ms, us, ns, iso, auto, or position: rows are in order.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -47,7 +55,8 @@ def init(
     given, of_items = _mapping(column, "--column"), _mapping(item_column, "--item-column")
     from plum.recipes.finding import find
 
-    found = find(log, items, given, of_items)  # before the heavy imports, which a mistake need not wait for
+    times = _times(timestamp_unit, timestamp_format)
+    found = find(log, items, given, of_items, times)  # before the heavy imports, which a mistake need not wait for
     from plum.recipes import make
     from plum.recipes.recipe import choose
     from plum.recipes.timing import quiet
@@ -69,6 +78,18 @@ def init(
     _show(data, recipe, estimate, path, following)
 
 
+def _times(unit: str | None, layout: str | None) -> TimeWay | None:
+    """How to read the times, if the options say so."""
+    if unit is None and layout is None:
+        return None
+    from plum.data.logs import check_time_settings
+    from plum.recipes.columns import TimeWay
+
+    way = TimeWay(unit or "auto", layout)
+    check_time_settings(way.unit, way.layout)
+    return way
+
+
 def _mapping(given: Sequence[str] | None, option: str) -> dict[str, str]:
     """``["item_id=sku"]`` -> ``{"item_id": "sku"}``."""
     mapping: dict[str, str] = {}
@@ -85,7 +106,6 @@ def _mapping(given: Sequence[str] | None, option: str) -> dict[str, str]:
 def _show(data: Read, recipe: Recipe, estimate: Estimate, path: Path, following: Sequence[str]) -> None:
     """What was found and chosen, for a terminal."""
     from rich.table import Table
-    from rich.text import Text
 
     from plum.recipes.finding import LOG_ROWS
     from plum.recipes.make import told_minutes
@@ -97,7 +117,7 @@ def _show(data: Read, recipe: Recipe, estimate: Estimate, path: Path, following:
     of_items = data.found.item_roles.chosen if data.found.item_roles else {}
     rows = [("", role, entry) for role, entry in data.found.log_roles.chosen.items()]
     for where, role, entry in [*rows, *(("items: ", role, entry) for role, entry in of_items.items())]:
-        table.add_row(where + role, Text(entry.look.name), Text(entry.look.in_words()), Text(entry.why))
+        table.add_row(cell(where + role), cell(entry.look.name), cell(entry.look.in_words()), cell(entry.why))
     out.print(table)
     lines = [
         f"{sizes.users:,} users, {sizes.items:,} items, {sizes.interactions:,} interactions; half of the users have "
@@ -113,7 +133,7 @@ def _show(data: Read, recipe: Recipe, estimate: Estimate, path: Path, following:
         lines.append(f"Other programs were at work meanwhile ({estimate.busy}): alone a run is faster.")
     lines += ["", f"Wrote {path}. Next:", *(f"    {command}" for command in following)]
     for line in lines:
-        out.print(line, highlight=False, markup=False, soft_wrap=True)
+        out.print(line, soft_wrap=True)
 
 
 def _by_stage(estimate: Estimate) -> str:

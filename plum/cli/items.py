@@ -18,8 +18,10 @@ from plum.cli.options import (
     console,
     load_pipeline,
     print_json,
+    say,
 )
 from plum.errors import PlumError
+from plum.foreign import cell, one_line
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -66,7 +68,7 @@ def tokenize(
         loaded = load_pipeline(config, workdir, settings, device, seed)
         from plum.stages import pipeline
 
-        typer.echo(str(pipeline.run_tokenize(loaded, force)))
+        say(pipeline.run_tokenize(loaded, force))
         return
     loaded = load_pipeline(config, workdir, settings, device, seed, record=False)
     from plum.run import artifacts, shapes
@@ -112,7 +114,6 @@ def inspect(
 def _report_view(report: dict[str, Any]) -> Table:
     """What became of new items, a line each."""
     from rich.table import Table
-    from rich.text import Text
 
     collisions = report["collisions"]
     content, final = collisions["of_content"], collisions["of_semantic_ids"]
@@ -127,11 +128,11 @@ def _report_view(report: dict[str, Any]) -> Table:
     if way := ways.get(collisions["rule"]):
         rows[way] = collisions["told_apart"]
     rows["old and new items that now share a Semantic ID"] = final["old_items"] + final["new_items"]
-    table = Table(show_header=False, title=Text(f"New items of {report['file']}"), title_justify="left")
+    table = Table(show_header=False, title=cell(f"New items of {report['file']}"), title_justify="left")
     table.add_column()
     table.add_column(justify="right")
     for name, number in rows.items():
-        table.add_row(Text(name), f"{number:,}")
+        table.add_row(cell(name), f"{number:,}")
     return table
 
 
@@ -146,11 +147,11 @@ def _show(found: Inspected) -> None:
     tokens = "".join(f"<|sid_{level}_{code}|>" for level, code in enumerate(found.codes))
     sizes = "x".join(map(str, found.sizes))
     if found.note:
-        out.print(Text(f"Note: {found.note}"))
+        out.print(cell(f"Note: {found.note}"))
     if found.item is not None:
-        out.print(Text(found.item.title or "(no title)", style="bold"), Text(f"item {found.item.item_id}"))
+        out.print(cell(found.item.title or "(no title)", "bold"), cell(f"item {found.item.item_id}"))
         about = [found.creator or "", ", ".join(found.topics), f"{found.item.popularity:,} training interactions"]
-        out.print(Text(" · ".join(part for part in about if part)))
+        out.print(cell(" · ".join(part for part in about if part)))
     out.print(Text(f"Semantic ID {spelt(found.codes)} of {sizes}  {tokens}"))
     others = "others" if found.item is not None else "items"
     table = Table("prefix", others, "training interactions, title and id of the most popular", show_lines=True)
@@ -171,4 +172,4 @@ def _show(found: Inspected) -> None:
 
 def _line(item: Item) -> str:
     """An item on one line."""
-    return f"{item.popularity:>7,}  {item.title or '(no title)'}  [{item.item_id}]"
+    return one_line(f"{item.popularity:>7,}  {item.title or '(no title)'}  [{item.item_id}]")

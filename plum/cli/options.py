@@ -12,6 +12,7 @@ import typer
 
 from plum.cli.command import App
 from plum.errors import PlumError
+from plum.foreign import json_text, terminal, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -108,16 +109,16 @@ def _warn_edited(config: Path | None, workdir: Path) -> None:
 
 def console() -> Console:
     """Standard output, as wide as the terminal; a file or pipe is wide enough for all tables."""
-    from rich.console import Console
+    return terminal(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _FILE_WIDTH)
 
-    return Console(
-        width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _FILE_WIDTH,
-        highlight=False,  # else rich colours parts of numbers and ids
-    )
+
+def say(value: object) -> None:
+    """One value on a line of standard output."""
+    print(visible(str(value)))
 
 
 def print_json(value: object) -> None:
     """One JSON object on standard output."""
     import json
 
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(json_text(json.dumps(value, indent=2, ensure_ascii=False)) + "\n")

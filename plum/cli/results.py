@@ -19,6 +19,7 @@ from plum.cli.options import (
     print_json,
 )
 from plum.errors import PlumError
+from plum.foreign import cell
 
 if TYPE_CHECKING:
     from plum.config.run import RunConfig
@@ -33,7 +34,7 @@ def recommend(
     seed: Seed = None,
     user: Annotated[str | None, typer.Option(help="A user id of the logs.")] = None,
     history: Annotated[
-        list[str] | None, typer.Option(help="An item id or title. Repeat the option, oldest item first.")
+        list[str] | None, typer.Option(help="An item id, a title or words of it. Repeat the option, oldest first.")
     ] = None,
     k: Annotated[int, typer.Option("--k", min=1, help="How many items.")] = 10,
     where: Annotated[
@@ -101,7 +102,7 @@ def compare(
             metavar="NAME=FILE", help="Another system's lists: a table with user_id, rank, item_id. Repeatable."
         ),
     ] = None,
-    resamples: Annotated[int, typer.Option(min=1, help="Resamples of the bootstrap and permutation tests.")] = 2000,
+    resamples: Annotated[int, typer.Option(min=1, help="Resamples of the permutation tests.")] = 2000,
     output: Annotated[
         Path | None, typer.Option(help="Write comparison.json and comparison.md into this folder.")
     ] = None,
@@ -156,12 +157,11 @@ def _show_answer(answer: Answer, score: str) -> None:
         score: what the list is ordered by.
     """
     from rich.table import Table
-    from rich.text import Text
 
-    title = Text(f"after {', '.join(answer.history[-3:])}")  # as Text: "[red]" in a title is no markup
+    title = cell(f"after {', '.join(answer.history[-3:])}")
     table = Table("", "item", "title", score, title=title, title_justify="left")
     for item in answer.items:
-        table.add_row(str(item.rank), Text(item.item_id), Text(item.title or ""), f"{item.score:.3f}")
+        table.add_row(str(item.rank), cell(item.item_id), cell(item.title or ""), f"{item.score:.3f}")
     if answer.items:
         console().print(table)
     if answer.note:

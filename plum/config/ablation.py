@@ -32,8 +32,9 @@ from typing import Any
 from pydantic import Field, ValidationError, field_validator
 
 from plum.config.base import Section, Seed, UserPath
-from plum.config.file import apply_setting, nearest_name, read_yaml, validate
+from plum.config.file import apply_setting, nearest_name, short, validate
 from plum.config.run import RunConfig
+from plum.config.yaml import read_yaml
 from plum.errors import PlumError
 
 logger = logging.getLogger(__name__)
@@ -218,7 +219,7 @@ def _mistake(entry: Any) -> str:
         return f"{shown}: missing"
     given = entry["input"]
     message = entry["msg"].removeprefix("Value error, ")
-    return f"{shown}: {message}" + ("" if isinstance(given, dict) else f" (given: {given!r})")
+    return f"{shown}: {message}" + ("" if isinstance(given, dict) else f" (given: {short(given)})")
 
 
 def _names(file: AblationConfig) -> list[str]:

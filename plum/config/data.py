@@ -6,7 +6,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
-from plum.config.base import Count, Section, Seed, Share, UserPath
+from plum.config.base import Part, Section, Seed, Share, UserPath
 
 
 class MovieLensSource(Section):
@@ -58,9 +58,12 @@ class LogsSource(Section):
     """Plum's column name -> yours, for ``items``; omit names that agree. All other columns of the file are kept too."""
     topic_separator: str = "|"
     """What separates the topics of an item if the file holds them as one text."""
-    timestamp_unit: Literal["auto", "s", "ms", "iso"] = "auto"
-    """``s`` or ``ms`` since 1970, or ``iso`` for ISO 8601 text (UTC if no zone is given). Set it if ``auto`` guesses
-    wrong."""
+    timestamp_unit: Literal["auto", "s", "ms", "us", "ns", "iso", "position"] = "auto"
+    """``s``, ``ms``, ``us`` or ``ns`` since 1970; ``iso`` for dates (UTC if no zone is given); ``auto`` reads each row
+    by its form, and refuses what may be none of these. ``position``: the order of the rows is the order of each user's
+    interactions, and no timestamp is read."""
+    timestamp_format: str | None = None
+    """Layout of the times for ``strptime``, such as ``%d/%m/%Y %H:%M``, where ``auto`` can't tell it."""
     encoding: str = "utf-8"
     """Encoding of the text files, such as ``cp1252`` or ``latin-1``."""
 
@@ -70,9 +73,9 @@ class SyntheticSource(Section):
 
     kind: Literal["synthetic"]
     """Chooses this source."""
-    n_users: Count = 2000
+    n_users: Annotated[int, Field(ge=1, le=10**7)] = 2000
     """Number of users."""
-    n_items: Count = 300
+    n_items: Annotated[int, Field(ge=1, le=10**7)] = 300
     """Number of items in the catalogue."""
     seed: Seed = 0
     """Seed of the generator, independent of the run's seed."""
@@ -94,19 +97,19 @@ class SplitConfig(Section):
     """leave-one-out: each user's last interaction is the test, the one before it the validation. temporal: two
     cut-off times, the same for all users, as in the PLUM paper; use it to measure how well a model predicts what
     comes later."""
-    valid_share: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.1
+    valid_share: Part = 0.1
     """temporal: share of the interactions, by time, in the validation set."""
-    test_share: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.1
+    test_share: Part = 0.1
     """temporal: share of the interactions, by time, in the test set."""
     ties: Literal["shuffle", "keep"] = "shuffle"
-    """Tie-breaking between a user's interactions with the same timestamp: a seeded shuffle, or the input's order. Use
-    ``keep`` only if the log was written in order."""
+    """Tie-breaking between a user's interactions at the same time, to its last digit: a seeded shuffle, or the input's
+    order. Use ``keep`` only if the log was written in order."""
     seed: Seed = 0
     """Seed of that shuffle, separate from the run's seed: runs with other seeds keep the same test set."""
-    k_core_users: Annotated[int, Field(ge=0)] = 0
+    k_core_users: Annotated[int, Field(ge=0, le=10**9)] = 0
     """Drop users with fewer interactions, repeatedly, together with ``k_core_items``; 0 keeps all. Under the temporal
     protocol only training interactions count."""
-    k_core_items: Annotated[int, Field(ge=0)] = 0
+    k_core_items: Annotated[int, Field(ge=0, le=10**9)] = 0
     """Drop items with fewer interactions, likewise; 0 keeps all."""
 
 

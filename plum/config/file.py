@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
@@ -15,8 +16,13 @@ from plum.config.base import Section
 from plum.config.data import SOURCES
 from plum.config.items import ModalityConfig
 from plum.config.run import RunConfig
+from plum.config.yaml import parse_yaml, read_yaml
 from plum.errors import PlumError
-from plum.run import configuration
+
+_LINE = 100  # characters of a value that a message shows
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _LINE
+_SHORT.maxlevel = 3
 
 
 def load_config(path: Path | None, settings: Iterable[str] = (), **overrides: Any) -> RunConfig:
@@ -56,53 +62,6 @@ def validate(values: Mapping[str, Any], where: str) -> RunConfig:
         ) from None
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file, unchecked.
-
-    Raises:
-        PlumError: if the file is missing, unreadable or not YAML, or is not a mapping.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-        if configuration.is_cut_short(text):
-            raise _cut_short(path)
-        values = yaml.load(text, Loader=_Loader)  # a SafeLoader
-    except FileNotFoundError:
-        here = sorted(str(p) for p in Path("pipelines").glob("*.yaml"))
-        raise PlumError(
-            f"no configuration at {path}", f"pipelines here: {', '.join(here) or 'none'}", "give --config FILE"
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise PlumError(f"{path} can't be read as YAML", str(error), "fix the file") from None
-    if not isinstance(values, dict):
-        found = "nothing" if values is None else f"a {type(values).__name__}"
-        raise PlumError(f"{path} holds no configuration", found, "write `key: value` lines")
-    return values
-
-
-def _cut_short(path: Path) -> PlumError:
-    return PlumError(
-        f"{path} was cut short",
-        "plum wrote its first line, but the last one is missing",
-        "give the pipeline again with --config, which writes it anew; if you removed the last line yourself and the "
-        "rest is whole, remove the first line too",
-    )
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML that refuses a repeated key; PyYAML would silently drop the first one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                continue  # the parent refuses it
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} is given twice", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
 def apply_setting(values: dict[str, Any], setting: str) -> None:
     """Write one ``stage.key=value`` into a configuration, in place; the value is YAML.
 
@@ -111,11 +70,12 @@ def apply_setting(values: dict[str, Any], setting: str) -> None:
     """
     key, sign, raw = setting.partition("=")
     if not sign or not key:
-        raise PlumError("--set needs key=value", setting, "for example --set finetune.epochs=3")
+        raise PlumError("--set needs key=value", setting[:_LINE], "for example --set finetune.epochs=3")
     try:
-        value = yaml.safe_load(raw)
-    except yaml.YAMLError:
-        raise PlumError(f"--set {key}: the value is not YAML", raw, "quote it") from None
+        value = parse_yaml(raw)
+    except yaml.YAMLError as error:
+        found = f"{raw[:_LINE]} ({' '.join(str(error).split())})"
+        raise PlumError(f"--set {key}: the value is not YAML", found, "quote it") from None
     node = values
     *parents, last = key.split(".")
     for parent in parents:
@@ -123,7 +83,7 @@ def apply_setting(values: dict[str, Any], setting: str) -> None:
             node[parent] = {}
         child = node[parent]
         if not isinstance(child, dict):
-            raise PlumError(f"--set {key}: {parent} is a value, not a section", repr(child), "shorten the key")
+            raise PlumError(f"--set {key}: {parent} is a value, not a section", short(child), "shorten the key")
         node = child
     node[last] = value
 
@@ -189,7 +149,12 @@ def _mistake(entry: Any) -> str:
         return f"{shown}.kind: there is no source {kind!r}; {nearest_name(kind, list(SOURCES))}"
     message = entry["msg"].removeprefix("Value error, ")
     given = entry["input"]
-    return f"{shown or 'configuration'}: {message}" + ("" if isinstance(given, dict) else f" (given: {given!r})")
+    return f"{shown or 'configuration'}: {message}" + ("" if isinstance(given, dict) else f" (given: {short(given)})")
+
+
+def short(value: Any) -> str:
+    """A value for a message, not longer than a line."""
+    return _SHORT.repr(value)
 
 
 def nearest_name(word: str, known: list[str]) -> str:

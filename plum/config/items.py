@@ -7,11 +7,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from plum.config.base import Count, Section, Share, UserPath
+from plum.config.base import Batch, Count, Rate, Section, Share, UserPath, Weight, Width
 from plum.config.models import TrainingConfig
 
 BEHAVIOUR = ("cooccurrence", "dense")
 """Encoders of training histories: their vectors are not content, and items without training interactions have none."""
+CodebookSize = Annotated[int, Field(ge=2, le=2**20)]
 TEXT_FIELDS = ("title", "topics", "creator", "description")
 
 
@@ -26,7 +27,7 @@ class ModalityConfig(Section):
     fields: list[str] = Field(default=["title", "creator", "description"], min_length=1, validate_default=True)
     """Item columns to encode. tfidf and sentence-transformers: any of title, topics, creator, description; numeric:
     further numeric columns of the items, such as price."""
-    dimensions: Count = 64
+    dimensions: Width = 64
     """tfidf, topics and cooccurrence: width of the vectors after SVD."""
     window: Count | None = None
     """cooccurrence: two items at most this many places apart in a history are a pair; by default any two of a
@@ -94,21 +95,23 @@ class TokenizeConfig(TrainingConfig):
 
     epochs: Count = 100
     """Passes over the catalogue."""
-    batch_size: Count = 256
+    batch_size: Batch = 256
     """Items per training step. Co-occurring pairs add as many again."""
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    learning_rate: Rate = 1e-3
     """Peak learning rate. Lower it if the codebooks collapse."""
     method: Literal["rqvae", "rqkmeans", "random"] = "rqvae"
     """rqvae: a trained autoencoder; rqkmeans: residual k-means of the content, faster and without training; random:
     meaningless codes, as a control."""
-    codebook_sizes: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1)] | None = None
+    codebook_sizes: (
+        Annotated[list[Annotated[int, Field(ge=2, le=2**20)]], Field(min_length=1, max_length=16)] | None
+    ) = None
     """Codes per level. By default three levels chosen from the catalogue size: the first is the largest power of two
     up to a sixth of the items, between 16 and 2,048; each next one is half as large (PLUM section 2.1)."""
-    latent_dim: Count = 32
+    latent_dim: Width = 32
     """rqvae: width of latents and codewords."""
-    hidden_dim: Count = 128
+    hidden_dim: Width = 128
     """rqvae: width of the hidden layer of every encoder and decoder."""
-    beta: Annotated[float, Field(ge=0)] = 0.25
+    beta: Weight = 0.25
     """rqvae: weight of the commitment term (PLUM section 2.1)."""
     progressive_masking: bool = True
     """rqvae: each step reconstructs from the first r levels, r drawn uniformly (PLUM section 2.1)."""
@@ -128,14 +131,14 @@ class TokenizeConfig(TrainingConfig):
     compare_with: UserPath | None = None
     """The folder of another run, by default that of ``warm_start``. ``quality.json`` then says how many of that run's
     Semantic IDs stay the same."""
-    contrastive_weight: Annotated[float, Field(ge=0)] = 1.0
+    contrastive_weight: Weight = 1.0
     """rqvae: weight of the co-occurrence term (PLUM section 2.1); 0 turns it off."""
     pairs: Literal["window", "session"] = "window"
     """Where positive pairs of the co-occurrence term come from: the whole training history, or single sessions of
     it."""
     cooccurrence_window: Count = 3
     """Two items at most this many places apart in a training history or session are a positive pair."""
-    session_minutes: Annotated[float, Field(gt=0)] = 30.0
+    session_minutes: Annotated[float, Field(gt=0, le=1e9)] = 30.0
     """session: a longer pause, in minutes, starts a new session."""
     pair_sampling: Literal["count", "pmi"] = "count"
     """Draw pairs in proportion to how often they occur, or to their positive pointwise mutual information, which

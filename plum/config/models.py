@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from plum.config.base import Count, Section, Share
+from plum.config.base import Batch, Count, Layers, Length, Many, Rate, Section, Share, Weight, Width, without_booleans
 
 SCRATCH = "scratch"
 """The base that is no model: a new one with random weights."""
@@ -29,17 +29,17 @@ class TrainingConfig(Section):
 
     epochs: Count
     """Passes over the training data."""
-    batch_size: Count
+    batch_size: Batch
     """Examples per training step."""
-    learning_rate: Annotated[float, Field(gt=0)]
+    learning_rate: Rate
     """Peak learning rate of AdamW."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    weight_decay: Weight = 0.01
     """AdamW's weight decay, on matrices only: not on biases and norms."""
     warmup_share: Share = 0.05
     """Share of all steps in which the learning rate rises linearly to its peak."""
     schedule: Literal["constant", "cosine"] = "cosine"
     """Learning rate after the warm-up: constant, or a cosine down to a tenth of the peak."""
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    max_grad_norm: Annotated[float, Field(ge=1e-6, le=1e9)] = 1.0
     """Gradients with a larger norm are scaled down to it."""
     checkpoint_steps: Count = 200
     """Steps between checkpoints. A stage that was killed resumes from the last one."""
@@ -56,15 +56,15 @@ class RetrieverTrainingConfig(TrainingConfig):
 class ScratchModelConfig(Section):
     """Shape of the small Llama-type model that ``base: scratch`` trains from random weights."""
 
-    hidden_size: Count = 128
+    hidden_size: Width = 128
     """Width of the model; a multiple of twice ``heads``."""
-    layers: Count = 4
+    layers: Layers = 4
     """Number of transformer blocks."""
-    heads: Count = 4
+    heads: Layers = 4
     """Attention heads per block."""
-    intermediate_size: Count = 384
+    intermediate_size: Width = 384
     """Width of the feed-forward layers."""
-    text_vocabulary: Annotated[int, Field(ge=300)] = 2000
+    text_vocabulary: Annotated[int, Field(ge=300, le=2**20)] = 2000
     """Size of the byte-level BPE vocabulary, without the tokens of Semantic IDs."""
 
     @model_validator(mode="after")
@@ -87,19 +87,19 @@ class CptConfig(LanguageModelConfig):
 
     epochs: Count = 10
     """Passes over the behaviour corpus."""
-    batch_size: Count = 32
+    batch_size: Batch = 32
     """Blocks of ``context_length`` tokens per training step."""
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    learning_rate: Rate = 2e-3
     """Peak learning rate of AdamW. The default is for ``base: scratch``; use a smaller one for a pre-trained model."""
     base: Annotated[str, AfterValidator(os.path.expanduser)] = SCRATCH
     """``scratch`` for a small model with random weights, or a local folder or hub id of a decoder-only model."""
     scratch: ScratchModelConfig = ScratchModelConfig()
     """Shape of the model if ``base`` is ``scratch``."""
-    context_length: Annotated[int, Field(ge=16)] = 256
+    context_length: Annotated[int, Field(ge=16, le=2**20)] = 256
     """Tokens per block of training text."""
-    behaviour_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
+    behaviour_share: Annotated[float, Field(ge=0.001, le=0.999)] = 0.5
     """Share of training tokens from user histories; the rest are item texts (PLUM section 2.2: half and half)."""
-    max_history: Count = 50
+    max_history: Length = 50
     """Items per document of the behaviour corpus; longer histories are cut into several."""
 
 
@@ -108,12 +108,12 @@ class FinetuneConfig(LanguageModelConfig):
 
     epochs: Count = 30
     """Passes over the training histories, at most; see ``patience``."""
-    batch_size: Count = 16
+    batch_size: Batch = 16
     """Histories (or parts of long ones) per training step."""
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    learning_rate: Rate = 1e-3
     """Peak learning rate of AdamW. The default is for ``cpt.base: scratch``; use a smaller one for a pre-trained
     model."""
-    max_history: Count = 50
+    max_history: Length = 50
     """Most recent items of a history that the model sees (PLUM: about the last 100 watches)."""
     history_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Probability of dropping each item of a training history, drawn again every epoch. Raise it if the validation
@@ -129,7 +129,7 @@ class FinetuneConfig(LanguageModelConfig):
     """Stop after this many validations without a better Recall@10."""
     validation_users: Count = 2000
     """Each validation decodes at most this many users, drawn by the seed."""
-    validation_beams: Count = 20
+    validation_beams: Length = 20
     """Beam width in validation. A smaller one is faster than ``eval.beams``, and slightly less exact."""
     validate_every: Count = 1
     """Epochs between validations. Raise it if decoding takes a large part of each epoch's time."""
@@ -145,7 +145,7 @@ class SearchedConfig(RetrieverTrainingConfig):
     search: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default={})
     """Fields of this section -> values to try, such as ``{dropout: [0.3, 0.5]}``. Every combination is trained with
     the same seed; the best validation Recall@10 wins, the earlier one on a tie."""
-    trials_at_once: Count = 1
+    trials_at_once: Layers = 1
     """Trials trained in parallel, each in its own process with an equal share of the cores. Each needs its own
     memory."""
 
@@ -185,7 +185,7 @@ class SearchedConfig(RetrieverTrainingConfig):
         checked = []
         for value in values:
             try:
-                checked.append(kind.validate_python(value))
+                checked.append(kind.validate_python(without_booleans(value, form)))
             except ValidationError as error:
                 mistakes.append(f"{name}: {error.errors()[0]['msg']} (given: {value!r})")
         if any(value in checked[:place] for place, value in enumerate(checked)):
@@ -210,29 +210,29 @@ class DenseConfig(SearchedConfig):
 
     epochs: Count = 100
     """Passes over the training histories, at most; see ``patience``."""
-    batch_size: Count = 64
+    batch_size: Batch = 64
     """Histories (or parts of long ones) per training step."""
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    learning_rate: Rate = 1e-3
     """Peak learning rate of AdamW."""
-    hidden_size: Count = 64
+    hidden_size: Width = 64
     """Width of the transformer; a multiple of ``heads``."""
-    layers: Count = 2
+    layers: Layers = 2
     """Number of transformer blocks."""
-    heads: Count = 2
+    heads: Layers = 2
     """Attention heads per block."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.3
     """Dropout rate of embeddings and blocks. Raise it on small data."""
-    embedding_size: Count | None = None
+    embedding_size: Width | None = None
     """Width of the item-ID embeddings, by default ``hidden_size``. Another width is projected to ``hidden_size``."""
     tied: bool = True
     """Use one embedding table for inputs and outputs; else two."""
-    negatives: Count | None = None
+    negatives: Many | None = None
     """Items sampled per batch to estimate the softmax (sampled softmax with log-Q correction). By default the full
     softmax for up to 100,000 items, and 8,192 negatives for larger catalogues."""
     negative_power: Share = 0.75
     """Exponent of an item's count as a training target in the distribution of negatives: 1 draws by popularity, 0
     uniformly."""
-    max_history: Count = 50
+    max_history: Length = 50
     """Most recent items of a history that the model sees."""
     keep_trials: bool = False
     """Keep the weights of all trials of a search in ``trials/``, not only the chosen ones."""
@@ -252,7 +252,7 @@ class LemConfig(DenseConfig):
     It has the settings of the dense baseline, with two other defaults.
     """
 
-    embedding_size: Count | None = 256
+    embedding_size: Width | None = 256
     """Width of the item-ID embeddings, projected to ``hidden_size``; null for ``hidden_size``."""
     tied: bool = False
     """Use one embedding table for inputs and outputs; else two."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from plum.config.base import Count, Section, Seed, UserPath
+from plum.config.base import Count, Length, Section, Seed, UserPath
 from plum.config.data import DataConfig
 from plum.config.items import FeaturesConfig, TokenizeConfig
 from plum.config.models import CptConfig, DenseConfig, FinetuneConfig, LemConfig, combinations
@@ -28,9 +28,9 @@ class EvalConfig(Section):
     lem: LemConfig | None = None
     """The large embedding model, a second baseline; left out by default, because its large tables train slowly.
     ``lem: {}`` adds it with its defaults."""
-    cutoffs: list[Count] = Field(default=[1, 5, 10, 20, 50], min_length=1)
+    cutoffs: list[Annotated[int, Field(ge=1, le=1000)]] = Field(default=[1, 5, 10, 20, 50], min_length=1)
     """Values of k for Recall@k, NDCG@k and MRR@k; 10 must be among them."""
-    beams: Count | Annotated[list[Count], Field(min_length=1)] = 50
+    beams: Length | Annotated[list[Length], Field(min_length=1)] = 50
     """Beam width of plum's decoder: one number, or one per level of the Semantic IDs, the disambiguation code included.
     The last must reach the largest cutoff. Wider beams are slower and find more of the exact top items."""
     scores_over: Literal["codes", "legal", "vocabulary"] = "codes"
@@ -39,11 +39,11 @@ class EvalConfig(Section):
     filter_seen: bool = True
     """In the headline figures, never recommend items of the user's history; the other way is reported too. Set it to
     false if users often interact with the same item again."""
-    resamples: Count = 2000
-    """Resamples of each bootstrap interval and permutation test."""
+    resamples: Annotated[int, Field(ge=1, le=10**7)] = 2000
+    """Resamples of each permutation test."""
     cold_below: Count = 5
     """Items with fewer training interactions count as cold."""
-    examples: Annotated[int, Field(ge=0)] = 5
+    examples: Annotated[int, Field(ge=0, le=1000)] = 5
     """Users whose history and recommendations the report shows."""
 
     def wants(self, retriever: str) -> bool:

@@ -176,7 +176,11 @@ def load_amazon_reviews(
         )
     rows: RawRows = read_jsonl(source, columns, advice=advice)
     interactions, problems = check_interactions(
-        rows, timestamp_unit=unit, max_bad_share=max_bad_share, rating_required=True
+        rows,
+        timestamp_unit=unit,
+        time_advice=f"{advice.columns}; or read it as source kind logs",
+        max_bad_share=max_bad_share,
+        rating_required=True,
     )
     reviewed = dict.fromkeys(interactions["item_id"].tolist())
     products: dict[str, dict[str, Any]] = {}

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from plum.data import moments
 from plum.data.tables import ITEM_COLUMNS, RawTables
+from plum.foreign import cell
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -31,7 +33,7 @@ def describe(tables: RawTables) -> dict[str, Any]:
         - ``counts``: users, items (in the catalogue), items with interactions, interactions, rows read, tags;
         - ``density``: interactions / (users x items in the catalogue), from 0 to 1 (above it with repeats);
         - ``time``: ``first`` and ``last`` as ISO 8601 in UTC, ``ties``, the share of interactions whose user has
-          another one at the same second; all None if timestamps are positions;
+          another one at the same time; all None if timestamps are positions;
         - ``repeats``: interactions with an item that the user had before;
         - ``nulls``: missing values per column of interactions;
         - ``sequence_length`` and ``item_popularity``: percentiles over users, and over items with interactions;
@@ -86,8 +88,8 @@ def _time(log: pd.DataFrame, users: np.ndarray, positions: bool) -> dict[str, An
     stamps = log["timestamp"].to_numpy()
     if positions:
         return {"first": None, "last": None, "ties": None}
-    moments, distinct = pd.factorize(stamps)
-    ties = pd.Series(users.astype(np.int64) * len(distinct) + moments).duplicated(keep=False).mean()
+    times = moments.codes(log)
+    ties = pd.Series(users.astype(np.int64) * (int(times.max()) + 1) + times).duplicated(keep=False).mean()
     return {"first": iso(stamps.min()), "last": iso(stamps.max()), "ties": float(ties)}
 
 
@@ -173,10 +175,10 @@ def _spread(d: dict[str, Any]) -> Any:
 def _fields(d: dict[str, Any]) -> Any:
     table = _table("Columns", "", "present")
     for name, share in d["item_fields"].items():
-        table.add_row(f"items: {name}", f"{share:.1%}")
+        table.add_row(cell(f"items: {name}"), f"{share:.1%}")
     n = max(d["counts"]["interactions"], 1)
     for name, missing in d["nulls"].items():
-        table.add_row(f"interactions: {name}", f"{1 - missing / n:.1%}")
+        table.add_row(cell(f"interactions: {name}"), f"{1 - missing / n:.1%}")
     return table
 
 
@@ -190,9 +192,7 @@ def _ratings(bars: list[list[float]]) -> Any:
 
 
 def _problems(problems: list[dict[str, Any]]) -> Any:
-    from rich.text import Text
-
     table = _table("Rows left out", "file", "rows", "reason", "first")
-    for p in problems:  # as Text: rich must not read a value such as "[red]" as markup
-        table.add_row(Text(p["file"]), f"{p['count']:,}", Text(p["reason"]), Text(p["example"]))
+    for p in problems:
+        table.add_row(cell(p["file"]), f"{p['count']:,}", cell(p["reason"]), cell(p["example"]))
     return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -12,10 +13,15 @@ import pyarrow.compute as pc
 from plum.data.files import Advice, Source, damage_reported, undecodable
 from plum.data.items import check_items, item_frame, typed_column
 from plum.data.jsonl import read_jsonl
+from plum.data.moments import NANOSECOND, TIMESTAMP
 from plum.data.readers import Delimited, RawRows, open_text, read_delimited, read_parquet
-from plum.data.rows import UNITS, as_text, check_interactions, warn
+from plum.data.rows import as_text, check_interactions, warn
 from plum.data.tables import INTERACTION_COLUMNS, ITEM_COLUMNS, RawTables, RowProblem, refuse_many_problems
+from plum.data.time_texts import check_layout
+from plum.data.times import AUTO, POSITION, WAYS
 from plum.errors import PlumError
+
+log = logging.getLogger(__name__)
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 JSON_LINES, PARQUET = "jsonl", "parquet"
@@ -89,7 +95,8 @@ def load_logs(
     item_columns: Mapping[str, str] | None = None,
     *,
     topic_separator: str = "|",
-    timestamp_unit: str = "auto",
+    timestamp_unit: str = AUTO,
+    timestamp_format: str | None = None,
     encoding: str = "utf-8",
     max_bad_share: float = 0.01,
 ) -> RawTables:
@@ -109,16 +116,15 @@ def load_logs(
             ``rating`` or ``reward`` leaves out the column of that name.
         item_columns: our name -> the name in ``items``.
         topic_separator: between the topics of one text.
-        timestamp_unit: ``s`` or ``ms`` since 1970, ``iso`` (UTC if no zone is given), or ``auto``.
+        timestamp_unit, timestamp_format: how times are read, see :class:`plum.config.data.LogsSource`.
         encoding: of text files.
         max_bad_share: share of unusable rows, from 0 to 1, over which a file is refused.
 
     Raises:
         PlumError: for every mistake in the files or the mapping.
     """
-    if timestamp_unit not in (*UNITS, "iso", "auto"):
-        raise PlumError(f"unknown timestamp_unit {timestamp_unit!r}", None, "use s, ms, iso or auto")
-    columns, optional = _required_and_optional(columns or {})
+    check_time_settings(timestamp_unit, timestamp_format)
+    columns, optional = _required_and_optional(columns or {}, timestamp_unit)
     problems: list[RowProblem] = []
     catalogue = None
     if items is not None:
@@ -128,6 +134,7 @@ def load_logs(
     log_rows, found = check_interactions(
         rows,
         timestamp_unit=timestamp_unit,
+        timestamp_format=timestamp_format,
         max_bad_share=max_bad_share,
         known_items=None if catalogue is None else catalogue["item_id"].tolist(),
         items_name=items.name if items is not None else "",
@@ -139,12 +146,45 @@ def load_logs(
         problems += found
     if catalogue is None:
         catalogue = item_frame({"item_id": sorted(pd.unique(log_rows["item_id"]))})  # no order of the log leaks
-    return RawTables(log_rows, catalogue, people, problems=problems, n_rows=rows.n_read)
+    tables = RawTables(log_rows, catalogue, people, problems=problems, n_rows=rows.n_read)
+    tables.timestamps_are_positions = timestamp_unit == POSITION
+    return tables
 
 
-def _required_and_optional(columns: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """The columns that the log must have, our name -> its name, and those that are read if it has them."""
+def check_time_settings(unit: str, layout: str | None) -> None:
+    """Refuse settings of times that don't fit.
+
+    Raises:
+        PlumError: for an unknown unit, a layout that strptime does not know, or both a unit and a layout.
+    """
+    if unit not in WAYS:
+        raise PlumError(f"unknown timestamp_unit {unit!r}", None, f"use {', '.join(WAYS[:-1])} or {WAYS[-1]}")
+    if layout is None:
+        return
+    if unit != AUTO:
+        raise PlumError(
+            "timestamp_unit and timestamp_format are both set",
+            f"{unit!r} and {layout!r}",
+            "set timestamp_unit to auto, or leave timestamp_format out",
+        )
+    check_layout(layout)
+
+
+def _required_and_optional(columns: Mapping[str, str], unit: str) -> tuple[dict[str, str], list[str]]:
+    """The columns that the log must have, our name -> its name, and those that are read if it has them.
+
+    Raises:
+        PlumError: for an extra column of a name that plum gives to a column of its own.
+    """
+    if NANOSECOND in columns:
+        raise PlumError(
+            f"columns.{NANOSECOND}: plum keeps what is finer than a second under this name",
+            f"it is mapped to {columns[NANOSECOND]!r}",
+            f"give the extra column another name, such as columns.{NANOSECOND}s",
+        )
     named = {name: name for name in INTERACTION_COLUMNS[:3]} | dict(columns)
+    if unit == POSITION and named.pop(TIMESTAMP) in columns.values():
+        log.warning("timestamp_unit is position: the column of times is not read, the order of the rows counts")
     optional = [name for name in INTERACTION_COLUMNS[3:] if named.get(name) != ""]
     left_out = set(INTERACTION_COLUMNS[3:]) - set(optional)
     return {ours: theirs for ours, theirs in named.items() if ours not in left_out}, optional
@@ -204,7 +244,7 @@ def read_ids(path: Path) -> list[str]:
 
 def _typed_extras(frame: pd.DataFrame, rows: RawRows) -> pd.DataFrame:
     """Give extra columns from a text format the type that Parquet would have kept."""
-    for name in frame.columns[len(INTERACTION_COLUMNS) :]:
+    for name in frame.columns.difference([*INTERACTION_COLUMNS, NANOSECOND], sort=False):
         if pa.types.is_string(rows.table.column(name).type):
             frame[name] = typed(pa.chunked_array([pa.array(frame[name], pa.string())]))
     return frame

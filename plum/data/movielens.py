@@ -250,6 +250,7 @@ def load_movielens(path: Path, release: str, *, max_bad_share: float = 0.01, che
     interactions, rating_problems = check_interactions(
         rows,
         timestamp_unit="s",
+        time_advice=advice.columns,
         max_bad_share=max_bad_share,
         rating_required=True,
         known_items=known,
@@ -332,7 +333,12 @@ def _tags(
     assert info.tags is not None
     rows = read_delimited(source, info.tags.layout, _TAGS, advice=advice)
     frame, found = check_interactions(
-        rows, timestamp_unit="s", max_bad_share=max_bad_share, known_items=known, items_name=info.movies.file
+        rows,
+        timestamp_unit="s",
+        time_advice=advice.columns,
+        max_bad_share=max_bad_share,
+        known_items=known,
+        items_name=info.movies.file,
     )
     frame["tag"] = frame["tag"].str.strip()
     blank = (frame["tag"] == "").to_numpy()

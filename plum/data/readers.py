@@ -27,6 +27,7 @@ from plum.data.files import (
     undecodable,
 )
 from plum.data.tables import RowProblem
+from plum.data.zones import with_known_zones
 from plum.errors import PlumError
 
 log = logging.getLogger(__name__)
@@ -291,6 +292,7 @@ def read_parquet(
             picked = pick_columns(source, names, wanted, optional, extras, advice)
             picked = _without_odd_types(source, file.schema_arrow, picked)
             parsed = _plain_text(file.read(columns=list(dict.fromkeys(picked.all.values()))))
+            parsed = with_known_zones(parsed, source.name)
     except (pa.ArrowException, OSError) as error:
         raise PlumError(
             f"{source.name} is not a complete Parquet file",

@@ -10,17 +10,18 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from plum.data.moments import with_nanoseconds
 from plum.data.readers import RawRows
 from plum.data.tables import RowProblem, refuse_many_problems
+from plum.data.time_checks import check_times
+from plum.data.times import POSITION, Times, read_times
 from plum.errors import PlumError
 
 log = logging.getLogger(__name__)
 
 MISSING = pa.array(["", "nan", "NaN", "NAN", "null", "NULL", "None"])  # how programs write "no value" into text
 DUPLICATE = "exact repetition of an earlier row"
-UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
-_EARLIEST, _LATEST = -62_135_596_800, 253_402_300_799  # years 1 to 9999 in seconds: what a calendar date can be
 
 
 def as_text(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
@@ -85,79 +86,6 @@ def to_numbers(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, np.ndarr
     return values, missing, ~missing & ~np.isfinite(values)
 
 
-def guess_unit(column: pa.ChunkedArray, name: str) -> str:
-    """Guess the unit of timestamps: ISO dates if most of 1,000 aren't numbers, else by the size of the numbers.
-
-    10^11 seconds are the year 5138, 10^11 milliseconds 1973: the units' ranges don't overlap for dates from 1973 on.
-    """
-    if not pa.types.is_string(column.type) and not pa.types.is_large_string(column.type):
-        head = column
-    else:
-        head = column.slice(0, 1000)
-    values, missing, bad = to_numbers(head, name)
-    good = values[~missing & ~bad]
-    return "iso" if len(good) * 2 < (~missing).sum() else unit_of(good)
-
-
-def unit_of(values: np.ndarray) -> str:
-    """The key of ``UNITS`` that fits the median size of these times (M,); seconds if there are none."""
-    size = float(np.median(np.abs(values))) if len(values) else 0.0
-    return "s" if size < 1e11 else "ms" if size < 1e14 else "us" if size < 1e17 else "ns"
-
-
-def to_seconds(column: pa.ChunkedArray, unit: str, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Read a column as seconds since 1970 (UTC), rounded down; dates without a time zone count as UTC.
-
-    Args:
-        column: N timestamps: text, numbers, or typed dates, for which ``unit`` is ignored.
-        unit: a key of ``UNITS``, ``iso`` or ``auto``.
-        name: file and column, for messages.
-
-    Returns:
-        Int64 seconds (N,), 0 where unusable; masks (N,) of missing and of unreadable values.
-
-    Raises:
-        PlumError: if the type can't be a time, or no value can be read.
-    """
-    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
-        missing = column.is_null().to_numpy().astype(bool)
-        typed = column.cast(pa.timestamp("us", tz=getattr(column.type, "tz", None)), safe=False).cast(pa.int64())
-        return pc.fill_null(typed, 0).to_numpy() // UNITS["us"], missing, np.zeros(len(missing), bool)
-    chosen = guess_unit(column, name) if unit == "auto" else unit
-    if unit == "auto":
-        log.info("%s: timestamps read as %s", name, chosen)
-    if chosen == "iso":
-        text = as_text(column, name)
-        missing = absent(text)
-        parsed = pd.to_datetime(text.to_pandas(), format="ISO8601", utc=True, errors="coerce")
-        bad = parsed.isna().to_numpy() & ~missing
-        seconds = parsed.dt.tz_localize(None).to_numpy().astype("datetime64[s]").astype(np.int64)
-        result = np.where(missing | bad, 0, seconds)
-    else:
-        values, missing, bad = to_numbers(column, name)
-        with np.errstate(invalid="ignore"):
-            scaled = np.floor(values / UNITS[chosen])
-            bad |= ~missing & ((scaled < _EARLIEST) | (scaled > _LATEST))
-        result = np.where(missing | bad, 0, scaled).astype(np.int64)
-    if len(bad) and bad.any() and (bad | missing).all():
-        first = column[int(np.argmax(bad))].as_py()
-        raise PlumError(
-            f"{name}: no timestamp can be read as {_UNIT_NAMES[chosen]}",
-            f"the first is {first!r}",
-            "set data.source.timestamp_unit to s, ms, iso or auto, whichever fits",
-        )
-    return result, missing, bad
-
-
-_UNIT_NAMES = {
-    "s": "seconds since 1970 (up to the year 9999)",
-    "ms": "milliseconds since 1970",
-    "us": "microseconds since 1970",
-    "ns": "nanoseconds since 1970",
-    "iso": "an ISO 8601 date",
-}
-
-
 def repeats(columns: Iterable[pa.ChunkedArray], keep: np.ndarray) -> np.ndarray:
     """Find rows of ``keep`` that repeat an earlier one of them in every column.
 
@@ -185,6 +113,14 @@ def repeats(columns: Iterable[pa.ChunkedArray], keep: np.ndarray) -> np.ndarray:
     return found
 
 
+def shown_value(column: pa.ChunkedArray, row: int) -> str:
+    """A value as messages show it; also one that Python cannot hold, such as a date beyond the year 9999."""
+    try:
+        return repr(column[row].as_py())
+    except (ValueError, OverflowError):
+        return str(column.slice(row, 1).cast(pa.int64())[0].as_py())
+
+
 class Tally:
     """Counts unusable rows of one file, each under the first reason found."""
 
@@ -200,7 +136,7 @@ class Tally:
             return
         first = int(np.argmax(new))
         shown = [column] if column else list(self.rows.table.column_names)
-        values = ", ".join(repr(self.rows.table.column(name)[first].as_py()) for name in shown)
+        values = ", ".join(shown_value(self.rows.table.column(name), first) for name in shown)
         example = f"{self.rows.where(first)}: {values[:120]}"
         self.problems.append(RowProblem(self.rows.name, reason, int(new.sum()), example))
         self.bad |= new
@@ -214,6 +150,8 @@ def check_interactions(
     rows: RawRows,
     *,
     timestamp_unit: str,
+    timestamp_format: str | None = None,
+    time_advice: str | None = None,
     max_bad_share: float,
     rating_required: bool = False,
     known_items: Sequence[str] | None = None,
@@ -221,34 +159,56 @@ def check_interactions(
 ) -> tuple[pd.DataFrame, list[RowProblem]]:
     """Turn rows into interactions, and count and report the unusable ones.
 
-    A row is unusable if it could not be parsed, its user, item or time is missing, its time, rating or reward is not a
-    number, or its item isn't in ``known_items``. Exact repetitions of a row are left out and reported too, but don't
-    count as unusable.
+    A row is unusable if it could not be parsed, its user, item or time is missing, its time can't be read, its rating
+    or reward is not a number, or its item isn't in ``known_items``. Exact repetitions of a row are left out and
+    reported too, but don't count as unusable; without times, rows are events of their own and none repeats another.
 
     Args:
         rows: N rows with ``user_id``, ``item_id``, ``timestamp``, and any of ``rating``, ``reward`` and extra columns.
-        timestamp_unit: s, ms, us, ns, iso or auto.
+        timestamp_unit: of ``times.WAYS``; ``position`` needs no ``timestamp`` and counts each user's rows from 0.
+        timestamp_format: the strptime layout of the times, in place of a unit.
+        time_advice: what to do if times can't be read, of a source without settings for them.
         max_bad_share: share of unusable rows, from 0 to 1, over which the file is refused.
         rating_required: whether a row without a rating is unusable.
         known_items: the ids of the catalogue, or None to accept any.
         items_name: where ``known_items`` come from, for messages.
 
     Returns:
-        The interactions (M, columns of ``INTERACTION_COLUMNS`` and extras as text) in the order of the file, and the
-        problems.
+        The interactions (M, columns of ``INTERACTION_COLUMNS``, ``nanosecond`` if times are finer than a second, and
+        extras as text) in the order of the file, and the problems.
 
     Raises:
         PlumError: if too many rows, or all, are unusable.
     """
     tally, table = Tally(rows), rows.table
-    label = rows.labels()
-    ids = {name: as_text(table.column(name), label[name]) for name in ("user_id", "item_id")}
+    ids = {name: as_text(table.column(name), rows.labels()[name]) for name in ("user_id", "item_id")}
     for name, values in ids.items():
         tally.strike(absent(values), f"{name} is missing", name)
-    seconds, missing, bad = to_seconds(table.column("timestamp"), timestamp_unit, label["timestamp"])
-    tally.strike(missing, "timestamp is missing", "timestamp")
-    tally.strike(bad, "timestamp can't be read", "timestamp")
-    numbers = {"rating": np.full(len(seconds), np.nan), "reward": np.ones(len(seconds))}
+    times = None
+    if timestamp_unit != POSITION:
+        times = _times(rows, tally, timestamp_unit, timestamp_format, time_advice)
+    numbers = _numbers(rows, tally, rating_required)
+    if known_items is not None:
+        known = pc.is_in(ids["item_id"], value_set=pa.array(known_items, pa.string())).to_numpy().astype(bool)
+        tally.strike(~known, f"item_id is not in {items_name}", "item_id")
+    _refuse_swallowed_lines(rows, tally)
+    refuse_many_problems(tally.problems, rows.n_read, max_bad_share)
+    if times is not None:
+        tally.strike(repeats(_events(table, times), tally.kept()), DUPLICATE)
+    kept = tally.kept()
+    if not kept.any():
+        raise nothing_left(rows, tally.problems)
+    if times is not None:
+        _check_odd_times(rows, times, kept, timestamp_unit if timestamp_format is None else "")
+    frame = _frame(table, ids, times, numbers, kept)
+    warn(tally.problems)
+    return frame, tally.problems
+
+
+def _numbers(rows: RawRows, tally: Tally, rating_required: bool) -> dict[str, np.ndarray]:
+    """Rating and reward, float64 (N,) each, NaN and 1 where there is none; strikes the rows with other values."""
+    table, label = rows.table, rows.labels()
+    numbers = {"rating": np.full(table.num_rows, np.nan), "reward": np.ones(table.num_rows)}
     for name in numbers:
         if name in table.column_names:
             values, missing, bad = to_numbers(table.column(name), label[name])
@@ -256,35 +216,57 @@ def check_interactions(
             numbers[name] = np.where(missing, numbers[name], values)
             if rating_required and name == "rating":
                 tally.strike(missing, "rating is missing", name)
-    if known_items is not None:
-        known = pc.is_in(ids["item_id"], value_set=pa.array(known_items, pa.string())).to_numpy().astype(bool)
-        tally.strike(~known, f"item_id is not in {items_name}", "item_id")
-    _refuse_swallowed_lines(rows, tally)
-    refuse_many_problems(tally.problems, rows.n_read, max_bad_share)
-    tally.strike(repeats(table.columns, tally.kept()), DUPLICATE)
-    kept = tally.kept()
-    if not kept.any():
-        raise nothing_left(rows, tally.problems)
-    frame = _frame(table, ids, seconds, numbers, kept)
-    warn(tally.problems)
-    return frame, tally.problems
+    return numbers
+
+
+def _times(rows: RawRows, tally: Tally, unit: str, layout: str | None, advice: str | None) -> Times:
+    """Read the column ``timestamp``, and strike the rows without a time."""
+    column, name = rows.table.column("timestamp"), rows.labels()["timestamp"]
+    is_text = pa.types.is_string(column.type)
+    missing = absent(as_text(column, name)) if is_text else np.zeros(len(column), bool)
+    try:
+        times = read_times(column, missing, name, unit, layout)
+    except PlumError as error:
+        raise PlumError(error.what, error.found, advice or error.fix) from error
+    tally.strike(times.missing, "timestamp is missing", "timestamp")
+    tally.strike(times.bad, "timestamp can't be read", "timestamp")
+    tally.strike(times.placeholder, "timestamp stands for no time", "timestamp")
+    return times
+
+
+def _check_odd_times(rows: RawRows, times: Times, kept: np.ndarray, unit: str) -> None:
+    """Tell of odd times among the rows of the mask ``kept`` (N,), or refuse them; see ``time_checks``."""
+    column = rows.table.column("timestamp")
+    shown = lambda row: f"{rows.where(row)}: {shown_value(column, row)}"  # noqa: E731
+    check_times(times, kept, unit, rows.labels()["timestamp"], shown)
+
+
+def _events(table: pa.Table, times: Times) -> list[pa.ChunkedArray]:
+    """The columns by which rows are the same: all, with the time as it was read."""
+    others = [table.column(name) for name in table.column_names if name != "timestamp"]
+    return [*others, *(pa.chunked_array([values]) for values in (times.second, times.nanosecond))]
 
 
 def _frame(
     table: pa.Table,
     ids: dict[str, pa.ChunkedArray],
-    seconds: np.ndarray,
+    times: Times | None,
     numbers: dict[str, np.ndarray],
     kept: np.ndarray,
 ) -> pd.DataFrame:
     """Combine the checked columns (N values each), for the rows of the mask ``kept`` (N,)."""
     mask = pa.array(kept)
     frame = pd.DataFrame({name: values.filter(mask).to_pandas() for name, values in ids.items()})
-    frame["timestamp"] = seconds[kept]
+    if times is None:
+        frame["timestamp"] = frame.groupby("user_id", sort=False).cumcount().astype(np.int64)
+    else:
+        frame["timestamp"] = times.second[kept]
     for name, values in numbers.items():
         frame[name] = values[kept].astype(np.float32)
+    if times is not None:
+        frame = with_nanoseconds(frame, times.nanosecond[kept])
     for name in table.column_names:
-        if name not in frame.columns:
+        if name not in frame.columns and name != "timestamp":
             frame[name] = table.column(name).filter(mask).to_pandas()
     return frame
 

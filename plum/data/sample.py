@@ -114,11 +114,25 @@ def _parquet(source: Source, n_rows: int) -> Sample:
 
 
 def _values(column: Any) -> list[Any]:
-    """The values of an Arrow array; a type that Python can't hold, such as a nanosecond that it rounds, as text."""
+    """The values of an Arrow array; one that Python can't hold, such as a date beyond the year 9999, as text."""
+    import pyarrow as pa
+
     try:
         return list(column.to_pylist())
     except (ValueError, OverflowError):
-        return [None if value is None else str(value) for value in column]
+        pass
+    if pa.types.is_timestamp(column.type):
+        column = column.cast(pa.timestamp(column.type.unit))  # without a zone that is not known
+    return [_value(value) for value in column]
+
+
+def _value(value: Any) -> Any:
+    import pyarrow as pa
+
+    try:
+        return value.as_py()
+    except (ValueError, OverflowError):
+        return str(value.cast(pa.int64()).as_py()) if pa.types.is_timestamp(value.type) else str(value)
 
 
 def first_lines(path: Path, n: int = 3) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from plum.data.moments import Moment, before, earlier_than_above, same_as_before, sort_keys
 from plum.errors import PlumError
 
 log = logging.getLogger(__name__)
@@ -23,11 +24,11 @@ MIN_SPLIT_LENGTH = 3  # one interaction to learn from, one to validate on, one t
 
 @dataclass(frozen=True)
 class TieReport:
-    """Interactions of one user at one timestamp: their true order is unknown.
+    """Interactions of one user at one time, to the nanosecond if the log tells it: their true order is unknown.
 
     Attributes:
         interactions: all interactions.
-        tied: interactions that share user and timestamp with another one.
+        tied: interactions that share user and time with another one.
         share: ``tied`` of ``interactions``, 0 to 1.
         users: users with such interactions.
         users_test_tied: users whose last two interactions tie, so that tie-breaking picks their test item under
@@ -74,8 +75,9 @@ def order_interactions(
     """Sort by user (as a string), then time, with explicit tie-breaking.
 
     Args:
-        interactions: ``user_id``, ``item_id``, ``timestamp`` and any other columns, in any order.
-        ties: order of a user's interactions at one timestamp. ``"shuffle"``: random by ``seed``, independent of the
+        interactions: ``user_id``, ``item_id``, ``timestamp``, ``nanosecond`` if times are finer than a second, and any
+            other columns, in any order.
+        ties: order of a user's interactions at one time. ``"shuffle"``: random by ``seed``, independent of the
             order of the input. ``"keep"``: the order of the input, for logs that were written in order.
         seed: of the shuffle.
 
@@ -89,18 +91,18 @@ def order_interactions(
         raise PlumError("unknown way to break ties", repr(ties), 'set ties to "shuffle" or "keep"')
     _require(interactions, ("user_id", "item_id", "timestamp"), "the interactions")
     user = _ranks(interactions["user_id"])
-    time = interactions["timestamp"].to_numpy()
+    time = sort_keys(interactions)
     if ties == "keep":
-        order = np.lexsort((time, user))  # lexsort is stable
+        order = np.lexsort((*time, user))  # lexsort is stable
     else:
         # A canonical order first, so that the draw below gives each row the same number whatever the input order was.
         # Rating and reward tell repeats of one item at one time apart; rows that still tie are interchangeable.
         values = [interactions[name].to_numpy() for name in ("reward", "rating") if name in interactions]
-        canonical = np.lexsort((*values, _ranks(interactions["item_id"]), time, user))
+        canonical = np.lexsort((*values, _ranks(interactions["item_id"]), *time, user))
         draw = np.random.default_rng(seed).random(len(interactions))
-        order = canonical[np.lexsort((draw, time[canonical], user[canonical]))]
+        order = canonical[np.lexsort((draw, *(key[canonical] for key in time), user[canonical]))]
     ordered = interactions.iloc[order].reset_index(drop=True)
-    report = _tie_report(user[order], time[order], ties)
+    report = _tie_report(user[order], sort_keys(ordered), ties)
     if report.tied:
         log.info(
             "%d interactions (%.1f%%) of %d users tie in time; tie-breaking by %s decides the test item of %d users",
@@ -180,13 +182,12 @@ def leave_one_out(ordered: pd.DataFrame) -> pd.DataFrame:
     return _split_table(ordered, position, part)
 
 
-def temporal(ordered: pd.DataFrame, valid_from: int, test_from: int) -> pd.DataFrame:
+def temporal(ordered: pd.DataFrame, valid_from: Moment, test_from: Moment) -> pd.DataFrame:
     """Split at two times, the same for all users: train < ``valid_from`` <= valid < ``test_from`` <= test.
 
     Args:
         ordered: rows of :func:`order_interactions`.
-        valid_from: epoch seconds.
-        test_from: epoch seconds.
+        valid_from, test_from: the cut-off times.
 
     Returns:
         ``user_id``, ``item_id``, ``position`` (int32, from 0 in a user's history), ``part``; rows as in ``ordered``.
@@ -197,40 +198,41 @@ def temporal(ordered: pd.DataFrame, valid_from: int, test_from: int) -> pd.DataF
     if valid_from >= test_from:
         raise PlumError(
             "the validation set must begin before the test set",
-            f"valid_from={valid_from}, test_from={test_from}",
+            f"valid_from={valid_from.second}, test_from={test_from.second}",
             "move the cut-offs apart",
         )
     position, _ = _positions(ordered)
-    time = ordered["timestamp"].to_numpy()
-    part = np.select([time >= test_from, time >= valid_from], ["test", "valid"], "train")
+    part = np.select([~before(ordered, test_from), ~before(ordered, valid_from)], ["test", "valid"], "train")
     empty = [name for name in PARTS if not (part == name).any()]
     if empty:
+        seconds = ordered["timestamp"].to_numpy()
+        first, last = Moment(int(seconds.min())), Moment(int(seconds.max()))
         raise PlumError(
             f"the temporal split leaves no interactions for {' and '.join(empty)}",
-            f"valid_from={valid_from} ({_date(valid_from)}), test_from={test_from} ({_date(test_from)}); "
-            f"timestamps from {time.min()} ({_date(time.min())}) to {time.max()} ({_date(time.max())})",
+            f"valid_from={valid_from.second} ({_date(valid_from)}), test_from={test_from.second} ({_date(test_from)}); "
+            f"timestamps from {first.second} ({_date(first)}) to {last.second} ({_date(last)})",
             "choose cut-offs within that range",
         )
     return _split_table(ordered, position, part)
 
 
-def temporal_cutoffs(timestamps: np.ndarray, valid_share: float, test_share: float) -> tuple[int, int]:
+def temporal_cutoffs(interactions: pd.DataFrame, valid_share: float, test_share: float) -> tuple[Moment, Moment]:
     """Cut-off times that give validation and test the wanted shares of the interactions, as nearly as ties allow.
 
     Args:
-        timestamps: int64 epoch seconds of all interactions, in any order.
+        interactions: ``timestamp`` and perhaps ``nanosecond`` of all interactions, in any order.
         valid_share: share of interactions for validation, above 0.
         test_share: share of interactions for test, above 0; with ``valid_share`` below 1.
 
     Returns:
-        ``(valid_from, test_from)``, epoch seconds, to hand to :func:`temporal`.
+        ``(valid_from, test_from)``, to hand to :func:`temporal`.
 
     Raises:
         PlumError: if the shares are out of range, or so many timestamps tie that a part would be empty.
 
     Example:
-        >>> temporal_cutoffs(np.arange(10), valid_share=0.2, test_share=0.1)
-        (7, 9)
+        >>> temporal_cutoffs(pd.DataFrame({"timestamp": np.arange(10)}), valid_share=0.2, test_share=0.1)
+        (Moment(second=7, nanosecond=0), Moment(second=9, nanosecond=0))
     """
     if not (valid_share > 0 and test_share > 0 and valid_share + test_share < 1):
         raise PlumError(
@@ -238,19 +240,20 @@ def temporal_cutoffs(timestamps: np.ndarray, valid_share: float, test_share: flo
             f"valid_share={valid_share}, test_share={test_share}",
             "give two shares above 0 that sum to less than 1",
         )
-    time = np.sort(np.asarray(timestamps))
-    n = len(time)
+    keys = sort_keys(interactions)
+    keys = tuple(key[np.lexsort(keys)] for key in keys)
+    n = len(interactions)
     if n:
         n_test = max(1, round(n * test_share))
         n_valid = max(1, round(n * valid_share))
-        test_from = int(time[n - n_test])
-        valid_from = int(time[max(0, n - n_test - n_valid)])
-        if time[0] < valid_from < test_from:
+        rows = (0, max(0, n - n_test - n_valid), n - n_test)
+        first, valid_from, test_from = (Moment(*(int(key[row]) for key in reversed(keys))) for row in rows)
+        if first < valid_from < test_from:
             return valid_from, test_from
+    distinct = int((~same_as_before(keys)).sum()) + 1 if n else 0
     raise PlumError(
         "too few distinct timestamps for a temporal split with these shares",
-        f"{n:,} interactions at {len(np.unique(time)):,} distinct times; "
-        f"valid_share={valid_share}, test_share={test_share}",
+        f"{n:,} interactions at {distinct:,} distinct times; valid_share={valid_share}, test_share={test_share}",
         "change the shares, give the cut-offs yourself, or split by leave-one-out",
     )
 
@@ -300,9 +303,9 @@ def _ranks(ids: pd.Series) -> np.ndarray:
     return pd.factorize(ids.astype(str), sort=True)[0]
 
 
-def _tie_report(user: np.ndarray, time: np.ndarray, broken_by: str) -> TieReport:
-    """Count ties of sorted rows."""
-    same = (user[1:] == user[:-1]) & (time[1:] == time[:-1])  # row i + 1 ties with row i
+def _tie_report(user: np.ndarray, time: tuple[np.ndarray, ...], broken_by: str) -> TieReport:
+    """Count ties of sorted rows; ``time`` as of ``sort_keys``."""
+    same = (user[1:] == user[:-1]) & same_as_before(time)  # row i + 1 ties with row i
     tied = np.zeros(len(user), dtype=bool)
     tied[1:] |= same
     tied[:-1] |= same
@@ -324,9 +327,8 @@ def _positions(ordered: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Position of each row in its user's history and the length of that history, after checking the order."""
     _require(ordered, ("user_id", "item_id", "timestamp"), "the interactions")
     user = pd.factorize(ordered["user_id"])[0]  # numbers users by first appearance
-    time = ordered["timestamp"].to_numpy()
     same_user = user[1:] == user[:-1]
-    if (user[1:] < user[:-1]).any() or (same_user & (time[1:] < time[:-1])).any():
+    if (user[1:] < user[:-1]).any() or (same_user & earlier_than_above(sort_keys(ordered))).any():
         raise PlumError(
             "the interactions are not in order of user and time",
             "a user's rows are not contiguous, or not sorted by time",
@@ -349,6 +351,6 @@ def _split_table(ordered: pd.DataFrame, position: np.ndarray, part: np.ndarray) 
     )
 
 
-def _date(seconds: int) -> str:
-    """Minute of epoch seconds, in UTC; for any year, so that milliseconds mistaken for seconds show."""
-    return str(np.datetime_as_string(np.datetime64(int(seconds), "s"), unit="m")).replace("T", " ")
+def _date(moment: Moment) -> str:
+    """Minute of a moment, in UTC; for any year, so that milliseconds mistaken for seconds show."""
+    return str(np.datetime_as_string(np.datetime64(moment.second, "s"), unit="m")).replace("T", " ")

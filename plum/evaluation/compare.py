@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from plum.errors import PlumError
-from plum.evaluation.significance import N_RESAMPLES, bootstrap_intervals, holm, sign_flip_p_values
+from plum.evaluation.intervals import difference_intervals, mean_intervals
+from plum.evaluation.significance import N_RESAMPLES, holm, sign_flip_p_values
 
 PerUser = Mapping[str, Mapping[str, np.ndarray]]
 
@@ -29,8 +30,8 @@ def compare(
         per_user: retriever -> metric -> (U,), users in one order for all.
         metrics: to compare.
         reference: the retriever compared with all others.
-        n_resamples: of the bootstrap and of the sign-flip test.
-        seed: of both.
+        n_resamples: of the sign-flip test.
+        seed: of the sign-flip test.
 
     Returns:
         One entry per metric and other retriever, in the given order:
@@ -39,7 +40,7 @@ def compare(
 
     Raises:
         PlumError: an unknown retriever or metric.
-        ValueError: different numbers of users.
+        ValueError: different numbers of users, or values outside 0 to 1.
     """
     _require(per_user, metrics)
     if reference not in per_user:
@@ -54,7 +55,7 @@ def compare(
     differences = np.stack(
         [np.subtract(per_user[reference][m], per_user[other][m], dtype=np.float64) for m, other in pairs], axis=1
     )
-    intervals = bootstrap_intervals(differences, n_resamples, seed)
+    intervals = difference_intervals(differences)
     p_values = sign_flip_p_values(differences, n_resamples, seed)
     adjusted = holm(p_values)
     return [
@@ -72,15 +73,13 @@ def compare(
 
 
 def summarise(
-    per_user: PerUser, metrics: Sequence[str] | None = None, n_resamples: int = N_RESAMPLES, seed: int = 0
+    per_user: PerUser, metrics: Sequence[str] | None = None
 ) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, list[float]]]]:
-    """Means over users and their 95% bootstrap intervals.
+    """Means over users and their 95% intervals.
 
     Args:
         per_user: retriever -> metric -> (U,), users in one order for all.
         metrics: which to summarise; None for all.
-        n_resamples: of the bootstrap.
-        seed: of the bootstrap.
 
     Returns:
         means: retriever -> metric -> mean.
@@ -88,7 +87,7 @@ def summarise(
 
     Raises:
         PlumError: an unknown metric.
-        ValueError: different numbers of users, no users, or NaN.
+        ValueError: different numbers of users, no users, NaN, or values outside 0 to 1.
     """
     names = list(metrics if metrics is not None else next(iter(per_user.values()), {}))
     _require(per_user, names)
@@ -99,7 +98,7 @@ def summarise(
     for retriever, values in per_user.items():
         columns = np.stack([np.asarray(values[name], dtype=np.float64) for name in names], axis=1)
         means[retriever] = dict(zip(names, columns.mean(axis=0).tolist(), strict=True))
-        ends = bootstrap_intervals(columns, n_resamples, seed)
+        ends = mean_intervals(columns)
         intervals[retriever] = dict(zip(names, ends.tolist(), strict=True))
     return means, intervals
 

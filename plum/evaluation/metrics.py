@@ -26,8 +26,7 @@ def per_user_metrics(
     - ``hit@k``: 1 if any relevant item is found. Equal to recall if R = 1.
 
     Args:
-        items: int64 (U, K), catalogue rows, best first, ``-1`` for an empty place (a miss) at any place; no item twice
-            in a row.
+        items: int64 (U, K), catalogue rows, best first, ``-1`` for an empty place (a miss) at any place.
         targets: U arrays of catalogue rows, at least one each; repeats count once.
         cutoffs: values of k, which may exceed K.
 
@@ -35,7 +34,8 @@ def per_user_metrics(
         ``"recall@10"`` and so on: float64 (U,), each within 0 and 1.
 
     Raises:
-        ValueError: different numbers of users, a user without a target, a target < 0, or a cutoff < 1.
+        ValueError: different numbers of users, a user without a target, a target < 0, a cutoff < 1, or a list that
+            holds an item twice, whose metrics could exceed 1.
 
     Example:
         >>> found = per_user_metrics(np.array([[7, 3, 9]]), [np.array([3])], cutoffs=[1, 3])
@@ -45,6 +45,7 @@ def per_user_metrics(
     if min(cutoffs, default=1) < 1:
         raise ValueError(f"cutoffs must be at least 1, found {list(cutoffs)}")
     users, relevant, n_relevant = _distinct(items, targets)
+    _refuse_repeats(items)
     offered, wanted = _pairs(items, users, relevant)
     hits = np.isin(offered, wanted)
     places = np.arange(1, hits.shape[1] + 1)
@@ -180,6 +181,18 @@ def _flat(items: np.ndarray, targets: Sequence[np.ndarray]) -> tuple[np.ndarray,
     if flat.min(initial=0) < 0:
         raise ValueError(f"targets are catalogue rows >= 0, found {int(flat.min())}")
     return users, flat
+
+
+def _refuse_repeats(items: np.ndarray) -> None:
+    """Make sure that no list holds an item twice; empty places may repeat."""
+    ordered = np.sort(items, axis=1)
+    repeated = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
+    if repeated.any():
+        user, place = np.argwhere(repeated)[0]
+        raise ValueError(
+            f"the list of user {user} holds item {ordered[user, place]} twice: an item counts once, so leave out the "
+            "repetition or put -1 in its place"
+        )
 
 
 def _distinct(items: np.ndarray, targets: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

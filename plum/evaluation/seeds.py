@@ -1,14 +1,13 @@
-"""Results of several seeds: means, intervals and paired tests that resample both seeds and users.
+"""Results of several seeds: means, intervals and paired tests over both seeds and users.
 
-Letters: S seeds, U users, R resamples, J columns. Every system is trained S times and scored on the same U users, so
+Letters: S seeds, U users, J columns. Every system is trained S times and scored on the same U users, so
 its values are (S, U), and two things vary: the sample of users and the seed of the training.
 
 What each figure covers:
 
-- ``ci95``: users and seeds, by a two-way bootstrap (the pigeonhole bootstrap, Owen 2007): users drawn with replacement,
-  the same for all seeds and systems, and seeds drawn with replacement. With one seed it is the usual interval over
-  users. It is too wide because it counts the interaction of user and seed more than once, and with few seeds it
-  underestimates their variance by the factor (S - 1) / S: use three seeds or more, and read ``seed_sd`` too.
+- ``ci95``: users and seeds. The interval over users of the values averaged over seeds
+  (:mod:`plum.evaluation.intervals`), widened by the standard error over seeds. With one seed it is the interval over
+  users alone. Two seeds say little about others, and the interval is then wide where seeds differ: use three or more.
 - ``p_value``, ``p_holm``: users only, for the differences averaged over the given seeds. A small value means that these
   trained models would differ for other users too, not that other seeds would differ.
 - ``seed_sd``, ``seed_means``: seeds only, for these users.
@@ -22,25 +21,19 @@ from typing import Any
 import numpy as np
 
 from plum.errors import PlumError
-from plum.evaluation.significance import N_RESAMPLES, holm, resampled_means, sign_flip_p_values
+from plum.evaluation.intervals import difference_intervals, mean_intervals, widened
+from plum.evaluation.significance import N_RESAMPLES, holm, sign_flip_p_values
 
 PerSeed = Mapping[str, Mapping[str, np.ndarray]]
 """System -> metric -> float (S, U), users in one order for all; S may differ between systems."""
 
-_LEVEL = 0.95
-_FIRST, _SECOND = 1, 2  # random streams of seed draws, separate from user draws
 
-
-def summarise_seeds(
-    values: PerSeed, metrics: Sequence[str], n_resamples: int = N_RESAMPLES, seed: int = 0
-) -> dict[str, dict[str, dict[str, Any]]]:
+def summarise_seeds(values: PerSeed, metrics: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
     """Means over seeds and users, and their spread.
 
     Args:
         values: system -> metric -> (S, U).
         metrics: to summarise.
-        n_resamples: of the two-way bootstrap.
-        seed: of the bootstrap.
 
     Returns:
         system -> metric -> ``mean`` over seeds and users, ``ci95`` [low, high], ``seed_means`` (S values, means over
@@ -49,22 +42,23 @@ def summarise_seeds(
 
     Raises:
         PlumError: a metric that is not there.
-        ValueError: values that are not (S, U), NaN, no users or seeds, different numbers of users, or different numbers
-            of seeds between the metrics of a system.
+        ValueError: values that are not (S, U) or not within 0 and 1, NaN, no users or seeds, different numbers of
+            users, or different numbers of seeds between the metrics of a system.
     """
-    drawn = _Drawn(values, metrics, n_resamples, seed)
+    tables = _tables(values, metrics)
     result: dict[str, dict[str, dict[str, Any]]] = {}
-    for name in values:
-        ends = _ends(drawn.means(name, _FIRST))
-        result[name] = {}
-        for column, metric in enumerate(metrics):
-            by_seed = np.asarray(values[name][metric], dtype=np.float64).mean(axis=1)
-            result[name][metric] = {
-                "mean": float(by_seed.mean()),
+    for name, table in tables.items():
+        by_user, by_seed = table.mean(axis=0), table.mean(axis=1)
+        ends = np.clip(_over_both(by_user, mean_intervals(by_user), _parts(by_seed)), 0.0, 1.0)
+        result[name] = {
+            metric: {
+                "mean": float(by_seed[:, column].mean()),
                 "ci95": ends[column].tolist(),
-                "seed_means": by_seed.tolist(),
-                "seed_sd": _deviation(by_seed),
+                "seed_means": by_seed[:, column].tolist(),
+                "seed_sd": _deviation(by_seed[:, column]),
             }
+            for column, metric in enumerate(metrics)
+        }
     return result
 
 
@@ -78,16 +72,16 @@ def compare_seeds(
 ) -> list[dict[str, Any]]:
     """Paired differences between one system and each of the others, over users and seeds.
 
-    Two systems trained with the same seeds are paired by seed, in resampling and in ``seed_sd``; otherwise their seeds
-    are drawn independently. Users are always paired.
+    Two systems trained with the same seeds are paired by seed, in the interval and in ``seed_sd``; otherwise their
+    seeds vary independently. Users are always paired.
 
     Args:
         values: system -> metric -> (S, U).
         seeds: system -> the S seeds, unique, in the order of the values.
         metrics: to compare.
         reference: the system compared with all others.
-        n_resamples: of the two-way bootstrap and of the sign-flip test.
-        seed: of both.
+        n_resamples: of the sign-flip test.
+        seed: of the sign-flip test.
 
     Returns:
         One entry per metric and other system, in the given order: ``metric``, ``a`` (the reference), ``b``,
@@ -102,27 +96,29 @@ def compare_seeds(
     others = _others(values, reference)
     if not others or not metrics:
         return []
-    ordered = {name: _by_seed(name, seeds[name], values[name], metrics) for name in values}
-    drawn = _Drawn(ordered, metrics, n_resamples, seed)
-    differences, p_values = _over_users(ordered, metrics, reference, n_resamples, seed)
-    mine = drawn.means(reference, _FIRST)
-    paired = {name: sorted(seeds[name]) == sorted(seeds[reference]) for name in others}
-    ends = {name: _ends(mine - drawn.means(name, _FIRST if paired[name] else _SECOND)) for name in others}
+    tables = _tables({name: _by_seed(name, seeds[name], values[name], metrics) for name in values}, metrics)
+    differences, p_values = _over_users(tables, reference, n_resamples, seed)
+    means = {name: table.mean(axis=1) for name, table in tables.items()}
     entries: list[dict[str, Any]] = []
-    for column, metric in enumerate(metrics):
-        for name in others:
-            by_seed = [ordered[one][metric].mean(axis=1) for one in (reference, name)]
-            entry = {
+    for name in others:
+        paired = sorted(seeds[name]) == sorted(seeds[reference])
+        parts = _parts(means[reference] - means[name]) if paired else _parts(means[reference]) + _parts(means[name])
+        found = differences[name]
+        ends = np.clip(_over_both(found, difference_intervals(found), parts), -1.0, 1.0)
+        entries += [
+            {
                 "metric": metric,
                 "a": reference,
                 "b": name,
-                "difference": float(differences[name][:, column].mean()),
-                "ci95": ends[name][column].tolist(),
+                "difference": float(found[:, column].mean()),
+                "ci95": ends[column].tolist(),
                 "p_value": float(p_values[name][column]),
-                "seeds_paired": paired[name],
-                "seed_sd": _deviation(by_seed[0] - by_seed[1]) if paired[name] else None,
+                "seeds_paired": paired,
+                "seed_sd": _deviation((means[reference] - means[name])[:, column]) if paired else None,
             }
-            entries.append(entry)
+            for column, metric in enumerate(metrics)
+        ]
+    entries.sort(key=lambda entry: metrics.index(entry["metric"]))  # stable: systems stay in their order
     adjusted = holm(np.array([entry["p_value"] for entry in entries]))
     return [entry | {"p_holm": float(p)} for entry, p in zip(entries, adjusted, strict=True)]
 
@@ -139,52 +135,35 @@ def _others(values: PerSeed, reference: str) -> list[str]:
 
 
 def _over_users(
-    values: PerSeed, metrics: Sequence[str], reference: str, n_resamples: int, seed: int
+    tables: Mapping[str, np.ndarray], reference: str, n_resamples: int, seed: int
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """For each other system, averaged over seeds: differences (U, J) from the reference, and their p-values (J,)."""
-    averaged = {name: np.stack([values[name][metric].mean(axis=0) for metric in metrics], axis=1) for name in values}
-    differences = {name: averaged[reference] - averaged[name] for name in values if name != reference}
+    averaged = {name: table.mean(axis=0) for name, table in tables.items()}
+    differences = {name: averaged[reference] - averaged[name] for name in tables if name != reference}
     # All in one call: drawing the signs is slower than multiplying by them.
     p_values = sign_flip_p_values(np.concatenate(list(differences.values()), axis=1), n_resamples, seed)
-    by_system = p_values.reshape(len(differences), len(metrics))
+    by_system = p_values.reshape(len(differences), -1)
     return differences, dict(zip(differences, by_system, strict=True))
 
 
-class _Drawn:
-    """The resampled means of all systems, with the same draws of users.
+def _over_both(by_user: np.ndarray, ends: np.ndarray, parts: list[tuple[np.ndarray, int]]) -> np.ndarray:
+    """Intervals (J, 2) over users, of values (U, J), widened by what seeds add."""
+    return widened(by_user.mean(axis=0), ends, len(by_user), parts)
 
-    Args:
-        values: system -> metric -> (S, U).
-        metrics: J names, the columns.
-        n_resamples: R.
-        seed: of the draws.
-    """
 
-    def __init__(self, values: PerSeed, metrics: Sequence[str], n_resamples: int, seed: int) -> None:
-        tables = {name: _table(name, values[name], metrics) for name in values}
-        users = {table.shape[1] for table in tables.values()}
-        if len(users) > 1:
-            raise ValueError(f"systems were scored on different numbers of users: {sorted(users)}")
-        self._n_resamples, self._seed, self._n_metrics = n_resamples, seed, len(metrics)
-        self._n_seeds = {name: len(table) for name, table in tables.items()}
-        self._columns: dict[str, np.ndarray] = {}
-        if not tables or not metrics:
-            return
-        # (S, U, J) as U rows of S * J columns, all systems side by side: one draw of users serves all.
-        rows = [table.transpose(1, 0, 2).reshape(table.shape[1], -1) for table in tables.values()]
-        means = resampled_means(np.concatenate(rows, axis=1), n_resamples, seed)
-        widths = np.cumsum([row.shape[1] for row in rows])[:-1]
-        self._columns = dict(zip(tables, np.split(means, widths, axis=1), strict=True))
+def _parts(by_seed: np.ndarray) -> list[tuple[np.ndarray, int]]:
+    """The variance (J,) of the mean of S seeds' values (S, J), and S; none for a single seed, which says nothing."""
+    n_seeds = len(by_seed)
+    return [(by_seed.var(axis=0, ddof=1) / n_seeds, n_seeds)] if n_seeds > 1 else []
 
-    def means(self, name: str, stream: int) -> np.ndarray:
-        """Means (R, J) of a system over drawn users and seeds; equal streams and seed counts give equal draws."""
-        if not self._columns:
-            return np.zeros((self._n_resamples, 0))
-        n_seeds = self._n_seeds[name]
-        by_seed = self._columns[name].reshape(self._n_resamples, n_seeds, self._n_metrics)
-        rng = np.random.default_rng([self._seed, stream])
-        times = rng.multinomial(n_seeds, np.full(n_seeds, 1.0 / n_seeds), size=self._n_resamples)
-        return np.einsum("rs,rsj->rj", times / n_seeds, by_seed)
+
+def _tables(values: PerSeed, metrics: Sequence[str]) -> dict[str, np.ndarray]:
+    """All systems' values, float64 (S, U, J) each, of the same users."""
+    tables = {name: _table(name, values[name], metrics) for name in values}
+    users = {table.shape[1] for table in tables.values()}
+    if len(users) > 1:
+        raise ValueError(f"systems were scored on different numbers of users: {sorted(users)}")
+    return tables
 
 
 def _table(name: str, values: Mapping[str, np.ndarray], metrics: Sequence[str]) -> np.ndarray:
@@ -213,12 +192,6 @@ def _by_seed(
         raise ValueError(f"{name!r} has values of {len(table)} seeds, but seeds {list(seeds)}: give each its own seed")
     order = np.argsort(np.asarray(seeds), kind="stable")
     return {metric: table[order, :, column] for column, metric in enumerate(metrics)}
-
-
-def _ends(means: np.ndarray) -> np.ndarray:
-    """Lower and upper ends (J, 2) of the percentile intervals of resampled means (R, J)."""
-    tail = (1.0 - _LEVEL) / 2.0
-    return np.quantile(means, [tail, 1.0 - tail], axis=0).T
 
 
 def _deviation(by_seed: np.ndarray) -> float | None:

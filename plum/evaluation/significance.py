@@ -1,6 +1,6 @@
-"""Statistical uncertainty: bootstrap intervals over users, a paired test between two retrievers, Holm's correction.
+"""Statistical tests: a paired one between two retrievers, and Holm's correction for many of them.
 
-Intervals and test resample users, which are the independent units; the same seed gives the same figures.
+The test permutes users, which are the independent units; the same seed gives the same figures.
 """
 
 from __future__ import annotations
@@ -11,86 +11,12 @@ from typing import Any
 import numpy as np
 
 from plum import runtime
+from plum.evaluation.intervals import LEVEL, difference_intervals
 
 N_RESAMPLES = 2000
 
-# Numbers drawn at a time: 1M user indices are 8 MiB, for any number of users and resamples.
+# Signs drawn at a time: 1M are 8 MiB, for any number of users and resamples.
 _BLOCK_ENTRIES = 1 << 20
-
-
-def bootstrap_intervals(
-    values: np.ndarray, n_resamples: int = N_RESAMPLES, seed: int = 0, level: float = 0.95
-) -> np.ndarray:
-    """Percentile bootstrap intervals (Efron 1979) of the mean of several columns, users drawn with replacement.
-
-    All columns share the draws, so many metrics cost about as much as one.
-
-    Args:
-        values: (U, J), one row per user, no NaN.
-        n_resamples: draws of U users.
-        seed: of the draws.
-        level: share of the resampled means inside the interval.
-
-    Returns:
-        float64 (J, 2): lower and upper ends.
-
-    Raises:
-        ValueError: no users, NaN, n_resamples < 1 or a level outside 0 to 1.
-    """
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, found {level}")
-    means = resampled_means(values, n_resamples, seed)
-    tail = (1.0 - level) / 2.0
-    return np.quantile(means, [tail, 1.0 - tail], axis=0).T
-
-
-def resampled_means(values: np.ndarray, n_resamples: int = N_RESAMPLES, seed: int = 0) -> np.ndarray:
-    """Means of several columns over users drawn with replacement, the same users for all columns.
-
-    Args:
-        values: (U, J), one row per user, no NaN.
-        n_resamples: draws of U users (R).
-        seed: of the draws; equal seeds and numbers of users give equal draws.
-
-    Returns:
-        float64 (R, J).
-
-    Raises:
-        ValueError: no users, NaN, or n_resamples < 1.
-    """
-    values = _checked(values, n_resamples)
-    n_users, n_columns = values.shape
-    rng = np.random.default_rng(seed)
-    means = np.empty((n_resamples, n_columns))
-    for start, stop in _blocks(n_resamples, n_users, "bootstrap"):
-        size = stop - start
-        drawn = rng.integers(0, n_users, size=(size, n_users))
-        # Counts of draws per user: the resampled sums of all columns are then one matrix product.
-        cells = (drawn + np.arange(size)[:, None] * n_users).ravel()
-        times = np.bincount(cells, minlength=size * n_users).reshape(size, n_users)
-        means[start:stop] = times.astype(np.float64) @ values / n_users
-    return means
-
-
-def bootstrap_interval(
-    values: np.ndarray, n_resamples: int = N_RESAMPLES, seed: int = 0, level: float = 0.95
-) -> tuple[float, float]:
-    """Interval of the mean of one metric: :func:`bootstrap_intervals` for one column.
-
-    Args:
-        values: (U,), one entry per user.
-        n_resamples: draws of U users.
-        seed: of the draws.
-        level: share of the resampled means inside the interval.
-
-    Returns:
-        Lower and upper end.
-
-    Raises:
-        ValueError: as :func:`bootstrap_intervals`.
-    """
-    low, high = bootstrap_intervals(np.asarray(values)[:, None], n_resamples, seed, level)[0]
-    return float(low), float(high)
 
 
 def sign_flip_p_values(differences: np.ndarray, n_resamples: int = N_RESAMPLES, seed: int = 0) -> np.ndarray:
@@ -117,7 +43,7 @@ def sign_flip_p_values(differences: np.ndarray, n_resamples: int = N_RESAMPLES, 
     bound = np.abs(differences.sum(axis=0)) - 1e-9 * np.abs(differences).sum(axis=0)
     rng = np.random.default_rng(seed)
     count = np.zeros(n_columns, dtype=np.int64)
-    for start, stop in _blocks(n_resamples, n_users, "sign-flip test"):
+    for start, stop in _blocks(n_resamples, n_users):
         signs = rng.integers(0, 2, size=(stop - start, n_users), dtype=np.int8) * 2.0 - 1.0
         count += (np.abs(signs @ differences) >= bound).sum(axis=0)
     return (1 + count) / (1 + n_resamples)
@@ -155,23 +81,23 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 
 
 def paired_difference(
-    a: np.ndarray, b: np.ndarray, n_resamples: int = N_RESAMPLES, seed: int = 0, level: float = 0.95
+    a: np.ndarray, b: np.ndarray, n_resamples: int = N_RESAMPLES, seed: int = 0, level: float = LEVEL
 ) -> dict[str, Any]:
     """The mean difference of a and b over the same users, with interval and p-value.
 
     Args:
         a: (U,), one metric of one retriever.
         b: (U,), the same metric and users of another.
-        n_resamples: of both the bootstrap and the test.
-        seed: of both.
+        n_resamples: of the test.
+        seed: of the test.
         level: of the interval.
 
     Returns:
-        ``difference``: mean of a - b; ``ci95``: [low, high], its bootstrap interval (at ``level``); ``p_value``: of
-        the sign-flip test.
+        ``difference``: mean of a - b; ``ci95``: [low, high], its interval (at ``level``); ``p_value``: of the
+        sign-flip test.
 
     Raises:
-        ValueError: different numbers of users, no users, or NaN.
+        ValueError: different numbers of users, no users, NaN, or a difference outside -1 to 1.
     """
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if a.shape != b.shape:
@@ -179,7 +105,7 @@ def paired_difference(
     difference = a - b
     return {
         "difference": float(difference.mean()),
-        "ci95": list(bootstrap_interval(difference, n_resamples, seed, level)),
+        "ci95": difference_intervals(difference[:, None], level)[0].tolist(),
         "p_value": float(sign_flip_p_values(difference[:, None], n_resamples, seed)[0]),
     }
 
@@ -196,10 +122,10 @@ def _checked(values: np.ndarray, n_resamples: int) -> np.ndarray:
     return values
 
 
-def _blocks(n_resamples: int, n_users: int, name: str) -> Iterator[tuple[int, int]]:
-    """Ranges of resamples whose draws fit into one block; shows how far the work ``name`` is."""
+def _blocks(n_resamples: int, n_users: int) -> Iterator[tuple[int, int]]:
+    """Ranges of resamples whose draws fit into one block; shows how far the test is."""
     size = max(1, _BLOCK_ENTRIES // n_users)
-    with runtime.progress(name, n_resamples, after=runtime.SOON) as show:
+    with runtime.progress("sign-flip test", n_resamples, after=runtime.SOON) as show:
         for start in range(0, n_resamples, size):
             show(start)
             yield start, min(start + size, n_resamples)

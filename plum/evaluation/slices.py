@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from plum.evaluation.intervals import mean_intervals
 from plum.evaluation.metrics import COLD_BELOW, per_user_metrics
 from plum.evaluation.rankings import flatten
-from plum.evaluation.significance import N_RESAMPLES, bootstrap_intervals
 
 HEAD_TENTHS, TORSO_TENTHS = 5, 3
 """Tenths of the training interactions covered by the head, and by head and torso together."""
@@ -175,17 +175,13 @@ def score_slices(
     slices: Sequence[Slice],
     lists: Mapping[str, np.ndarray],
     metrics: Sequence[str] = ("recall@10", "ndcg@10"),
-    n_resamples: int = N_RESAMPLES,
-    seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Score every retriever in every slice. Within a slice, all retrievers' intervals share the draws of users.
+    """Score every retriever in every slice.
 
     Args:
         slices: in display order; empty ones are left out.
         lists: retriever -> items, int64 (U, K), ``-1`` for empty places.
         metrics: of :func:`per_user_metrics`, at least one.
-        n_resamples: of the bootstrap over the users of a slice.
-        seed: of the bootstrap.
 
     Returns:
         Values for JSON, a group at the place of its first slice: ``{"group", "slices": [{"name",
@@ -210,15 +206,13 @@ def score_slices(
                 "name": part.name,
                 "users": len(part.users),
                 "targets": sum(len(np.unique(row)) for row in part.targets),
-                "retrievers": _score(part, lists, metrics, n_resamples, seed),
+                "retrievers": _score(part, lists, metrics),
             }
         )
     return [{"group": group, "slices": scored} for group, scored in groups.items()]
 
 
-def _score(
-    part: Slice, lists: Mapping[str, np.ndarray], metrics: Sequence[str], n_resamples: int, seed: int
-) -> dict[str, dict[str, Any]]:
+def _score(part: Slice, lists: Mapping[str, np.ndarray], metrics: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Means of each retriever over the users of one slice, with the interval of the first metric."""
     cutoffs = sorted({int(at) for name in metrics if (at := name.partition("@")[2]).isdigit()})
     per_user = {name: per_user_metrics(items[part.users], part.targets, cutoffs) for name, items in lists.items()}
@@ -227,7 +221,7 @@ def _score(
     if unknown:
         raise ValueError(f"no such metric: {', '.join(unknown)}")
     first = np.stack([values[metrics[0]] for values in per_user.values()], axis=1)
-    ends = bootstrap_intervals(first, n_resamples, seed).tolist()
+    ends = mean_intervals(first).tolist()
     return {
         retriever: {name: float(values[name].mean()) for name in metrics} | {"ci95": interval}
         for (retriever, values), interval in zip(per_user.items(), ends, strict=True)

@@ -7,14 +7,24 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from plum.data.sample import Sample
+from plum.data.times import AUTO, POSITION
 from plum.errors import PlumError
 from plum.recipes import names
-from plum.recipes.values import MIXED, Look, id_text, look
+from plum.recipes.values import Look, id_text, look
 
 LOG_ROLES = ("user_id", "item_id", "timestamp", "rating", "reward")
-NEEDED = LOG_ROLES[:3]
+NEEDED = LOG_ROLES[:2]
+"""Roles without which there is no log; times are not needed where the order of the rows is the order in time."""
 MOST_RATINGS = 201
 """Different values, at most, of a rating."""
+
+
+@dataclass(frozen=True)
+class TimeWay:
+    """How times are read, as the user decided: a unit, or the layout of text."""
+
+    unit: str = AUTO
+    layout: str | None = None
 
 
 @dataclass(frozen=True)
@@ -95,13 +105,16 @@ def take_given(roles: Roles, given: Mapping[str, str], known: Collection[str], w
         roles.chosen[role] = Chosen(roles.looks[column], f"given by {option}")
 
 
-def log_roles(sample: Sample, given: Mapping[str, str], item_ids: Collection[set[str]] = ()) -> Roles:
+def log_roles(
+    sample: Sample, given: Mapping[str, str], item_ids: Collection[set[str]] = (), way: TimeWay | None = None
+) -> Roles:
     """Find the columns of a log.
 
     Args:
         sample: its first rows.
         given: our name -> column, as the user decided.
         item_ids: the values of each column of the item table that may hold its ids.
+        way: how times are to be read, if the user decided.
 
     Raises:
         PlumError: for given columns that don't fit.
@@ -116,7 +129,7 @@ def log_roles(sample: Sample, given: Mapping[str, str], item_ids: Collection[set
     }
     _by_name(roles, "user_id", names.USER_NOUNS, {})
     _by_name(roles, "item_id", names.ITEM_NOUNS, overlaps)
-    _time(roles)
+    _time(roles, way)
     _numbers(roles)
     _by_content(roles, overlaps)
     roles.chosen = {role: roles.chosen[role] for role in LOG_ROLES if role in roles.chosen}  # in the usual order
@@ -165,12 +178,17 @@ def _share_in(values: Sequence[object], ids: set[str]) -> float:
     return len(there & ids) / len(there) if there else 0.0
 
 
-def _time(roles: Roles) -> None:
-    """Choose the time: what reads as one, by name if there are several."""
-    if "timestamp" in roles.chosen:
+def _time(roles: Roles, way: TimeWay | None) -> None:
+    """Choose the time: what reads as one, or what may if the way to read it is given; by name if there are several."""
+    if "timestamp" in roles.chosen or (way is not None and way.unit == POSITION):
         return
     free = {name: seen for name, seen in roles.looks.items() if name not in roles.taken}
-    times = {name: names.rank_in(name, names.TIMES) for name, seen in free.items() if seen.kind == "time"}
+    ranks = {name: names.rank_in(name, names.TIMES) for name in free}
+    times = {
+        name: ranks[name]
+        for name, seen in free.items()
+        if seen.kind == "time" or (way is not None and (ranks[name] is not None or seen.kind == "other date"))
+    }
     named = {name: rank for name, rank in times.items() if rank is not None}
     best = [name for name, rank in named.items() if rank == min(named.values())] or list(times)
     if len(best) == 1:
@@ -183,28 +201,36 @@ def _time(roles: Roles) -> None:
         roles.undecided.append(Undecided("timestamp", looks_like, f"{len(best)} columns look like the time"))
         return
     order = [seen for seen in free.values() if names.rank_in(seen.name, names.TIMES) is not None]
-    if len(order) == 1 and order[0].kind in ("integer", "number"):
+    if len(order) == 1 and order[0].kind in ("integer", "number") and order[0].refusal is None:
         roles.chosen["timestamp"] = Chosen(order[0], "its name; not dates, so it gives the order only")
         return
     roles.undecided.append(_no_time(list(free.values())))
 
 
+def with_options(fix: str) -> str:
+    """Advice on the settings of a source, in the options of ``plum init``."""
+    fix = fix.replace("--set data.source.timestamp_format=", "--timestamp-format ")
+    return fix.replace("--set data.source.timestamp_unit=", "--timestamp-unit ")
+
+
 def _no_time(free: Sequence[Look]) -> Undecided:
     unread = [seen for seen in free if seen.kind == "other date"]
-    if unread and unread[0].unit == MIXED:
-        found = f"{unread[0].name!r} holds times in more than one unit, seconds and milliseconds perhaps"
-        return Undecided("timestamp", [], found, "write all times in one unit")
+    unread += [seen for seen in free if seen.refusal and names.rank_in(seen.name, names.TIMES) is not None]
+    told = next((seen for seen in unread if seen.refusal), None)
+    if told is not None and told.refusal is not None:
+        found, fix = told.refusal
+        return Undecided("timestamp", [], f"{told.name!r}: {found}", with_options(fix))
     if unread:
         example = f"{unread[0].name!r} holds dates such as {unread[0].example}"
-        note = "write times as ISO 8601 (2020-09-13T12:26:40) or as seconds since 1970"
+        note = "name their layout, such as --timestamp-format '%d|%m|%Y %H:%M', or write times as 2020-09-13 12:26:40"
         return Undecided("timestamp", [], f"no column of times that plum reads; {example}", note)
     named = [seen for seen in free if names.rank_in(seen.name, names.TIMES) is not None]
     if named:
         found = f"{named[0].name!r} is named as a time, but its values are not all dates or all numbers"
-        return Undecided("timestamp", [], found, "write times in one way: ISO 8601, or seconds since 1970")
+        note = "write times as 2020-09-13 12:26:40, or name their layout: --timestamp-format '%d/%m/%Y %H:%M'"
+        return Undecided("timestamp", [], found, note)
     note = (
-        "plum needs the order of interactions: add a column `timestamp` of times, or of row numbers if the rows are in "
-        "order"
+        "plum needs the order of interactions: add a column of times, or --timestamp-unit position if rows are in order"
     )
     numbers = [seen for seen in free if seen.kind in ("integer", "number") and not seen.repeats]
     return Undecided("timestamp", numbers, "no column looks like a time", note)

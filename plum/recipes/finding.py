@@ -11,11 +11,12 @@ from typing import Any
 from plum.data.files import missing_file
 from plum.data.logs import PARQUET, SEPARATORS, file_format
 from plum.data.sample import Sample, first_lines, guess_encoding, read_sample
+from plum.data.times import AUTO
 from plum.errors import PlumError
 from plum.recipes import names
-from plum.recipes.columns import NEEDED, Roles, Undecided, log_roles, looks_of
+from plum.recipes.columns import NEEDED, Roles, TimeWay, Undecided, log_roles, looks_of
 from plum.recipes.fields import DEFAULT_SEPARATOR, id_sets, item_roles, topic_separator
-from plum.recipes.values import Look, id_text
+from plum.recipes.values import MIXED, Look, id_text
 
 LOG_ROWS, ITEM_ROWS = 20_000, 100_000
 """Rows that are looked at."""
@@ -33,7 +34,7 @@ class Found:
         log, items: the files.
         log_roles, item_roles: their columns.
         encoding: of the text.
-        unit: of the timestamps, as ``timestamp_unit`` has it.
+        times: how the times are read.
         topic_separator: between the topics of a text.
         notices: what a user should know.
     """
@@ -43,7 +44,7 @@ class Found:
     log_roles: Roles
     item_roles: Roles | None
     encoding: str
-    unit: str
+    times: TimeWay
     topic_separator: str
     notices: tuple[str, ...]
 
@@ -55,7 +56,9 @@ class Found:
             section |= {"items": str(self.items), "item_columns": self.item_roles.mapping()}
             if self.topic_separator != DEFAULT_SEPARATOR:
                 section["topic_separator"] = self.topic_separator
-        section["timestamp_unit"] = self.unit
+        section["timestamp_unit"] = self.times.unit
+        if self.times.layout is not None:
+            section["timestamp_format"] = self.times.layout
         return section if self.encoding == "utf-8" else section | {"encoding": self.encoding}
 
 
@@ -64,6 +67,7 @@ def find(
     items: Path | None = None,
     columns: Mapping[str, str] | None = None,
     item_columns: Mapping[str, str] | None = None,
+    times: TimeWay | None = None,
 ) -> Found:
     """Look at the first rows of a log, and of an item table.
 
@@ -71,6 +75,7 @@ def find(
         log: the interactions.
         items: the item table, if there is one.
         columns, item_columns: our name -> the file's name, where the user has decided.
+        times: how to read the times, likewise.
 
     Raises:
         PlumError: for files that plum can't read, and for columns that can't be told; all of these at once.
@@ -80,7 +85,7 @@ def find(
     item_sample = None if items is None else _sample(items, ITEM_ROWS, encoding)
     item_looks = looks_of(item_sample) if item_sample else {}
     ids = id_sets(item_sample, item_looks) if item_sample else []
-    roles = log_roles(log_sample, columns or {}, ids)
+    roles = log_roles(log_sample, columns or {}, ids, times)
     of_items, problems = None, [(log, "--column", entry) for entry in roles.undecided]
     separator = DEFAULT_SEPARATOR
     if items is not None and item_sample is not None and "item_id" in roles.chosen:
@@ -95,10 +100,10 @@ def find(
     if problems:
         raise _unclear(problems, roles, log_sample)
     notices = (*roles.notices, *(of_items.notices if of_items else ()), *_notices(log_sample, roles, items))
-    unit = roles.chosen["timestamp"].look.unit
-    unit = {"typed": "auto", "": "s"}.get(unit, unit)  # numbers that are no dates give an order, whatever the unit
-    unit = "auto" if unit in ("us", "ns") else unit  # recognised by their size; there is no name for them
-    return Found(log, items, roles, of_items, encoding, unit, separator, notices)
+    if times is None:  # numbers that are no dates give an order, whatever the unit
+        seen = roles.chosen["timestamp"].look
+        times = TimeWay("s" if seen.kind in ("integer", "number") and seen.refusal is None else AUTO)
+    return Found(log, items, roles, of_items, encoding, times, separator, notices)
 
 
 def _sample(path: Path, n_rows: int, encoding: str) -> Sample:
@@ -260,6 +265,9 @@ def _notices(sample: Sample, roles: Roles, items: Path | None) -> list[str]:
     notices, looks = [], roles.looks
     if missing := [role for role in NEEDED if role not in roles.chosen]:
         raise ValueError(f"open roles were not refused: {missing}")
+    if "timestamp" in roles.chosen and roles.chosen["timestamp"].look.unit == MIXED:
+        name = roles.chosen["timestamp"].look.name
+        notices.append(f"{name!r} holds times in several forms or units; each row is read by its own.")
     for seen in looks.values():
         if names.plain(seen.name) in names.EVENTS and seen.name not in roles.taken and 1 < seen.n_distinct <= 20:
             kinds = sorted({str(value) for value in sample.columns[seen.name] if value is not None})

@@ -15,6 +15,7 @@ from plum.config.run import RunConfig
 from plum.data.logs import load_logs
 from plum.data.tables import RawTables
 from plum.errors import PlumError
+from plum.recipes.columns import with_options
 from plum.recipes.estimate import MIB, Estimate, Other, memory, minutes, work_of
 from plum.recipes.finding import Found
 from plum.recipes.recipe import Choice, Machine, Recipe, choose, warnings
@@ -82,15 +83,14 @@ def _load(found: Found) -> RawTables:
             source.item_columns,
             topic_separator=source.topic_separator,
             timestamp_unit=source.timestamp_unit,
+            timestamp_format=source.timestamp_format,
             encoding=source.encoding,
             max_bad_share=MOST_BAD,
         )
     except PlumError as error:
         fix = (error.fix or "").replace("--set data.source.columns.OUR_NAME=YOUR_NAME", "--column OUR_NAME=YOUR_NAME")
         fix = fix.replace(", or allow more with --set data.max_bad_share=SHARE", "")
-        fix = fix.replace(
-            "set data.source.timestamp_unit to s, ms, iso or auto, whichever fits", "write times in one way"
-        )
+        fix = with_options(fix)
         if "is not in" in (error.found or "") and found.items is not None:
             fix = f"give a table that holds the items of the log, or leave --items out; {fix}"
         raise PlumError(error.what, error.found, fix or None) from error
@@ -126,8 +126,7 @@ def _source(data: Read) -> list[Choice]:
             choices.append(Choice(f"{prefix}item_columns.{role}", entry.look.name, why))
         if "topics" in found.item_roles.chosen:
             choices.append(Choice(f"{prefix}topic_separator", found.topic_separator, "between the topics of a text"))
-    time_look = found.log_roles.chosen["timestamp"].look
-    choices.append(Choice(f"{prefix}timestamp_unit", found.unit, f"as in {time_look.example}"))
+    choices += _times(found)
     if found.encoding != "utf-8":
         choices.append(Choice(f"{prefix}encoding", found.encoding, "its bytes are no UTF-8"))
     if data.bad_share > LEAST_BAD:
@@ -135,6 +134,16 @@ def _source(data: Read) -> list[Choice]:
         why = f"{sizes.bad_rows:,} of {sizes.rows:,} rows can't be used"
         choices.append(Choice("data.max_bad_share", data.bad_share, why))
     return choices
+
+
+def _times(found: Found) -> list[Choice]:
+    """How times are read."""
+    way, entry = found.times, found.log_roles.chosen.get("timestamp")
+    if entry is None:
+        return [Choice("data.source.timestamp_unit", way.unit, "the order of the rows is that of the interactions")]
+    units = f"{entry.look.unit}, " if entry.look.kind == "time" and entry.look.unit not in ("iso", "typed") else ""
+    choices = [Choice("data.source.timestamp_unit", way.unit, f"{units}as in {entry.look.example}")]
+    return choices if way.layout is None else [*choices, Choice("data.source.timestamp_format", way.layout, "as given")]
 
 
 def machine_of(data: Read, workdir: Path) -> Machine:
@@ -244,7 +253,7 @@ def as_json(
             if table is not None
         },
         "encoding": data.found.encoding,
-        "timestamp_unit": data.found.unit,
+        "timestamp_unit": data.found.times.unit,
         "topic_separator": data.found.topic_separator,
         "data": data.measured.description,
         "notices": data.notices,

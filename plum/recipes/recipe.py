@@ -295,7 +295,7 @@ def warnings(sizes: Sizes) -> list[str]:
             "users who are not known, leave it out."
         )
     if sizes.odd_times:
-        told.append(f"{sizes.odd_times:.1%} of the times are before 1980 or in the future: are there two units?")
+        told.append(f"{sizes.odd_times:.1%} of the times are before 1990 or in the future: are they right?")
     if sizes.items > DENSE_TEACHES or sizes.train > 5_000_000:
         told.append("No data of this size were measured: the recipe is a starting point.")
     return told

@@ -11,7 +11,9 @@ import pandas as pd
 from plum.data import splits
 from plum.data.describe import describe
 from plum.data.histories import Histories
+from plum.data.moments import Moment, before, codes
 from plum.data.tables import RawTables
+from plum.data.times import USUAL_FROM
 from plum.errors import PlumError
 
 LEAVE_ONE_OUT, TEMPORAL = "leave-one-out", "temporal"
@@ -30,7 +32,7 @@ class Sizes:
         questions: users with a test item and a history before it.
         short_users: users with too few interactions to be asked, who only train.
         lengths: 50th and 95th percentile of a user's interactions.
-        ties: share of interactions that share their second with another of the same user.
+        ties: share of interactions that share their time with another of the same user.
         tied_tests: share of the test users for whom a tie decides which item is the test.
         seen_tests: share of the test users whose test items all stand in their history.
         temporal_users: users who would be asked under the temporal protocol.
@@ -38,7 +40,7 @@ class Sizes:
         text: text columns that items have.
         topics: share of items with topics.
         largest_user: share of the log of its most active user, and that user's id.
-        odd_times: share of the times before 1980 or in the future.
+        odd_times: share of the times before 1990 or in the future.
         protocol: of the split that these numbers are of.
     """
 
@@ -92,7 +94,8 @@ def measure(tables: RawTables, now: float) -> Measured:
     """
     ordered, ties = splits.order_interactions(tables.interactions)
     times = ordered["timestamp"].to_numpy()
-    cutoffs = splits.temporal_cutoffs(times, TEST_SHARE, TEST_SHARE) if len(np.unique(times)) > 2 else None
+    comparable = not tables.timestamps_are_positions and codes(ordered).max(initial=0) > 1
+    cutoffs = splits.temporal_cutoffs(ordered, TEST_SHARE, TEST_SHARE) if comparable else None
     try:
         split, protocol = splits.leave_one_out(ordered), LEAVE_ONE_OUT
     except PlumError:
@@ -123,16 +126,17 @@ def measure(tables: RawTables, now: float) -> Measured:
         text=tuple(name for name in TEXT_COLUMNS if tables.items[name].notna().any()),
         topics=described["item_fields"]["topics"],
         largest_user=(float(lengths.iloc[0] / len(ordered)), str(lengths.index[0])),
-        odd_times=float(((times < 315_532_800) | (times > now + 86_400)).mean()) if dates else 0.0,
+        odd_times=float(((times < USUAL_FROM) | (times > now + 86_400)).mean()) if dates else 0.0,
         protocol=protocol,
     )
     return Measured(sizes, described, tables.items, histories)
 
 
-def _asked_after(ordered: pd.DataFrame, moment: int) -> int:
+def _asked_after(ordered: pd.DataFrame, moment: Moment) -> int:
     """Users with interactions before and after a moment."""
-    of_user = ordered.groupby("user_id", sort=False)["timestamp"]
-    return int(((of_user.min() < moment) & (of_user.max() >= moment)).sum())
+    earlier = before(ordered, moment)
+    users = ordered["user_id"]
+    return len(set(users[earlier].unique()) & set(users[~earlier].unique()))
 
 
 def _words(items: pd.DataFrame) -> float:

@@ -8,21 +8,23 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from plum.data import rows
+from plum.data.times import TEXT, ZONED, read_times
+from plum.errors import PlumError
 
 MOST = 0.95
 """Share of the values that must look alike for the column to count as of their kind."""
 MISSING = frozenset(rows.MISSING.to_pylist())
 """Ways to write "no value", as the readers know them."""
 MIXED = "mixed"
-UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
-EARLIEST, LATEST = 315_532_800, 4_102_444_800
-"""1980 and 2100 in seconds: numbers in between may be times of interactions."""
+_FEW = 200
+"""Values that are tried before all of a column are read as times."""
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_ISO = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:?\d\d.*)?")
 _DATE = re.compile(r"\d{1,4}[/.-]\d{1,2}[/.-]\d{1,4}([ ,T].*)?|([A-Za-z]{3,9},? ){1,2}\d{1,2}:?.*\d{2,4}.*")
-_YYYYMMDD = re.compile(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(\d{6})?")
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,14 @@ class Look:
         name: of the column.
         kind: ``empty``, ``integer``, ``number``, ``boolean``, ``time``, ``other date`` (one that plum does not read),
             ``text``, ``list`` or ``object``.
-        unit: of a time: a key of ``UNITS``, ``iso``, or ``typed`` for a column of that type; ``mixed`` if values of one
-            column have different units.
+        unit: of a time, as the reader of times tells it: ``s``, ``YYYYMMDD``, ..., ``iso`` for text, ``typed`` for a
+            column of that type, ``mixed`` if there are several.
         n_present: values that are there.
         n_distinct: different ones.
         low, high: of numbers.
         length: mean characters of a value.
         example: the first value, shortened.
+        refusal: why the values can't be read as times, and what to do, if they may well be times.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Look:
     high: float = 0.0
     length: float = 0.0
     example: str = ""
+    refusal: tuple[str, str] | None = None
 
     @property
     def is_id(self) -> bool:
@@ -80,8 +84,8 @@ def look(name: str, values: Sequence[Any]) -> Look:
     distinct = len(set(texts))
     shown = texts[0] if len(texts[0]) <= 32 else texts[0][:29] + "..."
     length = sum(map(len, texts)) / len(texts)
-    kind, unit, low, high = _kind(present, texts)
-    return Look(name, kind, len(present), distinct, unit, low, high, length, shown)
+    kind, unit, low, high, refusal = _kind(present, texts)
+    return Look(name, kind, len(present), distinct, unit, low, high, length, shown, refusal)
 
 
 def id_text(value: Any) -> str:
@@ -102,39 +106,44 @@ def _is_missing(value: Any) -> bool:
     return isinstance(value, str) and value.strip() in MISSING
 
 
-def _kind(present: Sequence[Any], texts: Sequence[str]) -> tuple[str, str, float, float]:
-    """Kind, unit of a time, lowest and highest number."""
+_Refusal = tuple[str, str] | None
+
+
+def _kind(present: Sequence[Any], texts: Sequence[str]) -> tuple[str, str, float, float, _Refusal]:
+    """Kind, unit of a time, lowest and highest number, and why it is no time."""
     for types, kind in (((list, tuple), "list"), ((dict,), "object"), ((bool,), "boolean")):
         if _share(isinstance(value, types) for value in present) >= MOST:
-            return kind, "", 0.0, 0.0
+            return kind, "", 0.0, 0.0, None
     if _share(isinstance(value, date | datetime) for value in present) >= MOST:
-        return "time", "typed", 0.0, 0.0
+        return "time", "typed", 0.0, 0.0, None
+    unit, refusal = _as_time(texts)
     numbers = [float(text) for text in texts if _NUMBER.fullmatch(text)]
+    low, high = (min(numbers), max(numbers)) if numbers else (0.0, 0.0)
+    if unit:
+        return "time", unit, low, high, None
     if len(numbers) >= MOST * len(texts):
-        return _number_kind(numbers, texts)
-    if _share(bool(_ISO.fullmatch(text)) for text in texts) >= MOST:
-        return "time", "iso", 0.0, 0.0
-    if _share(bool(_DATE.fullmatch(text)) for text in texts) >= MOST:
-        return "other date", "", 0.0, 0.0
-    return "text", "", 0.0, 0.0
+        whole = _share(number == int(number) for number in numbers if abs(number) < 1 << 53) >= 1.0
+        return "integer" if whole else "number", "", low, high, refusal
+    if refusal or _share(bool(_DATE.fullmatch(text)) for text in texts) >= MOST:
+        return "other date", "", 0.0, 0.0, refusal
+    return "text", "", 0.0, 0.0, None
 
 
-def _number_kind(numbers: Sequence[float], texts: Sequence[str]) -> tuple[str, str, float, float]:
-    low, high = min(numbers), max(numbers)
-    if _share(bool(_YYYYMMDD.fullmatch(text)) for text in texts) >= MOST:
-        return "other date", "", low, high
-    for unit in UNITS:
-        if _share(_unit_of(number) == unit for number in numbers) >= MOST:
-            return "time", unit, low, high
-    if low > 0 and _share(_unit_of(number) is not None for number in numbers) >= MOST:
-        return "other date", MIXED, low, high
-    whole = _share(number == int(number) for number in numbers if abs(number) < 1 << 53) >= 1.0
-    return "integer" if whole else "number", "", low, high
-
-
-def _unit_of(number: float) -> str | None:
-    """The unit in which a number is a time between 1980 and 2100, if there is one; no two units fit."""
-    return next((unit for unit, scale in UNITS.items() if EARLIEST * scale <= number <= LATEST * scale), None)
+def _as_time(texts: Sequence[str]) -> tuple[str, _Refusal]:
+    """The form of times, blank if these values are none, and why they can't be read if they may be times."""
+    for some in (texts[:_FEW], texts):
+        column = pa.chunked_array([pa.array(some, pa.string())])
+        try:
+            times = read_times(column, np.zeros(len(some), bool), "")
+        except PlumError as error:
+            nothing = error.what.startswith(": no timestamp can be read")
+            if some is not texts and not nothing:
+                continue  # the others may tell
+            return "", None if nothing else (f"{error.what.removeprefix(': ')}, {error.found}", error.fix or "")
+        if times.order_only or times.usable.mean() < (MOST if some is texts else 0.5):
+            return "", None
+    form = next(iter(times.forms)) if len(times.forms) == 1 else MIXED
+    return ("iso" if form in (TEXT, ZONED) else form), None
 
 
 def _share(flags: Iterable[bool]) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from plum.foreign import one_line, visible
 from plum.recipes.recipe import Choice
 
 WIDTH = 120
@@ -53,18 +54,21 @@ def to_yaml(header: Sequence[str], choices: Sequence[Choice]) -> str:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, width, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False) or [""]
+    wrapped = textwrap.wrap(
+        visible(text), width, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False
+    )
+    return wrapped or [""]
 
 
 def _entry(indent: str, name: str, choice: Choice) -> list[str]:
     """One key with its reason: behind it, or above it where both together are too long."""
-    line = f"{indent}{_scalar(name)}: {_scalar(choice.value)}"
+    line, why = f"{indent}{_scalar(name)}: {_scalar(choice.value)}", one_line(choice.why)
     if not choice.why:
         return [line]
-    beside = f"{line:<{_COMMENT_AT}}  # {choice.why}"
+    beside = f"{line:<{_COMMENT_AT}}  # {why}"
     if len(beside) <= WIDTH:
         return [beside]
-    return [*(f"{indent}# {part}" for part in textwrap.wrap(choice.why, WIDTH - 2 - len(indent))), line]
+    return [*(f"{indent}# {part}" for part in textwrap.wrap(why, WIDTH - 2 - len(indent))), line]
 
 
 def _scalar(value: Any) -> str:

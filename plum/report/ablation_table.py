@@ -9,6 +9,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from plum.foreign import cell
+from plum.report.sample import few_users
 from plum.report.wording import (
     DASH,
     as_number,
@@ -40,13 +42,12 @@ def ablation_view(result: Mapping[str, Any]) -> Group:
     parts: list[Table | Text] = []
     for base in result["bases"]:
         head, rows = _cells(base, result["metric"])
-        # Text objects: a name with square brackets is no rich markup.
-        table = Table(title=Text(base["name"]), title_justify="left", caption=Text(_caption(base)))
+        table = Table(title=cell(base["name"]), title_justify="left", caption=Text(_caption(base)))
         for column, name in enumerate(head):
-            table.add_column(Text(name), justify="right" if column else "left", overflow="fold")
+            table.add_column(cell(name), justify="right" if column else "left", overflow="fold")
         for row in rows:
-            table.add_row(*(Text(value).append(f"\n{more}" if more else "", "dim") for value, more in row))
-        parts += [table, *(Text(f"- {note}") for note in _notes(base))]
+            table.add_row(*(cell(value).append(f"\n{more}" if more else "", "dim") for value, more in row))
+        parts += [table, *(cell(f"- {note}") for note in _notes(base))]
     return Group(*parts)
 
 
@@ -143,7 +144,9 @@ def _caption(base: Mapping[str, Any]) -> str:
 def _notes(base: Mapping[str, Any]) -> list[str]:
     """Notes on the table: what failed, what the figures are."""
     variants = base["variants"]
-    notes = [
+    few = few_users(base["n_users"])
+    notes = [" ".join(few)] if few else []
+    notes += [
         f"{variant['name']}, seed {failed['seed']} failed: {failed['reason']}; see {failed['log']}"
         for variant in variants
         for failed in variant["failed"]
@@ -169,7 +172,7 @@ def _about(base: Mapping[str, Any], n_resamples: int) -> list[str]:
     if not any(variant["difference"] for variant in base["variants"]):
         return []
     return [
-        f"Differences to {base['variants'][0]['name']} are paired over the same users: bootstrap intervals and "
+        f"Differences to {base['variants'][0]['name']} are paired over the same users: 95% intervals, and "
         f"sign-flip permutation tests of the means over seeds, {n_resamples:,} resamples each. p (Holm) is corrected "
         "for all tests of this table."
     ]

@@ -10,6 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from plum.foreign import cell
 from plum.report.conditions import explain_protocol
 from plum.report.wording import (
     BOUND,
@@ -35,14 +36,13 @@ def comparison_table(result: Mapping[str, Any]) -> Table:
     """
     metrics, reference = result["metrics"], result["reference"]
     synthetic = ", synthetic data" if result["synthetic"] else ""
-    # Text objects: a name with square brackets is no rich markup.
     caption = Text(f"{plain(result['n_users'])} users, 95% intervals{synthetic}")
     table = Table(caption=caption, box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     # Folded, not cut, where the terminal is narrow: half an interval is worse than two lines.
     table.add_column("system", overflow="fold")
     for metric in metrics:
         table.add_column(Text(label_of(metric)), justify="right", overflow="fold")
-    table.add_column(Text(f"{reference} − system, {label_of(metrics[0])}"), justify="right", overflow="fold")
+    table.add_column(cell(f"{reference} − system, {label_of(metrics[0])}"), justify="right", overflow="fold")
     for name in ("p", "p (Holm)", "seeds"):
         table.add_column(name, justify="right", overflow="fold")
     best = {metric: _best(result["systems"], metric) for metric in metrics}
@@ -53,7 +53,7 @@ def comparison_table(result: Mapping[str, Any]) -> Table:
             value, interval = _cell(system, metric)
             cells.append(Text(value, "bold" if system["name"] in best[metric] else "").append(f" [{interval}]", "dim"))
         entry = entries.get(system["name"])
-        table.add_row(Text(system["name"]), *cells, *_difference(entry), _seeds(system))
+        table.add_row(cell(system["name"]), *cells, *_difference(entry), _seeds(system))
     return table
 
 
@@ -61,7 +61,7 @@ def comparison_view(result: Mapping[str, Any]) -> Group:
     """The table of :func:`comparison_table` with notes below."""
     told = [f"- {note}" for note in result["notes"]]
     told += [f"- {name}: {line}" for name, lists in result["lists"].items() for line in lists["explained"]]
-    return Group(comparison_table(result), *map(Text, told))
+    return Group(comparison_table(result), *map(cell, told))
 
 
 def comparison_markdown(result: Mapping[str, Any]) -> str:
@@ -129,7 +129,7 @@ def _tests(entries: Sequence[Mapping[str, Any]], reference: str, n_resamples: in
         "SD of seeds",
     ]
     about = (
-        f"Paired over the same users: bootstrap intervals and sign-flip permutation tests, {n_resamples:,} resamples "
+        f"Paired over the same users: 95% intervals, and sign-flip permutation tests of {n_resamples:,} resamples "
         "each. p (Holm) is corrected for all tests of this table together. The last column is the standard deviation "
         "of the difference over seeds, where both have the same ones."
     )

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from plum.report.sample import few_hits, few_users
 from plum.report.wording import as_number, plain, words
 
-FEW_USERS = 500
-"""Test users below which a report says that there are few."""
 WORTH_SAYING = 0.01
 """Share of the users or interactions from which a report's first screen speaks of what concerns them."""
 
@@ -120,7 +119,8 @@ def warnings(payload: Mapping[str, Any]) -> list[tuple[str, str]]:
     data, protocol = payload.get("data") or {}, payload.get("protocol") or {}
     found = [
         _synthetic(bool(payload.get("synthetic"))),
-        _few(payload.get("n_users")),
+        few_users(payload.get("n_users"), "test users"),
+        few_hits(payload.get("n_users"), payload.get("retrievers") or {}),
         _unreachable(data, protocol, payload.get("n_users")),
         _without_history(data, payload.get("n_users")),
         _cold(data),
@@ -142,13 +142,6 @@ def _synthetic(synthetic: bool) -> Warned:
         "A program generated the interactions. The figures show that the pipeline works, not how well it would do for "
         "real users.",
     )
-
-
-def _few(n_users: Any) -> Warned:
-    number = as_number(n_users)
-    if number is None or number >= FEW_USERS:
-        return None
-    return f"Only {number:,.0f} test users.", "The intervals are wide, and small differences cannot be seen."
 
 
 def _unreachable(data: Mapping[str, Any], protocol: Mapping[str, Any], n_users: Any) -> Warned:

@@ -10,6 +10,8 @@ from rich.cells import cell_len, set_cell_size
 from rich.table import Table
 from rich.text import Text
 
+from plum.foreign import cell, one_line
+from plum.report.sample import few_hits, few_users
 from plum.report.tables import REFERENCE, best_first, metric_cells, metric_names
 from plum.report.wording import is_accuracy, label_of, plain, title_text
 
@@ -38,10 +40,11 @@ def console_table(payload: Mapping[str, Any]) -> Table:
     users = payload.get("n_users")
     notes = [f"{plain(users)} users" if users else "", "95% intervals over users" if intervals else ""]
     notes.append("synthetic data" if payload.get("synthetic") else "")
-    # Text objects: a name with square brackets is no rich markup.
+    warned = [few_users(users), few_hits(users, retrievers)]
+    lines = [", ".join(note for note in notes if note), *(" ".join(warning) for warning in warned if warning)]
     shown = Table(
-        title=Text(str(payload.get("title") or "")) if payload.get("title") else None,
-        caption=Text(", ".join(note for note in notes if note)),
+        title=cell(payload.get("title") or "") if payload.get("title") else None,
+        caption=Text("\n".join(line for line in lines if line)),
     )
     shown.add_column("retriever")
     for metric in chosen:
@@ -51,7 +54,7 @@ def console_table(payload: Mapping[str, Any]) -> Table:
         for entry, text in zip(cells, texts, strict=True):
             if entry.small:
                 text.append(f" [{entry.small}]", "dim")
-        shown.add_row(Text(name), *texts)
+        shown.add_row(cell(name), *texts)
     return shown
 
 
@@ -71,7 +74,6 @@ def examples_table(examples: Sequence[Mapping[str, Any]], width: int) -> Table:
     for head, allowed in zip(heads, widths, strict=True):
         table.add_column(Text(_cut(head, allowed)), no_wrap=True)
     for row in rows:
-        # Text objects: a title with square brackets is no rich markup.
         lines = [
             [Text(_cut(line, allowed), "bold" if line.startswith(HIT) else "") for line in column]
             for column, allowed in zip(row, widths, strict=True)
@@ -93,7 +95,7 @@ def _example(example: Mapping[str, Any]) -> tuple[list[str], list[str], list[str
 
 
 def _line(title: Any) -> str:
-    return " ".join(title_text(title).split())
+    return one_line(" ".join(title_text(title).split()))
 
 
 def _fit(widths: Sequence[int], available: int) -> list[int]:

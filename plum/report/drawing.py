@@ -17,6 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from plum.foreign import one_line, visible
+
 # The series s0 to s6 differ from each other, from plum and from ink for readers who see no red, no green or no blue,
 # and have a contrast of at least 3:1 with the page.
 LIGHT = {
@@ -174,12 +176,12 @@ def render_panels(draws: Sequence[Callable[[Axes], None]], identifier: str, labe
             draw(axes)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    svg = buffer.getvalue()
+    svg = visible(buffer.getvalue())
     svg = svg[svg.index("<svg") :]  # an XML declaration has no place inside HTML
     # Metadata names outside addresses, and the style sheet would reach out of the picture into the page.
     svg = re.sub(r"<metadata>.*?</metadata>\s*|<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL)
     head, body = svg.split(">", 1)
-    head = re.sub(r'\s(width|height|version)="[^"]*"', "", head) + f' role="img" aria-label="{escape(label)}"'
+    head = re.sub(r'\s(width|height|version)="[^"]*"', "", head) + f' role="img" aria-label="{escape(one_line(label))}"'
     body = re.sub(r"<\w[^>]*>", lambda tag: _for_page(tag.group(), identifier), body)
     return Markup(f"{head}>{body.strip()}")
 

@@ -11,6 +11,7 @@ from plum.report.drawing import Style
 from plum.report.figures import results as figures
 from plum.report.figures.training import training_curves
 from plum.report.results import point_of
+from plum.report.sample import over_users
 from plum.report.tables import by_retriever
 from plum.report.wording import (
     DASH,
@@ -88,6 +89,7 @@ def efficiency(
     found: Mapping[str, Any],
     intervals: Mapping[str, Any],
     styles: Mapping[str, Style],
+    n_users: Any = None,
 ) -> Section:
     """What each retriever's training took, beside the metric of the headline; dashes where nothing is trained.
 
@@ -96,6 +98,7 @@ def efficiency(
         found: retriever -> metric -> value, in the order of the rows.
         intervals: retriever -> metric -> [low, high].
         styles: retriever -> how it is drawn.
+        n_users: that were scored, if known.
     """
     if not any(costs.values()):
         return Section("efficiency", "")
@@ -114,7 +117,8 @@ def efficiency(
     if points and metric:
         told = "; ".join(f"{name} {p[0]:.4f} for {flops_text(spent)}" for name, (spent, p) in points.items())
         caption = (
-            f"{label_of(metric)} over the FLOPs of the training. Up and to the left is better; bars are 95% intervals."
+            f"{label_of(metric)} over the FLOPs of the training. Up and to the left is better; bars are 95% intervals "
+            f"over {over_users(n_users)}."
         )
         label = f"{label_of(metric)} over the FLOPs of the training. {told}."
         picture = Picture(figures.cost_scatter(points, styles, label_of(metric), label), caption)

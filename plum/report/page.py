@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
+from plum.foreign import one_line, visible
 from plum.report import codes, conditions, dataset, drawing, lists, models, results
 from plum.report.blocks import Code, Facts, Heading, Section
 from plum.report.drawing import Style, styles_of
@@ -75,15 +77,20 @@ def _environment(autoescape: bool) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=autoescape,
-        # Autoescape is for HTML; `finalize` does the same for Markdown: whatever a template prints is escaped.
-        finalize=None if autoescape else escape_markdown,
+        # Autoescape is for HTML; for Markdown `finalize` does the same: whatever a template prints is escaped.
+        finalize=_shown if autoescape else escape_markdown,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["code"] = lambda line: Markdown("    " + " ".join(str(line).split("\n")))
+    environment.filters["code"] = lambda line: Markdown("    " + one_line(" ".join(str(line).split("\n"))))
     return environment
+
+
+def _shown(value: Any) -> Any:
+    """Text with control characters made visible; what is HTML already stays."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _first_screen(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,7 +100,7 @@ def _first_screen(given: Mapping[str, Any]) -> dict[str, Any]:
     users = given.get("n_users")
     table = results.main_table(retrievers, intervals, given)
     note = f"Means over {plain(users)} test users" if users else "Means over users"
-    note += " with 95% bootstrap intervals" if intervals else ""
+    note += " with 95% intervals" if intervals else ""
     note += "; the best of each column is bold."
     if BOUND in retrievers and len(retrievers) > 1:
         note += f" {BOUND} is an upper bound, known because the data are synthetic; it is not a rival."
@@ -137,9 +144,9 @@ def _result_sections(given: Mapping[str, Any]) -> list[Section]:
     styles, order = _styles(given), list(retrievers)
     return [
         models.retrievers(given.get("retriever_about", {}), order),
-        results.accuracy(retrievers, intervals, styles),
+        results.accuracy(retrievers, intervals, styles, given.get("n_users")),
         results.other_view(retrievers, given),
-        results.comparisons(_tested(given), order, primary_metric(retrievers)),
+        results.comparisons(_tested(given), order, primary_metric(retrievers), given.get("n_users")),
         results.slices(given.get("slices", []), order, styles, given.get("n_users")),
         lists.exposure(given.get("exposure", {}), order),
         lists.beyond(retrievers, intervals),
@@ -156,7 +163,7 @@ def _model_sections(given: Mapping[str, Any]) -> list[Section]:
         codes.semantic_ids(given.get("quality", {}), given.get("codes", {})),
         models.training(given.get("curves", {})),
         models.tuning(given.get("tuning", {}), list(retrievers)),
-        models.efficiency(given.get("efficiency", {}), retrievers, intervals, _styles(given)),
+        models.efficiency(given.get("efficiency", {}), retrievers, intervals, _styles(given), given.get("n_users")),
         models.dense_search(given.get("dense_search", [])),
         models.timings(given.get("timings", {})),
     ]

@@ -10,6 +10,7 @@ from plum.report.blocks import Cell, Columns, Heading, Picture, Row, Section, Ta
 from plum.report.conditions import explain_protocol
 from plum.report.drawing import Style
 from plum.report.figures import results as figures
+from plum.report.sample import over_users
 from plum.report.tables import REFERENCE, by_retriever, metric_cells, metric_names, metric_table
 from plum.report.wording import (
     DASH,
@@ -52,7 +53,9 @@ def main_table(retrievers: Mapping[str, Any], intervals: Mapping[str, Any], payl
     return by_retriever("Retrievers, best first", cells, columns, look="main")
 
 
-def accuracy(retrievers: Mapping[str, Any], intervals: Mapping[str, Any], styles: Mapping[str, Style]) -> Section:
+def accuracy(
+    retrievers: Mapping[str, Any], intervals: Mapping[str, Any], styles: Mapping[str, Style], n_users: Any = None
+) -> Section:
     """One table per accuracy metric, columns by cutoff. Hit is left out where it repeats recall."""
     groups: dict[str, list[str]] = {}
     for metric in filter(is_accuracy, metric_names(retrievers)):
@@ -72,9 +75,9 @@ def accuracy(retrievers: Mapping[str, Any], intervals: Mapping[str, Any], styles
         tables.append([Heading(label), about, metric_table(f"{label} by retriever", retrievers, intervals, metrics)])
     if not tables:
         return Section("accuracy", "")
-    drawn = pictures([_recall_picture(retrievers, intervals, styles)])
+    drawn = pictures([_recall_picture(retrievers, intervals, styles, n_users)])
     cutoffs = dict.fromkeys(metric.partition("@")[2] for metrics in groups.values() for metric in metrics)
-    note = "Means over users with 95% bootstrap intervals over users; the best of each column is bold."
+    note = f"Means over {over_users(n_users)} with 95% intervals; the best of each column is bold."
     return Section(
         "accuracy",
         "Accuracy at all cut-offs",
@@ -84,7 +87,7 @@ def accuracy(retrievers: Mapping[str, Any], intervals: Mapping[str, Any], styles
 
 
 def _recall_picture(
-    retrievers: Mapping[str, Any], intervals: Mapping[str, Any], styles: Mapping[str, Style]
+    retrievers: Mapping[str, Any], intervals: Mapping[str, Any], styles: Mapping[str, Style], n_users: Any
 ) -> Picture | None:
     """Recall over the cutoffs; None with fewer than two."""
     curves: dict[str, list[tuple[int, float, float, float]]] = {}
@@ -98,7 +101,9 @@ def _recall_picture(
     told = "; ".join(
         f"{name} " + ", ".join(f"{value:.3f} at {k}" for k, value, _, _ in points) for name, points in curves.items()
     )
-    caption = "Recall by length of the list. Bars are 95% intervals over users; the k axis is logarithmic."
+    caption = (
+        f"Recall by length of the list. Bars are 95% intervals over {over_users(n_users)}; the k axis is logarithmic."
+    )
     return Picture(figures.recall_curves(curves, styles, f"Recall by length of the list. {told}."), caption)
 
 
@@ -139,7 +144,9 @@ def _change(headline: Mapping[str, Any] | None, values: Mapping[str, Any], metri
     return "" if before is None or now is None else signed(now - before)
 
 
-def comparisons(entries: Sequence[Mapping[str, Any]], order: Sequence[str], metric: str | None) -> Section:
+def comparisons(
+    entries: Sequence[Mapping[str, Any]], order: Sequence[str], metric: str | None, n_users: Any = None
+) -> Section:
     """Paired differences as a table and, for the headline's metric, as a picture; the best rival of a metric first."""
     if not entries:
         return Section("comparisons", "")
@@ -157,8 +164,8 @@ def comparisons(entries: Sequence[Mapping[str, Any]], order: Sequence[str], metr
         texts += [*([p_text(entry.get("p_holm"))] if adjusted else []), reading(entry)]
         rows.append(Row(label_of(str(entry.get("metric", ""))), [Cell(text) for text in texts]))
     note = (
-        "Mean difference over the same users, its 95% bootstrap interval, and the two-sided p-value of a sign-flip "
-        "permutation test. "
+        f"Mean difference over the same {over_users(n_users)}, its 95% interval, and the two-sided p-value of a "
+        "sign-flip permutation test. "
     )
     if adjusted:
         note += (
@@ -168,7 +175,7 @@ def comparisons(entries: Sequence[Mapping[str, Any]], order: Sequence[str], metr
     else:
         note += "The p-values are not corrected for the number of comparisons."
     table = Table("Paired comparisons", "metric", columns, rows, left=("pair", "reading"), look="dense")
-    drawn = pictures([_difference_picture(entries, metric)])
+    drawn = pictures([_difference_picture(entries, metric, n_users)])
     blocks = [Text(note), Columns([[table], drawn] if drawn else [[table]], wide=True)]
     return Section("comparisons", "Paired comparisons", _tally(entries, metric), blocks)
 
@@ -185,7 +192,7 @@ def _tally(entries: Sequence[Mapping[str, Any]], metric: str | None) -> str:
     return f"{REFERENCE} in {label_of(metric)}: {', '.join(told)}"
 
 
-def _difference_picture(entries: Sequence[Mapping[str, Any]], metric: str | None) -> Picture | None:
+def _difference_picture(entries: Sequence[Mapping[str, Any]], metric: str | None, n_users: Any) -> Picture | None:
     chosen = [entry for entry in entries if entry.get("metric") == metric and interval_text(entry.get("ci95"))]
     if not chosen or metric is None:
         return None
@@ -198,8 +205,8 @@ def _difference_picture(entries: Sequence[Mapping[str, Any]], metric: str | None
     axis = f"difference in {label_of(metric)}"
     svg = figures.difference_bars(drawn, axis, f"{axis.capitalize()} with 95% intervals: {'; '.join(told)}.")
     caption = (
-        f"Paired differences in {label_of(metric)} with 95% intervals. On the right of the line, the first of the pair "
-        "has the higher mean; differences that are not clear are grey."
+        f"Paired differences in {label_of(metric)} with 95% intervals over {over_users(n_users)}. On the right "
+        "of the line, the first of the pair has the higher mean; differences that are not clear are grey."
     )
     return Picture(svg, caption)
 
@@ -233,7 +240,7 @@ def slices(
         blocks += [Heading(label), _slice_table(parts, metric, label, order)]
         drawn.append(_slice_picture(parts, metric, label, styles, number) if title in _PICTURED else None)
     note = (
-        "The same lists, scored on a part of the users or targets, with 95% bootstrap intervals over the users of the "
+        "The same lists, scored on a part of the users or targets, with 95% intervals over the users of the "
         "slice; the best of each row is bold. Small slices have wide intervals, and among many slices some differences "
         "are chance."
     )

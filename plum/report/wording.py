@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from plum.foreign import one_line
+
 DASH = "–"
 BOUND = "optimum"
 """Not a rival: the best that any retriever could do, known for synthetic data alone."""
@@ -60,9 +62,11 @@ def escape_markdown(value: Any) -> Markdown:
     """Text that shows as itself wherever a Markdown template puts it, HTML included; line breaks become blanks."""
     if isinstance(value, Markdown):
         return value
-    text = " ".join(str(value).split())
+    text = one_line(" ".join(re.split(r"[ \t\n\r]+", str(value).strip())))
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = re.sub(r"([\\`*_\[\]|#~$])", r"\\\1", text)
+    # GitHub makes a link of what looks like an address.
+    text = re.sub(r":(?=//)|(?<=www)\.", r"\\\g<0>", text, flags=re.IGNORECASE)
     # A title "3. Foo" or "- foo" at the head of a list entry would open a list inside it.
     return Markdown(re.sub(r"^(\d+)([.)])(?=\s|$)|^()([-+])(?=\s|$)", r"\1\3\\\2\4", text))
 

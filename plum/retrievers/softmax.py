@@ -32,11 +32,11 @@ def n_negatives(asked: int | None, n_items: int) -> int | None:
     Args:
         asked: S; None chooses by the size of the catalogue: the full softmax up to ``FULL_SOFTMAX_ITEMS`` items,
             ``SAMPLED_NEGATIVES`` above.
-        n_items: N.
+        n_items: N. No more negatives than items are drawn: they would only repeat.
     """
     if asked is None and n_items > FULL_SOFTMAX_ITEMS:
         return SAMPLED_NEGATIVES
-    return asked
+    return asked if asked is None else min(asked, n_items)
 
 
 def full_softmax_loss(hidden: Tensor, vectors: Tensor, targets: Tensor) -> Tensor:

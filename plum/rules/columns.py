@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from plum.data.rows import UNITS, unit_of
 from plum.data.tables import ITEM_COLUMNS
+from plum.data.time_numbers import UNITS, unit_of
 from plum.errors import PlumError
 from plum.rules.language import Condition, Mistake, Value, spell_field, spell_value
 from plum.rules.values import fold, moment, nearest, number
@@ -241,7 +241,7 @@ class NumberColumn:
                 numbers = [values.dtype.type(float(one)) for one in numbers]
         if operator == "in":
             if values.dtype.kind == "i":
-                whole = [int(one) for one in numbers if abs(one) < 1 << 63 and one == int(one)]
+                whole = [int(one) for one in numbers if -(1 << 63) <= one < 1 << 63 and one == int(one)]
                 return np.isin(values, np.array(whole, dtype=np.int64))
             return np.isin(values, np.array(numbers, dtype=values.dtype))
         return np.asarray(_COMPARED[operator](values, numbers[0]), dtype=bool)

@@ -183,6 +183,11 @@ def parse(rule: str) -> Expression:
     if not rule.strip():
         raise PlumError("the rule is empty", None, f"write one, for example: {EXAMPLE}")
     try:
+        rule.encode()
+    except UnicodeEncodeError as error:  # an argument that was not UTF-8
+        fix = "write the rule in UTF-8"
+        raise Mistake("this is no whole character", error.start, fix).told(ascii(rule)) from None
+    try:
         return _parser().parse(rule)  # type: ignore[return-value]  # the transformer's result, not a tree
     except UnexpectedCharacters as error:
         raise _odd_character(rule, error.pos_in_stream or 0).told(rule) from None

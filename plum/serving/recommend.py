@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
-import pandas as pd
 
 from plum.config.data import LogsSource
 from plum.config.file import load_config
@@ -18,6 +17,8 @@ from plum.data.logs import read_fields, read_ids
 from plum.errors import PlumError
 from plum.evaluation.rankings import NO_ITEM
 from plum.rules.fields import ItemFields
+from plum.rules.lookup import ItemNames
+from plum.rules.values import nearest
 from plum.run import artifacts
 from plum.run.stage import StageRun
 from plum.stages import inputs
@@ -101,6 +102,7 @@ class Recommender:
         self._config = config
         self._data = inputs.read_prepared(config.workdir)
         self._fields = ItemFields(self._data.items, self._data.popularity)
+        self._items = ItemNames(self._data.items, self._data.popularity)
         self._retrievers: dict[int | None, Generative] = {}
 
     @classmethod
@@ -124,20 +126,22 @@ class Recommender:
         histories = self._data.histories
         place = np.flatnonzero(histories.user_ids == user_id)
         if not len(place):
-            near = get_close_matches(user_id, histories.user_ids.tolist(), n=3) or histories.user_ids[:3].tolist()
+            place = np.flatnonzero(histories.user_ids == unicodedata.normalize("NFC", user_id.strip()))
+        if not len(place):
+            near = nearest(user_id.strip(), histories.user_ids.tolist()) or histories.user_ids[:3].tolist()
             raise PlumError(f"no user {user_id!r} in this run", f"there are for example {', '.join(near)}", "name one")
         parts = (histories.train, histories.valid, histories.test)
         return self._answer(np.concatenate([part[place[0]] for part in parts]), request)
 
     def for_history(self, names: Sequence[str], request: Request) -> Answer:
-        """The top K for a history of item ids or titles, oldest first.
+        """The top K for a history of items, oldest first, named as for ``plum inspect``: by id, title or words of it.
 
         Raises:
-            PlumError: if a name is not an item id or title, or the title of several items; if K or the quota is below
+            PlumError: if a name means no item, or several; if K or the quota is below
                 1, or K is larger than the catalogue; for an invalid rule, or a file that is unreadable or has other
                 items. All checks run before the model is loaded.
         """
-        return self._answer(np.array([_row_of(name, self._data.items) for name in names], dtype=np.int64), request)
+        return self._answer(np.array([self._items.row_of(name) for name in names], dtype=np.int64), request)
 
     def retriever(self, max_per_code: int | None = None) -> Generative:
         """The run's model as a retriever over catalogue rows; made once per quota."""
@@ -256,21 +260,3 @@ def _why_short(allowed: int, seen: int, ruled: bool) -> str:
         return f"{allowed - seen:,} items of the catalogue are not in the history."
     satisfied = {0: "No item satisfies", 1: "1 item satisfies"}.get(allowed, f"{allowed:,} items satisfy")
     return f"{satisfied} the rules" + (f", {seen:,} of them in the history." if seen else ".")
-
-
-def _row_of(name: str, items: pd.DataFrame) -> int:
-    rows = np.flatnonzero((items["item_id"] == name).to_numpy())
-    if not len(rows):
-        rows = np.flatnonzero([isinstance(t, str) and t.casefold() == name.casefold() for t in items["title"]])
-    if len(rows) == 1:
-        return int(rows[0])
-    if len(rows) > 1:
-        ids = ", ".join(items["item_id"].iloc[rows[:5]])
-        raise PlumError(f"{len(rows)} items have the title {name!r}", f"item ids {ids}", "give the item id")
-    known = {str(title).casefold(): str(title) for title in items["title"].dropna()}
-    near = [known[match] for match in get_close_matches(name.casefold(), list(known), n=3)]
-    raise PlumError(
-        f"no item has the id or title {name!r}",
-        f"similar titles: {', '.join(near)}" if near else f"ids look like {items['item_id'].iloc[0]!r}",
-        "give an item_id or the exact title",
-    )

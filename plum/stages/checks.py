@@ -17,7 +17,7 @@ from plum.errors import PlumError
 from plum.features.sentences import packaged_model
 from plum.run import artifacts
 from plum.run.stage import read_manifest
-from plum.stages import inputs, prepare
+from plum.stages import capacity, inputs, prepare
 
 WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
 TOKENIZERS = (
@@ -28,7 +28,7 @@ TOKENIZERS = (
 
 
 def check_named(config: RunConfig, stages: Collection[str], force: bool = False) -> None:
-    """Make sure that all files, folders and models exist that the stages to come will read.
+    """Make sure that what the stages to come will read exists, and that the machine can hold what they train.
 
     Args:
         config: of the run.
@@ -37,7 +37,7 @@ def check_named(config: RunConfig, stages: Collection[str], force: bool = False)
         force: all of them are made again.
 
     Raises:
-        PlumError: naming everything that is missing.
+        PlumError: naming everything that is missing or too large.
     """
     missing: list[str] = []
     again = force
@@ -111,10 +111,12 @@ def _of_tokenize(config: RunConfig) -> Iterator[str]:
         run: Path | None = getattr(config.tokenize, key)
         if run is not None and not (run / artifacts.TOKENIZE / artifacts.MANIFEST).exists():
             yield f"tokenize.{key}: {run} (no run with Semantic IDs there)"
+    yield from capacity.of_tokenize(config, capacity.machine_bytes())
 
 
 def _of_cpt(config: RunConfig) -> Iterator[str]:
     base = config.cpt.base
+    yield from capacity.of_cpt(config, capacity.machine_bytes())
     if base == SCRATCH:
         return
     folder = Path(base)
@@ -162,4 +164,7 @@ _CHECKS: dict[str, Callable[[RunConfig], Iterator[str]]] = {
     artifacts.FEATURES: _of_features,
     artifacts.TOKENIZE: _of_tokenize,
     artifacts.CPT: _of_cpt,
+    artifacts.FINETUNE: capacity.of_finetune,
+    artifacts.DENSE: lambda config: capacity.of_dense("dense", config.eval.dense, capacity.machine_bytes()),
+    artifacts.LEM: lambda config: capacity.of_dense("lem", config.eval.lem, capacity.machine_bytes()),
 }

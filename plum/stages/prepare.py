@@ -24,6 +24,7 @@ from plum.config.data import (
 from plum.config.run import RunConfig
 from plum.data import amazon, fetch, logs, movielens, splits, synthetic
 from plum.data.histories import Histories
+from plum.data.moments import Moment, before
 from plum.data.tables import RawTables
 from plum.errors import PlumError
 from plum.run import artifacts
@@ -118,6 +119,7 @@ def load(config: DataConfig) -> RawTables:
         source.item_columns,
         topic_separator=source.topic_separator,
         timestamp_unit=source.timestamp_unit,
+        timestamp_format=source.timestamp_format,
         encoding=source.encoding,
         max_bad_share=bad,
     )
@@ -140,7 +142,7 @@ def source_files(config: DataConfig) -> list[Path]:
     return []
 
 
-def _cutoffs(ordered: pd.DataFrame, config: SplitConfig, tables: RawTables) -> tuple[int, int] | None:
+def _cutoffs(ordered: pd.DataFrame, config: SplitConfig, tables: RawTables) -> tuple[Moment, Moment] | None:
     """Start times of validation and test under the temporal protocol; None under leave-one-out."""
     if config.protocol == "leave-one-out":
         return None
@@ -150,14 +152,14 @@ def _cutoffs(ordered: pd.DataFrame, config: SplitConfig, tables: RawTables) -> t
             None,
             "use --set data.split.protocol=leave-one-out",
         )
-    return splits.temporal_cutoffs(ordered["timestamp"].to_numpy(), config.valid_share, config.test_share)
+    return splits.temporal_cutoffs(ordered, config.valid_share, config.test_share)
 
 
-def _core(ordered: pd.DataFrame, config: SplitConfig, cutoffs: tuple[int, int] | None) -> pd.DataFrame:
+def _core(ordered: pd.DataFrame, config: SplitConfig, cutoffs: tuple[Moment, Moment] | None) -> pd.DataFrame:
     """The k-core. Under the temporal protocol only training interactions count, so that no later count leaks."""
     if not (config.k_core_users or config.k_core_items):
         return ordered
-    known = ordered if cutoffs is None else ordered[ordered["timestamp"] < cutoffs[0]]
+    known = ordered if cutoffs is None else ordered[before(ordered, cutoffs[0])]
     core = splits.k_core(known, config.k_core_users, config.k_core_items)
     kept = ordered["user_id"].isin(core["user_id"].unique()) & ordered["item_id"].isin(core["item_id"].unique())
     return ordered[kept].reset_index(drop=True)
@@ -195,7 +197,7 @@ def _warn(report: splits.SplitReport, repeated: int, config: RunConfig) -> None:
 
 
 def _items(
-    tables: RawTables, ordered: pd.DataFrame, split: pd.DataFrame, valid_from: int | None, config: DataConfig
+    tables: RawTables, ordered: pd.DataFrame, split: pd.DataFrame, valid_from: Moment | None, config: DataConfig
 ) -> pd.DataFrame:
     """The catalogue after k-core; tags are appended to descriptions, except those that would leak."""
     items = tables.items
@@ -205,7 +207,7 @@ def _items(
         return items
     tags = tables.tags
     if valid_from is not None:
-        tags = tags[tags["timestamp"] < valid_from]
+        tags = tags[before(tags, valid_from)]
     held_out = split.loc[split["part"] != "train", ["user_id", "item_id"]].drop_duplicates()
     marked = tags.merge(held_out, on=["user_id", "item_id"], how="left", indicator=True)
     kept = marked[marked["_merge"] == "left_only"].assign(tag=lambda t: t["tag"].str.lower().str.strip())

@@ -70,7 +70,7 @@ def results(ablation: Ablation, failures: Sequence[Failure] = (), n_resamples: i
     Args:
         ablation: of :func:`plum.config.ablation.read_ablation`.
         failures: of this time.
-        n_resamples: of the bootstrap and of the sign-flip test.
+        n_resamples: of the sign-flip test.
 
     Returns:
         ``title``, ``metric``, ``resamples`` and ``bases``, each with ``name``, ``config``, ``n_users``, ``synthetic``
@@ -167,7 +167,7 @@ def _measured(
     """The metric of every variant with a finished run, and its gain over the first variant, if that has one."""
     there = {variant: done for variant, done in by_variant.items() if done}
     values = {variant: {METRIC: np.stack([one.values for one in done])} for variant, done in there.items()}
-    means = {name: entry[METRIC] for name, entry in summarise_seeds(values, [METRIC], n_resamples).items()}
+    means = {name: entry[METRIC] for name, entry in summarise_seeds(values, [METRIC]).items()}
     if first not in there:
         return means, {}
     seeds = {variant: [one.run.seed for one in done] for variant, done in there.items()}

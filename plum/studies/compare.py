@@ -22,6 +22,7 @@ from plum.evaluation.rankings import NO_ITEM
 from plum.evaluation.seeds import compare_seeds, summarise_seeds
 from plum.evaluation.significance import N_RESAMPLES
 from plum.report.compare_table import comparison_markdown
+from plum.report.sample import few_hits, few_users
 from plum.report.wording import BOUND, is_accuracy
 from plum.run import artifacts
 from plum.studies import evaluated
@@ -79,8 +80,8 @@ def compare_runs(
         metrics: accuracy metrics such as ``recall@10``, the main one first.
         reference: compared with all others: a row's name, or a retriever's for its first row.
         names: of the runs; None for the folder's name.
-        n_resamples: of the bootstrap and of the sign-flip test.
-        seed: of both.
+        n_resamples: of the sign-flip test.
+        seed: of the sign-flip test.
 
     Returns:
         ``protocol``, ``synthetic``, ``n_users``, ``reference``, ``metrics``, ``resamples``; ``runs`` (name, folder,
@@ -101,7 +102,7 @@ def compare_runs(
     seeds = {one.name: one.seeds or [_NO_SEED] for one in systems}
     rivals = {one.name: values[one.name] for one in systems if one.retriever != BOUND or one is chosen}
     comparisons = compare_seeds(rivals, seeds, metrics, chosen.name, n_resamples, seed)
-    summaries = summarise_seeds(values, metrics, n_resamples, seed)
+    summaries = summarise_seeds(values, metrics)
     return {
         "protocol": {key: first.protocol.get(key) for key in ("split", "seen", "candidates")},
         "synthetic": first.synthetic,
@@ -113,7 +114,10 @@ def compare_runs(
         "systems": [_row(one, summaries[one.name]) for one in systems],
         "comparisons": comparisons,
         "lists": {one.name: _told(one, first) for one in systems if one.audit},
-        "notes": _notes(read, systems, len(comparisons), n_resamples),
+        "notes": [
+            *_few(len(first.users), summaries, metrics[0]),
+            *_notes(read, systems, len(comparisons), n_resamples),
+        ],
     }
 
 
@@ -362,6 +366,12 @@ def _told(system: System, run: EvaluatedRun) -> dict[str, Any]:
     return {"counts": system.audit.counts | {"seen": seen, "unreadable": unreadable}, "explained": told}
 
 
+def _few(n_users: int, summaries: Mapping[str, Mapping[str, Mapping[str, Any]]], metric: str) -> list[str]:
+    """That there are few users, or few hits in the main metric."""
+    means = {name: {metric: found[metric]["mean"]} for name, found in summaries.items()}
+    return [" ".join(told) for told in (few_users(n_users), few_hits(n_users, means, metric)) if told]
+
+
 def _notes(runs: Sequence[EvaluatedRun], systems: Sequence[System], n_tests: int, n_resamples: int) -> list[str]:
     """Notes for the reader of the table."""
     most = max((len(one.seeds) for one in systems), default=1)
@@ -375,7 +385,7 @@ def _notes(runs: Sequence[EvaluatedRun], systems: Sequence[System], n_tests: int
             "the differences averaged over these seeds, and do not extend to other seeds."
         )
     if most == 2:
-        notes.append("Two seeds underestimate the spread between seeds, so intervals over seeds are too narrow.")
+        notes.append("Two seeds say little about others: intervals are wide where the two differ.")
     if any(not one.audit and len(one.seeds) == 1 for one in systems):
         notes.append("Systems with one seed: intervals are over users only, and do not extend to other seeds.")
     if alike := [one.name for one in systems if one.shared]:

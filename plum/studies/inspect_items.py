@@ -14,7 +14,7 @@ import pandas as pd
 from plum.config.items import BEHAVIOUR
 from plum.config.run import RunConfig
 from plum.errors import PlumError
-from plum.rules.values import fold, nearest
+from plum.rules.lookup import ItemNames
 from plum.run import artifacts, shapes
 from plum.run.stage import StageRun, has_file
 from plum.sid.neighbours import Shared, at_each_prefix, with_prefixes
@@ -24,8 +24,6 @@ from plum.vectors.unit import joined
 
 BLOCK = 8192
 """Items compared at a time."""
-CANDIDATES = 8
-"""Titles listed in a message."""
 
 _TOKENS = re.compile(r"(<\|sid_\d+_\d+\|>\s*)+")
 _TOKEN = re.compile(r"<\|sid_(\d+)_(\d+)\|>")
@@ -101,8 +99,8 @@ def inspect(config: RunConfig, asked: str, n: int = 5) -> Inspected:
 
     Args:
         config: of a run with Semantic IDs.
-        asked: an item id; a title; codes, as ``12-7-3``, ``12,7,3`` or ``<|sid_0_12|><|sid_1_7|>``; or words of a
-            title. The first of these that matches is used.
+        asked: an item id; a title, as :class:`plum.rules.lookup.ItemNames` finds it; codes, as ``12-7-3``, ``12,7,3``
+            or ``<|sid_0_12|><|sid_1_7|>``; or words of a title. The first of these that matches is used.
         n: most items to list at each length.
 
     Raises:
@@ -173,23 +171,20 @@ def _meaning(asked: str, catalogue: _Catalogue) -> _Meaning:
     asked = asked.strip()
     codes = _parsed(asked)
     legal = codes is not None and not _mistake(codes, catalogue.table.sizes)
-    rows = np.flatnonzero((catalogue.frame["item_id"] == asked).to_numpy(dtype=bool)).tolist()
-    kind = "id"
-    if not rows and not _TOKENS.fullmatch(asked):
-        titles = [fold(title) if isinstance(title, str) else "" for title in catalogue.frame["title"].tolist()]
-        kind, rows = "title", [row for row, title in enumerate(titles) if asked and title == fold(asked)]
-        if not rows and not legal:
-            kind, rows = "words", [row for row, title in enumerate(titles) if asked and fold(asked) in title]
-    if len(rows) == 1:
+    names = ItemNames(catalogue.frame, catalogue.popularity)
+    tokens = _TOKENS.fullmatch(asked) is not None
+    found = names.find(asked, words=not (legal or tokens))
+    if len(found.rows) == 1:
         note = None
         if legal and codes is not None:
-            tokens = "".join(f"<|sid_{level}_{code}|>" for level, code in enumerate(codes))
-            note = f"{asked!r} is read as an item's {kind}; as a Semantic ID it would be '{tokens}'"
-        return _Meaning(rows[0], catalogue.codes_of(rows[0]), note)
-    if rows:
-        raise _several(asked, rows, catalogue)
+            spelt_out = "".join(f"<|sid_{level}_{code}|>" for level, code in enumerate(codes))
+            note = f"{asked!r} is read as an item's {found.by}; as a Semantic ID it would be '{spelt_out}'"
+        return _Meaning(found.rows[0], catalogue.codes_of(found.rows[0]), note)
+    if found.rows:
+        raise names.several(asked, found)
     if codes is None:
-        raise _unknown(asked, catalogue)
+        best = catalogue.codes_of(int(catalogue.popularity.argmax()))
+        raise names.unknown(asked, f", or codes such as {spelt(best)}")
     if mistake := _mistake(codes, catalogue.table.sizes):
         raise PlumError(
             f"no Semantic ID begins with {asked!r}: {mistake}",
@@ -225,29 +220,6 @@ def _mistake(codes: Sequence[int], sizes: Sequence[int]) -> str | None:
     return next(
         (f"level {level} has no code {code}" for level, code in enumerate(codes) if code >= sizes[level]),
         None,
-    )
-
-
-def _several(asked: str, rows: Sequence[int], catalogue: _Catalogue) -> PlumError:
-    by_popularity = sorted(rows, key=lambda row: (-catalogue.popularity[row], row))[:CANDIDATES]
-    listed = [f"{item.item_id} {item.title!r}" for item in catalogue.items_of(by_popularity)]
-    more = f", and {len(rows) - len(listed):,} more" if len(rows) > len(listed) else ""
-    return PlumError(f"{len(rows):,} items have {asked!r} in their title", ", ".join(listed) + more, "give an item id")
-
-
-def _unknown(asked: str, catalogue: _Catalogue) -> PlumError:
-    frame = catalogue.frame
-    pairs = zip(frame["title"].tolist(), frame["item_id"].tolist(), strict=True)
-    titles = {title: item_id for title, item_id in pairs if isinstance(title, str)}
-    near = [f"id {item_id!r}" for item_id in nearest(asked, frame["item_id"].tolist())]
-    near += [f"{titles[title]} {title!r}" for title in nearest(asked, list(titles))]
-    if not near:
-        near = [f"the word {word!r}" for word in nearest(asked, {word for title in titles for word in title.split()})]
-    return PlumError(
-        f"no item has the id {asked!r}, or this in its title",
-        f"similar: {', '.join(near)}" if near else f"ids look like {frame['item_id'].iloc[0]!r}",
-        "give an item id, words of a title, or codes such as "
-        + spelt(catalogue.codes_of(int(catalogue.popularity.argmax()))),
     )
 
 

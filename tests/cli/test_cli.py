@@ -214,7 +214,12 @@ def test_who_and_what_recommend_does_not_know_is_told(cli: Cli, finished_run: Pa
     user = pd.read_parquet(finished_run / "data/split.parquet")["user_id"][0]
     ask = ("recommend", "--workdir", finished_run)
     refused(cli(*ask, "--user", user + "x"), f"no user '{user}x'", "there are for example", user)
-    refused(cli(*ask, "--history", title[:-1]), f"similar titles: {title}")
+    refused(cli(*ask, "--history", title[:-2] + title[:-3:-1]), "similar: ", f"'{title}'")
+    for name in (title.upper(), f"  {title[:-2]} ", title.split()[0]):  # as plum inspect finds it
+        answers = [cli(*ask, "--history", name, "--json"), cli("inspect", name, "--workdir", finished_run, "--json")]
+        assert [answer[0] for answer in answers] == [0, 0]
+        found = [json.loads(answer[1]) for answer in answers]
+        assert found[0]["history"] == [found[1]["item"]["title"]] == [title]
     refused(cli(*ask, "--history", "%%%"), "ids look like")
     refused(cli(*ask, "--user", user, "--k", 61), "--k 61 is more than the catalogue holds", "60 items")
     code, _, err = cli(*ask, "--user", user, "--k", 0)

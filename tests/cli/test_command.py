@@ -62,3 +62,12 @@ def test_runs_of_an_ablation_do_not_see_the_current_folder(tmp_path: Path) -> No
     with subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.read().startswith("plum ")  # its standard input stays open meanwhile
+
+
+def test_an_empty_path_is_not_the_current_folder(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for option in ("--workdir", "--config"):
+        code, _, err = cli("data", "prepare", "--set", "data.source.kind=synthetic", option, "")
+        assert code == 2
+        assert f"{option} is empty" in err
+    assert list(tmp_path.iterdir()) == []

@@ -124,7 +124,7 @@ def test_reviews_2023(tmp_path: Path) -> None:
     ]
     meta = [{"parent_asin": "P", "title": "Spray", "categories": ["Hair"], "store": "Herbivore", "description": ["d"]}]
     tables = load_amazon_reviews(write_lines(tmp_path / "r.jsonl", reviews), write_lines(tmp_path / "m.jsonl", meta))
-    assert tables.interactions.values.tolist() == [["U", "P", 1588687728, 4.0, 1.0]]
+    assert tables.interactions.values.tolist() == [["U", "P", 1588687728, 4.0, 1.0, 923_000_000]]
     assert tables.items.values.tolist() == [["P", "Spray", ["Hair"], "Herbivore", "d"]]
     assert [(p.reason, p.count) for p in tables.problems] == [("exact repetition of an earlier row", 1)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import tempfile
-from datetime import date, datetime, timezone
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plum.data.logs import load_logs
-from plum.data.rows import repeats, to_seconds
+from plum.data.rows import repeats
 from plum.errors import PlumError
 
 HEADER = "user_id,item_id,timestamp,rating\n"
@@ -119,62 +119,19 @@ def test_lists_of_topics_agree_with_text(tmp_path: Path) -> None:
     assert load_logs(log, tmp_path / "i.parquet").items["topics"].tolist() == want
 
 
-@pytest.mark.parametrize(
-    ("unit", "value", "seconds"),
-    [
-        ("s", "881250949", 881250949),
-        ("s", "881250949.9", 881250949),
-        ("ms", "881250949999", 881250949),
-        ("ms", "-1", -1),
-        ("auto", "881250949", 881250949),
-        ("auto", "881250949999", 881250949),
-        ("auto", "881250949999999", 881250949),
-        ("auto", "881250949123456789", 881250949),
-        ("iso", "1997-12-04T15:55:49Z", 881250949),
-        ("iso", "1997-12-04 15:55:49.750", 881250949),
-        ("iso", "1997-12-04T17:55:49+02:00", 881250949),
-        ("auto", "1997-12-04", 881193600),
-        ("iso", "1890-01-01", -2524521600),
-        pytest.param(
-            "iso",
-            "3000-01-01",
-            32503680000,
-            marks=pytest.mark.skipif(int(pd.__version__.split(".")[0]) < 3, reason="pandas 2 ends in the year 2262"),
-        ),
-    ],
-)
-def test_timestamp_units(tmp_path: Path, unit: str, value: str, seconds: int) -> None:
-    tables = load_logs(write(tmp_path / "log.csv", f"{HEADER}u,a,{value},1\n"), timestamp_unit=unit)
-    assert tables.interactions["timestamp"].tolist() == [seconds]
-
-
-@pytest.mark.parametrize(
-    "column",
-    [
-        pa.array([datetime(1997, 12, 4, 15, 55, 49, tzinfo=timezone.utc), None], pa.timestamp("ns", "Europe/Paris")),
-        pa.array([datetime(1997, 12, 4, 15, 55, 49), None], pa.timestamp("ms")),
-    ],
-)
-def test_typed_timestamps(column: pa.Array) -> None:
-    seconds, missing, bad = to_seconds(pa.chunked_array([column]), "ms", "x")
-    assert seconds.tolist() == [881250949, 0]
-    assert missing.tolist() == [False, True]
-    assert not bad.any()
-
-
 def test_parquet_types_of_pandas(tmp_path: Path) -> None:
     """Ids that became floats because one is missing, categories, dates and ints are read as what they mean."""
     frame = pd.DataFrame(
         {
             "user_id": [1.0, 2.0, None],
             "item_id": pd.Categorical(["a", "b", "a"]),
-            "timestamp": [date(1970, 1, 2)] * 3,
+            "timestamp": [date(2020, 9, 13)] * 3,
             "rating": [1, 2, 3],
         }
     )
     tables = load_logs(write_frame(frame, tmp_path / "log.parquet"), max_bad_share=0.5)
     assert tables.interactions["user_id"].tolist() == ["1", "2"]
-    assert tables.interactions["timestamp"].tolist() == [86400, 86400]
+    assert tables.interactions["timestamp"].tolist() == [1_599_955_200] * 2
     assert [(p.reason, p.example[:5]) for p in tables.problems] == [("user_id is missing", "row 3")]
 
 

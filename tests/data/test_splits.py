@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from plum.data.moments import Moment
 from plum.data.splits import (
     SPLIT_COLUMNS,
     k_core,
@@ -234,7 +237,7 @@ class TestTemporal:
         ordered, _ = order_interactions(
             frame([("u1", "a", 1), ("u1", "b", 5), ("u1", "c", 7), ("u2", "a", 4), ("u2", "d", 9), ("u3", "b", 8)])
         )
-        split = temporal(ordered, valid_from=5, test_from=8)
+        split = temporal(ordered, valid_from=Moment(5), test_from=Moment(8))
         assert split["part"].tolist() == ["train", "valid", "valid", "train", "test", "test"]
         assert split["position"].tolist() == [0, 1, 2, 0, 1, 0]
         report = report_split(split)
@@ -248,7 +251,7 @@ class TestTemporal:
     def test_never_leaks(self, table: pd.DataFrame, valid_from: int, test_from: int) -> None:
         ordered, _ = order_interactions(table)
         try:
-            split = temporal(ordered, valid_from, test_from)
+            split = temporal(ordered, Moment(valid_from), Moment(test_from))
         except PlumError:
             return
         check_parts_and_positions(ordered, split)
@@ -264,7 +267,7 @@ class TestTemporal:
     @settings(deadline=None)
     def test_cutoffs_always_give_three_parts_or_an_error(self, times, valid_share, test_share) -> None:
         try:
-            valid_from, test_from = temporal_cutoffs(np.array(times), valid_share, test_share)
+            valid_from, test_from = temporal_cutoffs(at(times), valid_share, test_share)
         except PlumError:
             return
         ordered, _ = order_interactions(frame([("u", f"i{n}", time) for n, time in enumerate(times)]))
@@ -274,25 +277,30 @@ class TestTemporal:
             assert abs(report_split(split).valid - valid_share * len(times)) <= 1
 
     def test_cutoffs_by_hand(self) -> None:
-        times = np.arange(100, 200)
-        assert temporal_cutoffs(times[::-1], valid_share=0.1, test_share=0.2) == (170, 180)
+        times = at(np.arange(100, 200)[::-1])
+        assert temporal_cutoffs(times, valid_share=0.1, test_share=0.2) == (Moment(170), Moment(180))
 
     def test_mistakes_are_named(self) -> None:
         ordered, _ = order_interactions(TIED)
         with pytest.raises(PlumError, match=r"(?s)valid_from=9, test_from=9.*apart"):
-            temporal(ordered, 9, 9)
+            temporal(ordered, Moment(9), Moment(9))
         with pytest.raises(PlumError, match=r"(?s)for train\n.*1970-01-01 00:00.*within that range"):
-            temporal(ordered, 0, 9)
+            temporal(ordered, Moment(0), Moment(9))
         with pytest.raises(PlumError, match="for valid and test"):
-            temporal(ordered, 10**12, 2 * 10**13)  # milliseconds
+            temporal(ordered, Moment(10**12), Moment(2 * 10**13))  # milliseconds
         with pytest.raises(PlumError, match="sum to less than 1"):
-            temporal_cutoffs(np.arange(10), 0.5, 0.5)
+            temporal_cutoffs(at(range(10)), 0.5, 0.5)
         with pytest.raises(PlumError, match="2 distinct times"):
-            temporal_cutoffs(np.array([1, 1, 2, 2]), 0.25, 0.25)
+            temporal_cutoffs(at([1, 1, 2, 2]), 0.25, 0.25)
         with pytest.raises(PlumError, match="0 interactions"):
-            temporal_cutoffs(np.zeros(0, dtype=np.int64), 0.1, 0.1)
+            temporal_cutoffs(at([]), 0.1, 0.1)
         with pytest.raises(PlumError, match="order_interactions first"):
-            temporal(ordered.iloc[::-1], 5, 9)
+            temporal(ordered.iloc[::-1], Moment(5), Moment(9))
+
+
+def at(seconds: Sequence[int] | np.ndarray) -> pd.DataFrame:
+    """Interactions at these times, as far as cut-offs ask."""
+    return pd.DataFrame({"timestamp": np.array(seconds, dtype=np.int64)})
 
 
 def check_parts_and_positions(ordered: pd.DataFrame, split: pd.DataFrame) -> None:

@@ -240,3 +240,9 @@ def test_prefix_recall_is_the_recall_of_prefixes(evaluation, sids, k):
     # With a code that tells all items apart, the last level is the recall of items.
     unique = prefix_recall(items, targets, np.column_stack([np.array(sids), np.arange(12)]), k)
     assert unique[f"prefix_recall_3@{k}"] == pytest.approx(recall)
+
+
+def test_a_list_with_an_item_twice_is_refused():
+    # Both places would count: a recall of 2.
+    with pytest.raises(ValueError, match="list of user 1 holds item 7 twice"):
+        per_user_metrics(np.array([[3, 4, -1, -1], [7, 2, 7, -1]]), [np.array([3]), np.array([7])])

@@ -2,17 +2,14 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
 from plum.evaluation import significance
 from plum.evaluation.significance import (
-    bootstrap_interval,
-    bootstrap_intervals,
     holm,
     paired_difference,
-    resampled_means,
     sign_flip_p_values,
 )
 
@@ -20,54 +17,6 @@ from plum.evaluation.significance import (
 @pytest.fixture
 def values():
     return np.random.default_rng(5).random(200) ** 2
-
-
-def test_interval_agrees_with_scipy(values):
-    low, high = bootstrap_interval(values, 4000, seed=0)
-    theirs = stats.bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=1).confidence_interval
-    assert low == pytest.approx(theirs.low, abs=0.004)
-    assert high == pytest.approx(theirs.high, abs=0.004)
-
-
-def test_interval_covers_the_truth_as_often_as_it_says():
-    rng = np.random.default_rng(0)
-    ends = [bootstrap_interval(rng.binomial(1, 0.3, 80), 300, seed, level=0.9) for seed in range(200)]
-    covered = np.mean([low <= 0.3 <= high for low, high in ends])
-    assert 0.83 <= covered <= 0.96
-
-
-def test_two_users_by_hand():
-    # Means of two draws from {0, 1} are 0, 1/2, 1 with chances 1/4, 1/2, 1/4: the central 40% are all 1/2.
-    assert bootstrap_interval(np.array([0.0, 1.0]), 2000, seed=0, level=0.4) == (0.5, 0.5)
-    assert bootstrap_interval(np.array([0.0, 1.0]), 2000, seed=0) == (0.0, 1.0)
-
-
-def test_a_constant_has_no_width():
-    assert bootstrap_interval(np.full(30, 0.25), 100, seed=3) == (0.25, 0.25)
-
-
-def test_same_seed_same_figures_and_seed_zero_is_a_seed(values):
-    assert bootstrap_interval(values, 200, seed=0) == bootstrap_interval(values, 200, seed=0)
-    assert bootstrap_interval(values, 200, seed=0) != bootstrap_interval(values, 200, seed=1)
-
-
-def test_columns_are_resampled_together(values):
-    both = bootstrap_intervals(np.stack([values, 1 - values], axis=1), 500, seed=2)
-    assert both[0] == pytest.approx(bootstrap_interval(values, 500, seed=2))
-    assert both[1] == pytest.approx(1 - both[0][::-1])
-
-
-def test_small_blocks_give_a_fair_interval_too(values, monkeypatch):
-    whole = bootstrap_interval(values, 3000, seed=0)
-    monkeypatch.setattr(significance, "_BLOCK_ENTRIES", 1000)  # five resamples at a time
-    assert bootstrap_interval(values, 3000, seed=0) == pytest.approx(whole, abs=0.004)
-
-
-@settings(deadline=None, max_examples=50)
-@given(st.lists(st.floats(-5, 5), min_size=1, max_size=30), st.integers(0, 1000))
-def test_an_interval_lies_within_the_values(numbers, seed):
-    low, high = bootstrap_interval(np.array(numbers), 50, seed)
-    assert min(numbers) - 1e-9 <= low <= high <= max(numbers) + 1e-9
 
 
 def test_p_value_agrees_with_all_sign_patterns():
@@ -90,6 +39,13 @@ def test_p_value_agrees_with_scipy(values):
     assert paired_difference(values, other, 4000)["p_value"] == pytest.approx(theirs, abs=0.03)
 
 
+def test_small_blocks_give_a_fair_p_value_too(values, monkeypatch):
+    differences = (values - 0.3)[:, None]
+    whole = sign_flip_p_values(differences, 3000, seed=0)[0]
+    monkeypatch.setattr(significance, "_BLOCK_ENTRIES", 1000)  # five resamples at a time
+    assert sign_flip_p_values(differences, 3000, seed=0)[0] == pytest.approx(whole, abs=0.03)
+
+
 def test_p_value_is_uniform_where_there_is_no_difference():
     draws = np.random.default_rng(0).normal(size=(60, 400))
     below = np.mean(sign_flip_p_values(draws, 500, seed=1) <= 0.1)
@@ -100,9 +56,10 @@ def test_p_value_is_never_zero_and_one_where_nothing_differs():
     clear = paired_difference(np.ones(100), np.zeros(100), 99, seed=0)
     assert clear["p_value"] == pytest.approx(1 / 100)
     assert clear["difference"] == 1.0
-    assert clear["ci95"] == [1.0, 1.0]
+    assert clear["ci95"][0] > 0.9
     same = paired_difference(np.ones(10), np.ones(10), 99, seed=0)
-    assert same == {"difference": 0.0, "ci95": [0.0, 0.0], "p_value": 1.0}
+    assert (same["difference"], same["p_value"]) == (0.0, 1.0)
+    assert same["ci95"][0] == -same["ci95"][1] < 0
 
 
 def test_rounding_does_not_break_ties():
@@ -120,16 +77,10 @@ def test_swapping_sides_mirrors_the_difference():
 
 
 def test_pairing_sees_what_separate_intervals_hide():
-    users = np.random.default_rng(2).random(300)
-    result = paired_difference(users + 0.01, users, 500)
+    users = np.random.default_rng(2).random(300) * 0.9
+    result = paired_difference(users + 0.02, users, 500)
     assert result["ci95"][0] > 0
     assert result["p_value"] < 0.01
-
-
-def test_users_are_drawn_alike_whatever_the_columns(values):
-    both = resampled_means(np.stack([values, values**2], axis=1), 300, seed=3)
-    assert both.shape == (300, 2)
-    assert both[:, 1] == pytest.approx(resampled_means(values[:, None] ** 2, 300, seed=3)[:, 0])
 
 
 def test_holm_by_hand():
@@ -176,10 +127,9 @@ def test_holm_keeps_the_error_of_a_whole_family():
         (lambda: holm(np.array([[0.1]])), "shape"),
         (lambda: holm(np.array([0.1, np.nan])), "NaN"),
         (lambda: holm(np.array([1.1])), "between 0 and 1"),
-        (lambda: bootstrap_interval(np.zeros(0), 10), "at least one user"),
-        (lambda: bootstrap_interval(np.array([np.nan]), 10), "NaN"),
-        (lambda: bootstrap_interval(np.ones(2), 0), "n_resamples"),
-        (lambda: bootstrap_interval(np.ones(2), 10, level=1.0), "level"),
+        (lambda: sign_flip_p_values(np.zeros((0, 1)), 10), "at least one user"),
+        (lambda: sign_flip_p_values(np.array([[np.nan]]), 10), "NaN"),
+        (lambda: sign_flip_p_values(np.ones((2, 1)), 0), "n_resamples"),
         (lambda: paired_difference(np.ones(2), np.ones(3)), "same users"),
     ],
 )

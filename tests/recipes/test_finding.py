@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import made_up_logs as made
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 
 from plum.errors import PlumError
+from plum.recipes.columns import TimeWay
 from plum.recipes.fields import topic_separator
 from plum.recipes.finding import find
 from plum.recipes.make import read
@@ -43,7 +45,7 @@ def test_headers_of_many_shops_are_understood(names: tuple[str, str, str], tmp_p
 def test_every_format_is_read(name: str, tmp_path: Path) -> None:
     found = find(made.write(tmp_path / name, made.log(("client", "song", "time"))))
     assert found.log_roles.mapping() == {"user_id": "client", "item_id": "song", "timestamp": "time"}
-    assert found.unit == "s"
+    assert found.times.unit == "auto"
 
 
 @pytest.mark.parametrize(
@@ -52,12 +54,18 @@ def test_every_format_is_read(name: str, tmp_path: Path) -> None:
         ("ms", lambda seconds: seconds * 1000),
         ("s", lambda seconds: seconds.astype(float)),
         ("iso", lambda seconds: pd.to_datetime(seconds, unit="s").dt.strftime("%Y-%m-%dT%H:%M:%SZ")),
+        ("iso", lambda seconds: pd.to_datetime(seconds, unit="s").dt.strftime("%m/%d/%Y %H:%M")),
+        ("YYYYMMDD", lambda seconds: pd.to_datetime(seconds, unit="s").dt.strftime("%Y%m%d")),
+        ("mixed", lambda seconds: seconds.where(seconds.index % 2 == 0, seconds * 1000)),
     ],
 )
 def test_the_time_unit_is_read_off_the_values(unit: str, written: object, tmp_path: Path) -> None:
     table = made.log()
     table["timestamp"] = written(table["timestamp"])  # type: ignore[operator]
-    assert find(made.write(tmp_path / "log.csv", table)).unit == unit
+    found = find(made.write(tmp_path / "log.csv", table))
+    assert found.log_roles.chosen["timestamp"].look.unit == unit
+    assert found.times.unit == "auto"  # rows that follow may have another
+    assert any("several forms" in notice for notice in found.notices) == (unit == "mixed")
 
 
 def test_float_ids_are_ids(tmp_path: Path) -> None:
@@ -121,16 +129,42 @@ def test_all_open_questions_are_told_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("written", "told"),
     [
-        (lambda s: pd.to_datetime(s, unit="s").dt.strftime("%m/%d/%Y %H:%M"), "dates such as 09/13/2020"),
-        (lambda s: pd.to_datetime(s, unit="s").dt.strftime("%Y%m%d"), "dates such as 20200913"),
-        (lambda s: s.where(s.index % 2 == 0, s * 1000), "more than one unit"),
+        (lambda n: "0" + (1 + n % 8).astype(str) + "/05/2020 12:26", "day from the month"),
+        (lambda n: 44_087 + n / 10, "spreadsheets"),
+        (lambda n: 202_001 + n % 8, "dates written as numbers"),
+        (lambda n: "05|0" + (1 + n % 8).astype(str) + "|2020", "not all dates"),
     ],
 )
-def test_times_that_plum_cannot_read_are_refused(written: object, told: str, tmp_path: Path) -> None:
+def test_times_that_plum_cannot_read_are_refused_and_the_advice_works(
+    written: object, told: str, tmp_path: Path
+) -> None:
     table = made.log()
-    table["timestamp"] = written(table["timestamp"])  # type: ignore[operator]
-    with pytest.raises(PlumError, match=told):
-        find(made.write(tmp_path / "log.csv", table))
+    table["timestamp"] = written(table.groupby("user_id").cumcount())  # type: ignore[operator]
+    log = made.write(tmp_path / "log.csv", table)
+    with pytest.raises(PlumError, match=told) as refused:
+        find(log)
+    layouts = re.findall(r"--timestamp-format '([^']+)'", str(refused.value))
+    ways = [TimeWay(layout=layout) for layout in layouts] or [TimeWay("s")]
+    if told == "not all dates":
+        ways = [TimeWay(layout="%d|%m|%Y"), TimeWay("position")]
+    for way in ways:
+        assert read(find(log, times=way)).measured.sizes.interactions == len(table)
+
+
+def test_a_column_given_as_the_time_is_read_like_others(tmp_path: Path) -> None:
+    log = made.write(tmp_path / "log.csv", made.log().assign(timestamp=lambda t: 44_087 + t.index / 10))
+    with pytest.raises(PlumError, match=r"spreadsheets(.|\n)*--timestamp-unit s takes"):
+        read(find(log, columns={"timestamp": "timestamp"}))
+
+
+def test_rows_in_order_need_no_time(tmp_path: Path) -> None:
+    log = made.write(tmp_path / "log.csv", made.log().drop(columns="timestamp"))
+    with pytest.raises(PlumError, match="no column looks like a time") as refused:
+        find(log)
+    assert "--timestamp-unit position" in str(refused.value)
+    found = read(find(log, times=TimeWay("position")))
+    assert found.found.source()["timestamp_unit"] == "position"
+    assert found.measured.sizes.temporal_users == 0
 
 
 def test_a_file_without_names_gets_a_command_that_adds_them(tmp_path: Path) -> None:

@@ -485,11 +485,43 @@ def test_and_or_not_bind_as_in_python(chain: list[tuple[int, tuple[str, Any], st
         assert found[place] == eval(truths.rsplit(" ", 1)[0])
 
 
+WHOLE_RULES = ["n", "=", "in", "(", ")", "t has", "'ab'", "not", "d >", "2020-01-02", "is null", "\ud83d", "\x00"]
+
+
 @settings(deadline=None, max_examples=300)
 @given(st.text(alphabet="ntl bd()=<>!,\"'`andorhsiu12\\-", max_size=30))
 def test_any_text_is_a_rule_or_a_clean_error(text: str) -> None:
     with contextlib.suppress(PlumError):
         assert FIELDS.mask(text).shape == (len(ROWS),)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.text(max_size=20) | st.lists(st.sampled_from(WHOLE_RULES) | st.characters(), max_size=5).map(" ".join))
+def test_any_characters_are_a_rule_or_a_clean_error(text: str) -> None:
+    with contextlib.suppress(PlumError):
+        assert FIELDS.mask(text).shape == (len(ROWS),)
+
+
+EDGES = [-(2**63), -(2**63) + 1, -(2**53) - 1, -1, 0, 1, 2**31, 2**53 + 1, 2**63 - 2, 2**63 - 1]
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.lists(st.sampled_from([*EDGES, -(2**63) - 1, 2**63, 2**64, 10**30, 0.5, 1e300, 1e400]), min_size=1, max_size=4),
+    st.sampled_from([*COMPARE, "in"]),
+)
+def test_whole_numbers_are_exact_to_the_last(values: list[int | float], operator: str) -> None:
+    fields = ItemFields(pd.DataFrame({"item_id": map(str, EDGES), "n": np.array(EDGES, dtype=np.int64)}))
+    if operator == "in":
+        expected = [edge in values for edge in EDGES]
+        assert fields.mask(f"n in ({', '.join(map(spelt, values))})").tolist() == expected
+    else:
+        expected = [COMPARE[operator](edge, values[0]) for edge in EDGES]
+        assert fields.mask(f"n {operator} {spelt(values[0])}").tolist() == expected
+
+
+def spelt(number: int | float) -> str:
+    return "1e400" if number == float("inf") else f"{number}"
 
 
 def test_the_examples_of_the_manual(fields: ItemFields) -> None:

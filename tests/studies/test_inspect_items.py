@@ -204,7 +204,7 @@ def test_words_of_several_titles_list_them_the_most_popular_first(run_copy: Path
     assert stop.value.what == "10 items have 'volume' in their title"
     assert stop.value.found == f"{listed}, and 2 more"
     retitled(run_copy, {"i0000": "Same", "i0001": "Same", "i0002": "Same again"})
-    with pytest.raises(PlumError, match="2 items have 'same'"):
+    with pytest.raises(PlumError, match="2 items have the title 'same'"):
         inspect(tiny_run.config_of(run_copy), "same")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from plum.config.run import RunConfig
+from plum.data import moments
 from plum.evaluation.catalogue import catalogue_metrics
 from plum.evaluation.compare import compare, summarise
 from plum.evaluation.metrics import cold_start_recall, hit_rating, per_user_metrics, prefix_recall
@@ -65,13 +66,20 @@ def read_asked(config: RunConfig, data: inputs.Prepared) -> Asked:
         histories,
         targets,
         [per_user[user] for user in users],
-        _tied(config, log["timestamp"].to_numpy()[order], owner[order], users),
+        _tied(config, moments.codes(log)[order], owner[order], users),
         _features(config, names[users]),
     )
 
 
 def _tied(config: RunConfig, times: np.ndarray, owner: np.ndarray, users: np.ndarray) -> np.ndarray | None:
-    """Whether each asked user's last two interactions happened at one time; known under leave-one-out alone."""
+    """Whether each asked user's last two interactions happened at one time; known under leave-one-out alone.
+
+    Args:
+        config: of the run.
+        times: (E,) a number for each distinct time.
+        owner: (E,) the interactions' users, in order.
+        users: (Q,) the asked users.
+    """
     split = settings_of(config.workdir / artifacts.DATA, shapes.MadeByPrepare)["split"]
     positions = artifacts.read_json(config.workdir / artifacts.DATA_SUMMARY, shapes.Times)["timestamps_are_positions"]
     if positions or split["protocol"] != "leave-one-out":
@@ -99,7 +107,7 @@ def score(lists: Lists, other: Lists, asked: Asked, data: inputs.Prepared, confi
     """
     settings = config.eval
     per_user = {name: per_user_metrics(found.items, asked.targets, settings.cutoffs) for name, found in lists.items()}
-    means, intervals = summarise(per_user, n_resamples=settings.resamples, seed=config.seed)
+    means, intervals = summarise(per_user)
     vectors = inputs.content_vectors(config.workdir)
     for name, found in lists.items():
         means[name] |= _beyond_accuracy(found.items, asked, data, settings.cold_below, vectors)
@@ -115,9 +123,7 @@ def score(lists: Lists, other: Lists, asked: Asked, data: inputs.Prepared, confi
         "seen_kept" if settings.filter_seen else "seen_filtered": {
             name: {metric: float(values.mean()) for metric, values in metrics.items()} for name, metrics in kept.items()
         },
-        "slices": score_slices(
-            _slices(asked, data, settings.cold_below), named, n_resamples=settings.resamples, seed=config.seed
-        ),
+        "slices": score_slices(_slices(asked, data, settings.cold_below), named),
         "prefix_recall": _prefix_recall(named, asked, inputs.read_sid_table(config.workdir, data.items)),
         "lists": {name: delivered(found.items) for name, found in lists.items()},
     }

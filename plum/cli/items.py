@@ -74,13 +74,13 @@ def tokenize(
             say(pipeline.run_tokenize(loaded, force))
         return
     loaded = load_pipeline(config, workdir, settings, device, seed)
-    from plum.run import artifacts
+    from plum.run import artifacts, shapes
     from plum.run.lock import locked
     from plum.serving import assign as stage
 
     with locked(loaded.workdir) if out is None else nullcontext():
         folder = stage.run(loaded, assign, out, force)
-    report = artifacts.read_json(folder / stage.REPORT)
+    report = artifacts.read_json(folder / stage.REPORT, shapes.Assigned)
     if json:
         print_json(report)
         return

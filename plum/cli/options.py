@@ -87,6 +87,7 @@ def load_pipeline(
     setup_logging()
     if not sys.stderr.isatty():  # transformers' progress bars, as ours, are for a terminal; read when it is imported
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    _warn_edited(config, loaded.workdir)
     return loaded
 
 
@@ -105,6 +106,17 @@ def at_work(config: RunConfig) -> Iterator[None]:
         artifacts.write_config(config.workdir, config.model_dump(mode="json"))
         yield
         tell_leftovers(config.workdir)
+
+
+def _warn_edited(config: Path | None, workdir: Path) -> None:
+    """Say that a run's own configuration is not as plum wrote it; a copy of it is a pipeline like any other."""
+    import logging
+
+    from plum.run.configuration import is_edited
+
+    own = config is not None and config.resolve() == (workdir / "config.yaml").resolve()
+    if own and config is not None and is_edited(config.read_text(encoding="utf-8")):
+        logging.getLogger(__name__).warning("%s was changed since plum wrote it; it is used as it is now", config)
 
 
 def console() -> Console:

@@ -69,7 +69,8 @@ class Place:
         if not real.exists() or (real.is_dir() and ((real / MANIFEST).exists() or not any(real.iterdir()))):
             return None
         found = f"no {MANIFEST} in it" if real.is_dir() else "it is a file"
-        return PlumError(f"{self.folder} exists, but is not a folder of a plum run", found, "give another --workdir")
+        fix = "give another --workdir; or, if plum wrote it, remove it and run the same command again"
+        return PlumError(f"{self.folder} exists, but is not a folder of a plum run", found, fix)
 
     def settle(self) -> None:
         """Finish a replacement that was interrupted, or wait for another process that is just at it."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from plum.run.hashes import sha256
 from plum.run.writing import write_text
 
 _SEAL, _FILES = "sha256", "files"
@@ -16,15 +17,6 @@ _LARGEST = 1 << 28  # bytes: no file of this kind comes near
 
 class Damaged(Exception):
     """A file is not as it was written; says which and why."""
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file in hexadecimal, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def write_sealed(path: Path, content: Mapping[str, Any], files: Mapping[str, str] | None = None) -> str:
@@ -77,7 +69,7 @@ def check_files(folder: Path, files: Iterable[tuple[str, str]]) -> None:
         try:
             if not path.is_file():
                 raise Damaged(f"{name} is missing")
-            if file_digest(path) != digest:
+            if sha256(path) != digest:
                 raise Damaged(f"{name} has changed since it was written")
         except OSError as error:
             raise Damaged(f"{name} can't be read ({error.strerror})") from error

@@ -309,10 +309,18 @@ def _refuse_foreign(folder: Path) -> None:
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
-    if not (folder / artifacts.MANIFEST).is_file() or _MARK not in read_manifest(folder).config:
-        raise PlumError(
-            f"{folder} would be replaced, but `plum {_COMMAND}` did not write it", None, "give another --out"
-        )
+    if not (folder / artifacts.MANIFEST).is_file():
+        raise _foreign(folder, None, "give another --out")
+    try:
+        made = read_manifest(folder).config
+    except PlumError as error:
+        raise _foreign(folder, error.what, "give another --out, or remove it") from None
+    if _MARK not in made:
+        raise _foreign(folder, None, "give another --out")
+
+
+def _foreign(folder: Path, found: str | None, fix: str) -> PlumError:
+    return PlumError(f"{folder} would be replaced, but `plum {_COMMAND}` did not write it", found, fix)
 
 
 def _warn_replaced(there: Path, folder: Path, n_old: int) -> None:
@@ -320,7 +328,12 @@ def _warn_replaced(there: Path, folder: Path, n_old: int) -> None:
     name = Path(artifacts.SEMANTIC_IDS).name
     if not (there / name).exists():
         return
-    before, now = (artifacts.read_table(path / name).set_index("item_id") for path in (there, folder))
+    try:
+        before = artifacts.read_table(there / name, needed=("item_id",)).set_index("item_id")
+    except PlumError as error:  # it is replaced all the same
+        logger.warning("%s, so its Semantic IDs can't be compared with those that replace them", error.what)
+        return
+    now = artifacts.read_table(folder / name).set_index("item_id")
     given = before.index.difference(now.index[:n_old], sort=False)
     kept = given.intersection(now.index, sort=False)
     moved = len(kept)

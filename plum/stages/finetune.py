@@ -25,7 +25,7 @@ from plum.lm.train import labelled_loss, next_token_loss, train
 from plum.retrievers.dense import ItemTransformer, MeanDense
 from plum.retrievers.generative import Generative
 from plum.retrievers.teacher import Teacher
-from plum.run import artifacts
+from plum.run import artifacts, verified
 from plum.run.stage import StageRun
 from plum.runtime import seed_everything
 from plum.sid.codec import Codec
@@ -60,6 +60,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
     data = inputs.read_prepared(config.workdir)
     table = inputs.read_sid_table(config.workdir, data.items)
     inputs.check_beams(config.eval, table.n_levels)  # before the training, not after it
+    verified.verify_folder(config.workdir / artifacts.CPT_MODEL)
     model, tokenizer = folders.run_model(config.workdir / artifacts.CPT_MODEL)
     inputs.move(model, config.device)
     codec = vocab.codec_of(tokenizer, table.sizes)

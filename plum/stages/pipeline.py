@@ -121,6 +121,7 @@ def _finetune(config: RunConfig, force: bool = False) -> Path:
 def _eval(config: RunConfig, force: bool = False) -> Path:
     from plum.stages import dense, eval
 
+    eval.refuse_damaged(config)
     if artifacts.DENSE in config.eval.baselines:
         dense.run(config, force, kept_for=(artifacts.FEATURES, artifacts.FINETUNE))
     if artifacts.LEM in config.eval.baselines:

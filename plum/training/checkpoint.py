@@ -16,7 +16,8 @@ from safetensors.torch import load_file, load_model
 from torch import Tensor, nn
 
 from plum.errors import PlumError
-from plum.run.sealed import Damaged, check_files, file_digest, read_sealed, write_sealed
+from plum.run.hashes import sha256
+from plum.run.sealed import Damaged, check_files, read_sealed, write_sealed
 from plum.run.writing import remove, write_tensors, write_text, write_weights
 
 logger = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ class Checkpoints:
         remove(folder)
         write_weights(folder / _MODEL, model, sync_entry=False)
         write_tensors(folder / _OPTIMIZER, tensors)  # syncs the entries of both
-        files = {f"{folder.name}/{name}": file_digest(folder / name) for name in (_MODEL, _OPTIMIZER)} | self._best
+        files = {f"{folder.name}/{name}": sha256(folder / name) for name in (_MODEL, _OPTIMIZER)} | self._best
         if self._last is not None:
             write_text(self.folder / PREVIOUS, self._last, sync_entry=False)  # the state's sync is this one's
         before, self._kept = self._kept, files
@@ -117,7 +118,7 @@ class Checkpoints:
         """Keep the best weights so far; they become part of the next checkpoint."""
         name = _best_name(step)
         write_weights(self.folder / name, model, sync_entry=False)  # the next checkpoint's sync is this one's
-        self._best = {name: file_digest(self.folder / name)}
+        self._best = {name: sha256(self.folder / name)}
 
     def load_best(self, model: nn.Module) -> None:
         """Load the best weights.

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from plum.run.sealed import Damaged, check_files, file_digest, read_sealed, write_sealed
+from plum.run.hashes import sha256
+from plum.run.sealed import Damaged, check_files, read_sealed, write_sealed
 from plum.run.writing import write_tensors
 
 if TYPE_CHECKING:  # importing this module must not import torch
@@ -189,7 +190,7 @@ def _keep(folder: Path, number: int, settings: dict[str, Any], outcome: Outcome,
     digest = None
     if all(outcome.value > trial.value for trial in before):
         write_tensors(_weights(folder, number), _on_cpu(outcome.weights))
-        digest = file_digest(_weights(folder, number))
+        digest = sha256(_weights(folder, number))
     content = {"settings": settings, "value": outcome.value, "result": outcome.result, "weights": digest}
     write_sealed(_record(folder, number), content)
 

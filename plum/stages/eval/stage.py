@@ -91,19 +91,26 @@ def run(config: RunConfig, force: bool = False) -> Path:
     return stage.folder
 
 
+def refuse_damaged(config: RunConfig) -> None:
+    """Check what the stage reads but for the baselines, which are trained before it: hours, perhaps.
+
+    Raises:
+        PlumError: if it is missing, damaged or of different origins.
+    """
+    StageRun(config.workdir, artifacts.EVAL, {}, config.seed, _of_the_others(config))
+
+
 def _inputs(config: RunConfig) -> list[str]:
     """The files of the run that the stage reads."""
+    baselines = [f"{kind}/{name}" for kind in _read_baselines(config) for name in _of_baseline(kind)]
+    return [*_of_the_others(config), *baselines, *_teachers(config)]
+
+
+def _of_the_others(config: RunConfig) -> list[str]:
+    """The files that the stage reads of all stages but the baselines."""
     workdir = config.workdir
-    optional = [artifacts.TRUTH, artifacts.USERS]
-    summary = workdir / artifacts.FEATURES_SUMMARY
-    made = artifacts.read_json(summary)["modalities"] if summary.exists() else {}
-    return [
-        *INPUTS,
-        *(f"{artifacts.FEATURES}/{name}.npy" for name in made),
-        *(f"{kind}/{name}" for kind in _read_baselines(config) for name in _of_baseline(kind)),
-        *_teachers(config),
-        *(name for name in optional if has_file(workdir, name)),
-    ]
+    vectors = [f"{artifacts.FEATURES}/{name}.npy" for name in inputs.read_modalities(workdir)]
+    return [*INPUTS, *vectors, *(name for name in (artifacts.TRUTH, artifacts.USERS) if has_file(workdir, name))]
 
 
 def _read_baselines(config: RunConfig) -> list[str]:

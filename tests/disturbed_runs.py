@@ -25,6 +25,8 @@ os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE":
 
 import tiny_run
 
+from plum.run.hashes import MEMORY
+
 CALLS = ("replace", "rename", "fsync", "unlink", "mkdir", "rmdir", "open")
 TIMED = ("eval/report.html", "eval/report.md", "eval/dense_search.json")
 """Files that hold times, and so differ between two runs."""
@@ -120,10 +122,12 @@ def nothing() -> None:
 
 
 def contents(run: Path) -> dict[str, Any]:
-    """All files of a run but what holds times; hidden ones by name only."""
+    """All files of a run but what holds times; hidden ones by name only, and without the memory of hashes."""
     found: dict[str, Any] = {}
     for path in sorted(run.rglob("*")):
         name = str(path.relative_to(run))
+        if name == MEMORY:
+            continue
         if name.startswith("."):
             found[name.split("/")[0]] = None
         elif path.name == "manifest.json":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,8 +15,11 @@ from plum.cli.init import init
 from plum.cli.items import inspect, tokenize
 from plum.cli.options import say, stage_command
 from plum.cli.results import compare, recommend, show_results
+from plum.cli.stopping import Stopped, stoppable
+from plum.cli.streams import guarded_streams
 from plum.errors import PlumError
 from plum.foreign import visible
+from plum.run.writing import DISK, explained, system_error
 
 if TYPE_CHECKING:
     from plum.config.run import RunConfig
@@ -26,24 +30,48 @@ app = App(
     help="Generative retrieval with Semantic IDs: interaction logs in, an LLM that recommends valid items out.\n\n"
     "Example: `plum run --config pipelines/synthetic.yaml`",
 )
-INTERRUPTED = 130  # exit code after Ctrl-C
 
 
 def main() -> None:
     """Run the command line; a ``PlumError`` becomes one clean message and exit code 2."""
-    try:
-        app()
-    except PlumError as error:
-        print(f"Error: {visible(str(error))}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except OSError as error:  # no space left, no permission: a PlumError where more can be said
-        print(f"Error: {visible(str(error))}", file=sys.stderr)
-        sys.exit(PlumError.exit_code)
-    except (KeyboardInterrupt, SystemExit) as stop:  # typer turns the one into the other
-        if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:
-            raise
-        print("Stopped. Run the same command again to continue from the last checkpoint.", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    with guarded_streams() as lost:
+        code = _exit_code()
+    if lost and not code:
+        why = lost[0].strerror
+        code = _told(PlumError(f"what was printed is lost: {why}", None, "free space and run the command again"))
+    sys.exit(code)
+
+
+def _exit_code() -> int | str | None:
+    with stoppable() as stops:
+        try:
+            app()
+        except SystemExit as end:
+            return end.code
+        except PlumError as error:
+            return _told(error)
+        except Stopped as stop:
+            return _stopped(stop)
+        except Exception as error:
+            if stops:  # a library has made another error of it
+                return _stopped(stops[0])
+            if (number := system_error(error)) in DISK:
+                path = Path(getattr(error, "filename", None) or Path.cwd() / "a file")
+                return _told(explained(error, int(number or 0), path))
+            if not isinstance(error, OSError):
+                raise
+            return _told(error)
+    return 0
+
+
+def _told(error: Exception) -> int:
+    print(f"Error: {visible(str(error))}", file=sys.stderr)
+    return PlumError.exit_code
+
+
+def _stopped(stop: Stopped) -> int:
+    print(visible(stop.told()), file=sys.stderr)
+    return stop.exit_code
 
 
 @app.callback(invoke_without_command=True)

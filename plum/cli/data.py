@@ -58,7 +58,7 @@ def data_describe(
 
     Example: `plum data describe --config pipelines/ml-100k.yaml`
     """
-    loaded = load_pipeline(config, workdir, settings, device, seed, record=False)
+    loaded = load_pipeline(config, workdir, settings, device, seed)
     from plum.data.describe import describe, render
     from plum.stages.prepare import load
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +16,7 @@ from plum.cli.options import (
     Seed,
     Settings,
     Workdir,
+    at_work,
     console,
     load_pipeline,
     print_json,
@@ -68,14 +70,17 @@ def tokenize(
         loaded = load_pipeline(config, workdir, settings, device, seed)
         from plum.stages import pipeline
 
-        say(pipeline.run_tokenize(loaded, force))
+        with at_work(loaded):
+            say(pipeline.run_tokenize(loaded, force))
         return
-    loaded = load_pipeline(config, workdir, settings, device, seed, record=False)
-    from plum.run import artifacts
+    loaded = load_pipeline(config, workdir, settings, device, seed)
+    from plum.run import artifacts, shapes
+    from plum.run.lock import locked
     from plum.serving import assign as stage
 
-    folder = stage.run(loaded, assign, out, force)
-    report = artifacts.read_json(folder / stage.REPORT)
+    with locked(loaded.workdir) if out is None else nullcontext():
+        folder = stage.run(loaded, assign, out, force)
+    report = artifacts.read_json(folder / stage.REPORT, shapes.Assigned)
     if json:
         print_json(report)
         return
@@ -101,7 +106,7 @@ def inspect(
 
     Example: `plum inspect 12-7 --workdir runs/ml-100k --n 10`
     """
-    loaded = load_pipeline(config, workdir, None, None, None, record=False)
+    loaded = load_pipeline(config, workdir, None, None, None)
     from plum.studies import inspect_items as stage
 
     found = stage.inspect(loaded, asked, n)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,7 +55,9 @@ def stage_command(group: App, name: str, panel: str | None = None) -> Callable[[
             seed: Seed = None,
             force: Force = False,
         ) -> None:
-            action(load_pipeline(config, workdir, settings, device, seed), force)
+            loaded = load_pipeline(config, workdir, settings, device, seed)
+            with at_work(loaded):
+                action(loaded, force)
 
         command.__doc__ = action.__doc__
         group.command(name, rich_help_panel=panel)(command)
@@ -69,7 +72,6 @@ def load_pipeline(
     settings: list[str] | None,
     device: str | None,
     seed: int | None,
-    record: bool = True,
 ) -> RunConfig:
     """The configuration of a command; a run folder's own if no file is given."""
     from plum.config.file import load_config
@@ -85,14 +87,36 @@ def load_pipeline(
     setup_logging()
     if not sys.stderr.isatty():  # transformers' progress bars, as ours, are for a terminal; read when it is imported
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    if record:
-        from plum.run import artifacts
-
-        try:
-            artifacts.write_config(loaded.workdir, loaded.model_dump(mode="json"))
-        except OSError as error:
-            raise PlumError(f"can't write to {loaded.workdir}", str(error), "give another --workdir") from None
+    _warn_edited(config, loaded.workdir)
     return loaded
+
+
+@contextmanager
+def at_work(config: RunConfig) -> Iterator[None]:
+    """Write into the run folder alone, its configuration first; at the end, say what earlier commands have left there.
+
+    Raises:
+        PlumError: if another command works there. Nothing has been written then.
+    """
+    from plum.run import artifacts
+    from plum.run.leftovers import tell_leftovers
+    from plum.run.lock import locked
+
+    with locked(config.workdir):
+        artifacts.write_config(config.workdir, config.model_dump(mode="json"))
+        yield
+        tell_leftovers(config.workdir)
+
+
+def _warn_edited(config: Path | None, workdir: Path) -> None:
+    """Say that a run's own configuration is not as plum wrote it; a copy of it is a pipeline like any other."""
+    import logging
+
+    from plum.run.configuration import is_edited
+
+    own = config is not None and config.resolve() == (workdir / "config.yaml").resolve()
+    if own and config is not None and is_edited(config.read_text(encoding="utf-8")):
+        logging.getLogger(__name__).warning("%s was changed since plum wrote it; it is used as it is now", config)
 
 
 def console() -> Console:
@@ -106,7 +130,8 @@ def say(value: object) -> None:
 
 
 def print_json(value: object) -> None:
-    """One JSON object on standard output."""
+    """One JSON object on standard output; in ASCII where its encoding has not all characters."""
     import json
 
-    sys.stdout.write(json_text(json.dumps(value, indent=2, ensure_ascii=False)) + "\n")
+    has_all = (sys.stdout.encoding or "").lower().startswith("utf")
+    sys.stdout.write(json_text(json.dumps(value, indent=2, ensure_ascii=not has_all)) + "\n")

@@ -67,7 +67,7 @@ def recommend(
     """
     if (user is None) == (not history):
         raise PlumError("give either --user or --history", None, "see `plum recommend --help` for an example")
-    loaded = load_pipeline(config, workdir, settings, device, seed, record=False)
+    loaded = load_pipeline(config, workdir, settings, device, seed)
     from plum.serving import recommend as stage
 
     request = stage.Request(k, where or (), allow, deny, fields, keep_seen, search, max_per_code)
@@ -137,13 +137,13 @@ def compare(
 def show_results(config: RunConfig) -> None:
     """The comparison, example users and where the report lies."""
     from plum.report.console import console_table, examples_table
-    from plum.run import artifacts
+    from plum.run import artifacts, shapes
 
     out = console()
-    metrics = artifacts.read_json(config.workdir / artifacts.EVAL_METRICS)
-    synthetic = artifacts.read_json(config.workdir / artifacts.DATA_SUMMARY)["synthetic"]
+    metrics = artifacts.read_json(config.workdir / artifacts.EVAL_METRICS, shapes.Evaluated)
+    synthetic = artifacts.read_json(config.workdir / artifacts.DATA_SUMMARY, shapes.Origin).get("synthetic")
     out.print(console_table({**metrics, "title": config.title, "synthetic": synthetic}))
-    examples = artifacts.read_json(config.workdir / artifacts.EXAMPLES)
+    examples = artifacts.read_json(config.workdir / artifacts.EXAMPLES, list[shapes.Example])
     if examples:
         out.print(examples_table(examples, out.width))
     out.print(f"Report: {config.workdir / artifacts.REPORT}", soft_wrap=True)

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from plum.errors import PlumError
+from plum.run import configuration
 
 MAX_BYTES = 4 * 2**20
 """Of a file."""
@@ -102,7 +103,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise PlumError(f"{path} is too large for a configuration", f"more than {MAX_BYTES:,} bytes", "give a YAML")
-        values = parse_yaml(content.decode("utf-8-sig"))
+        text = content.decode("utf-8-sig")
+        if configuration.is_cut_short(text):
+            raise _cut_short(path)
+        values = parse_yaml(text)
     except FileNotFoundError:
         here = sorted(str(p) for p in Path("pipelines").glob("*.yaml"))
         raise PlumError(
@@ -135,3 +139,12 @@ def _count(node: yaml.Node, known: dict[int, int]) -> int:
 
 def _place(mark: Any) -> str:
     return f"line {mark.line + 1}, column {mark.column + 1}"
+
+
+def _cut_short(path: Path) -> PlumError:
+    return PlumError(
+        f"{path} was cut short",
+        "plum wrote its first line, but the last one is missing",
+        "give the pipeline again with --config, which writes it anew; if you removed the last line yourself and the "
+        "rest is whole, remove the first line too",
+    )

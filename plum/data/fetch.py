@@ -15,6 +15,7 @@ from plum import runtime
 from plum.data.amazon import SEQUENCE_COUNTS, find_sequences
 from plum.data.movielens import RELEASES, find_release, open_zip, release_opener
 from plum.errors import PlumError
+from plum.run.writing import explained, system_error
 
 log = logging.getLogger(__name__)
 
@@ -103,9 +104,8 @@ def fetch(name: str, home: Path, *, base_url: str = GROUPLENS) -> Path:
             f"the download was deleted: run plum data fetch {name} again; if it fails again, {by_hand}",
         ) from error
     except OSError as error:
-        raise PlumError(
-            f"{target} can't be written", str(error), "free disk space, or set another data home"
-        ) from error
+        told = explained(error, system_error(error) or 0, target, elsewhere="data home (PLUM_DATA_HOME)")
+        raise PlumError(f"{target} can't be written", f"{told.what}, {told.found}", told.fix) from error
     if release.md5 is None:
         _check_members(target, name)
     return target

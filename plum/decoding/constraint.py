@@ -8,22 +8,23 @@ legal item. A rule costs a few passes over the catalogue, a step one look-up per
 from __future__ import annotations
 
 import itertools
+import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from plum.decoding.seen import SeenItems
 from plum.decoding.trie import Trie
 from plum.errors import PlumError
 from plum.sid.codec import Codec
 
 SMALL_TABLE = 1 << 16  # entries; the memory of a dense table up to this size is negligible
-NOBODY = -2  # neither a node nor -1, which marks a missing beam
 
 
 @dataclass(frozen=True)
@@ -64,17 +65,36 @@ class Index(Protocol):
         ...
 
 
+Array = Any
+"""A tensor or, on the CPU, an array that shares its memory: NumPy starts short operations several times as fast.
+Both are indexed and compared in the same words."""
+
+
+def _array(tensor: Tensor) -> Array:
+    return tensor.numpy() if tensor.device.type == "cpu" else tensor
+
+
+def _tensor(array: Array) -> Tensor:
+    return torch.from_numpy(array) if isinstance(array, np.ndarray) else array
+
+
 @dataclass(frozen=True)
 class Pruned:
     """The index under a rule.
 
     Attributes:
         counts: (N + 1,) int32, number of legal items among the first i items in SID order.
-        alive: per level (nodes,) bool: whether a legal item lies below the node.
+        alive: per level whether a legal item lies below a child: by child (children + F,), padded, or, for small dense
+            tables, by parent and code (nodes, C).
     """
 
     counts: Tensor
-    alive: tuple[Tensor, ...]
+    alive: tuple[Array, ...]
+
+    @cached_property
+    def counts_on_host(self) -> np.ndarray:
+        """``counts`` as an array."""
+        return self.counts.cpu().numpy()
 
 
 @dataclass(frozen=True)
@@ -82,15 +102,15 @@ class Legal:
     """Which items each of B users may get.
 
     Attributes:
-        alive: per level (M, nodes) bool, a row for each of the batch's M different rules; None without rules.
+        alive: per level as in ``Pruned``, a row for each of the batch's M different rules; None without rules.
         row: (B,) int64, the row of each user.
         dead: per level the children whose legal items the user has all seen, as the parent's node (B, W), padded with
             NOBODY, and the child's place (B, W) among ``Children``. None if there are none.
     """
 
-    alive: tuple[Tensor, ...] | None
-    row: Tensor
-    dead: tuple[tuple[Tensor, Tensor] | None, ...]
+    alive: tuple[Array, ...] | None
+    row: Array
+    dead: tuple[tuple[Array, Array] | None, ...]
 
     def user(self, number: int) -> Legal:
         """The legal items of a single user of the batch."""
@@ -98,20 +118,26 @@ class Legal:
         dead = tuple(None if level is None else (level[0][one], level[1][one]) for level in self.dead)
         return Legal(self.alive, self.row[one], dead)
 
-    def keep(self, level: int, nodes: Tensor, children: Tensor, exists: Tensor) -> Tensor:
-        """Which children (B, K, F) of beams ``nodes`` (B, K) exist and lead to a legal item."""
+    def keep(self, level: int, nodes: Array, children: Array, exists: Array) -> Array:
+        """Which children (B, K, F) of beams ``nodes`` (B, K) exist and lead to a legal item; undefined for beams -1.
+
+        ``exists`` is overwritten.
+        """
         if self.alive is not None:
-            alive = self.alive[level]
-            if len(alive) == 1:
-                exists = exists & alive[0][children]
-            else:
-                start = (self.row * alive.shape[1])[:, None, None]
-                exists = exists & alive.reshape(-1)[start + children]
+            exists &= self._alive(self.alive[level], nodes, children)
         if (dead := self.dead[level]) is not None:
             parents, places = dead
-            user, beam, entry = (parents[:, None] == nodes[..., None]).nonzero(as_tuple=True)
-            exists = exists.index_put((user, beam, places[user, entry]), torch.zeros_like(exists[0, 0, 0]))
+            same = parents[:, None] == nodes[..., None]
+            user, beam, entry = same.nonzero() if isinstance(same, np.ndarray) else same.nonzero(as_tuple=True)
+            exists[user, beam, places[user, entry]] = False
         return exists
+
+    def _alive(self, alive: Array, nodes: Array, children: Array) -> Array:
+        wanted = nodes if alive.ndim == 3 else children
+        if len(alive) == 1:
+            return alive[0][wanted]
+        rows = self.row.reshape(-1, *[1] * (wanted.ndim - 1))
+        return alive[rows, wanted]
 
 
 @dataclass(frozen=True)
@@ -121,22 +147,30 @@ class DeviceTrie:
     Attributes:
         sizes: codes per level.
         tables: per level a dense table (nodes, C) of child numbers, -1 for none, if it is small enough; else None.
-        child_start, child_code, item_start: as in ``Trie``.
-        place_of_item: (N,) place of each catalogue row in SID order.
-        items: (N,) catalogue row at each place.
+        present: per level with a dense table (nodes, C) bool, whether there is a child; else None.
+        child_start: per level (nodes,) the number of each node's first child.
+        n_children: per level (nodes,) the number of each node's children.
+        child_code: per level (children + F,) int64 codes, padded, so that F children may be read from any start.
+        item_start: as in ``Trie``.
+        places: (F,) 0, 1, 2 ...
+        items: (N,) catalogue row at each place in SID order.
         fan_out: largest number of children per level.
         token_ids: per level the model's tokens (C,) of the codes.
+        seen_items: the same index on the host, for what users have seen.
     """
 
     sizes: tuple[int, ...]
-    tables: tuple[Tensor | None, ...]
-    child_start: tuple[Tensor, ...]
-    child_code: tuple[Tensor, ...]
+    tables: tuple[Array | None, ...]
+    present: tuple[Array | None, ...]
+    child_start: tuple[Array, ...]
+    n_children: tuple[Array, ...]
+    child_code: tuple[Array, ...]
     item_start: tuple[Tensor, ...]
-    place_of_item: Tensor
+    places: Array
     items: Tensor
     fan_out: tuple[int, ...]
     token_ids: tuple[Tensor, ...]
+    seen_items: SeenItems
 
     @classmethod
     def put(cls, trie: Trie, codec: Codec, device: torch.device) -> DeviceTrie:
@@ -155,21 +189,28 @@ class DeviceTrie:
                 "run `plum tokenize` and the stages after it again",
             )
 
-        def tensors(arrays: Sequence[np.ndarray]) -> tuple[Tensor, ...]:
+        def tensors(arrays: Iterable[np.ndarray]) -> tuple[Tensor, ...]:
             return tuple(torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays)
 
-        place = np.empty(trie.n_items, dtype=trie.items.dtype)
-        place[trie.items] = np.arange(trie.n_items, dtype=trie.items.dtype)
+        def arrays(given: Iterable[np.ndarray]) -> tuple[Array, ...]:
+            return tuple(_array(tensor) for tensor in tensors(given))
+
+        dense = _dense_tables(trie)
+        tables = tuple(None if table is None else _array(torch.from_numpy(table).to(device)) for table in dense)
+        padded = (np.pad(code, (0, width)) for code, width in zip(trie.child_code, trie.fan_out, strict=True))
         return cls(
             sizes,
-            tuple(None if t is None else torch.from_numpy(t).to(device) for t in _dense_tables(trie)),
-            tensors(trie.child_start),
-            tensors(trie.child_code),
+            tables,
+            tuple(None if table is None else table >= 0 for table in tables),
+            arrays(start[:-1] for start in trie.child_start),
+            arrays(np.diff(start).astype(np.int32) for start in trie.child_start),
+            arrays(code.astype(np.int64) for code in padded),
             tensors(trie.item_start),
-            torch.from_numpy(place).to(device),
+            _array(torch.arange(max(trie.fan_out), device=device, dtype=torch.int32)),
             torch.from_numpy(trie.items).to(device),
             trie.fan_out,
             tensors(codec.token_ids),
+            SeenItems(trie, [table is not None for table in dense]),
         )
 
     @property
@@ -180,25 +221,22 @@ class DeviceTrie:
     @property
     def n_nodes(self) -> tuple[int, ...]:
         """Prefixes of 1, 2, ... L codes in the catalogue."""
-        return tuple(len(codes) for codes in self.child_code)
+        return tuple(len(ends) - 1 for ends in self.item_start)
 
     def children(self, level: int, nodes: Tensor, legal: Legal | None) -> Children:
         """Children in the catalogue; with ``legal`` only those that lead to an item the user may get."""
-        table, parents = self.tables[level], nodes.clamp(min=0)
+        table, beams = self.tables[level], _array(nodes)
         codes = None
         if table is not None:
-            found = table[parents]
-            exists = found >= 0
+            found, exists = table[beams], self.present[level][beams]  # type: ignore[index]
         else:
-            start = self.child_start[level]
-            first = start[parents]
-            places = torch.arange(self.fan_out[level], dtype=first.dtype, device=nodes.device)
-            exists = places < (start[parents + 1] - first)[..., None]
-            found = (first[..., None] + places).clamp(max=len(self.child_code[level]) - 1)
-            codes = self.child_code[level][found].long()
+            places = self.places[: self.fan_out[level]]
+            found = self.child_start[level][beams][..., None] + places
+            exists = places < self.n_children[level][beams][..., None]
+            codes = _tensor(self.child_code[level][found])
         if legal is not None:
-            exists = legal.keep(level, nodes, found.clamp(min=0), exists)
-        return Children(found, exists, codes)
+            exists = legal.keep(level, beams, found, exists)
+        return Children(_tensor(found), _tensor(exists), codes)
 
     def prune(self, mask: np.ndarray | Tensor) -> Pruned:
         """The index under a rule; ``mask`` (N,) bool marks the legal catalogue rows.
@@ -213,8 +251,14 @@ class DeviceTrie:
             raise ValueError(f"a mask must be ({self.n_items},) bool, found {tuple(mask.shape)} {mask.dtype}")
         counts = torch.zeros(self.n_items + 1, dtype=torch.int32, device=mask.device)
         torch.cumsum(mask[self.items], dim=0, dtype=torch.int32, out=counts[1:])
-        at_ends = [counts[ends] for ends in self.item_start]
-        return Pruned(counts, tuple(ends[1:] > ends[:-1] for ends in at_ends))
+        return Pruned(counts, tuple(self._alive(level, counts[ends]) for level, ends in enumerate(self.item_start)))
+
+    def _alive(self, level: int, at_ends: Tensor) -> Array:
+        """A level of ``Pruned.alive``, from the number of legal items before each node and after the last one."""
+        by_child = _array(torch.nn.functional.pad(at_ends[1:] > at_ends[:-1], (0, self.fan_out[level])))
+        table = self.tables[level]
+        small = table is not None and math.prod(table.shape) <= SMALL_TABLE
+        return by_child[table] if small else by_child
 
     def legal(self, pruned: Sequence[Pruned | None], seen: Sequence[np.ndarray] | None) -> Legal | None:
         """The legal items of a batch of users.
@@ -228,54 +272,29 @@ class DeviceTrie:
         """
         distinct = {id(rule): rule for rule in pruned}
         numbers = {key: number for number, key in enumerate(distinct)}
-        row = torch.tensor([numbers[id(rule)] for rule in pruned], device=self.items.device)
-        rules = [self._everything if rule is None else rule for rule in distinct.values()]
-        hidden = seen is not None and any(len(items) for items in seen)
-        alive = counts = None
-        if any(rule is not None for rule in pruned):
+        row = np.array([numbers[id(rule)] for rule in pruned], dtype=np.int64)
+        alive = None
+        if any(rule is not None for rule in distinct.values()):
+            rules = [self._everything if rule is None else rule for rule in distinct.values()]
             alive = tuple(_stack([rule.alive[level] for rule in rules]) for level in range(len(self.sizes)))
-            counts = _stack([rule.counts for rule in rules]) if hidden else None
-        if seen is None or not hidden:
-            return None if alive is None else Legal(alive, row, (None,) * len(self.sizes))
-        places = self._places(seen, counts, row)
-        return Legal(alive, row, tuple(self._dead(level, counts, row, places) for level in range(len(self.sizes))))
+        device = self.items.device
+
+        def put(array: np.ndarray) -> Array:
+            return _array(torch.from_numpy(array).to(device))
+
+        dead: tuple[tuple[Array, Array] | None, ...] = (None,) * len(self.sizes)
+        if seen is not None and any(len(items) for items in seen):
+            counts = [None if rule is None else rule.counts_on_host for rule in distinct.values()]
+            found = self.seen_items.dead(seen, counts, row)
+            dead = tuple(None if pair is None else (put(pair[0]), put(pair[1])) for pair in found)
+        elif alive is None:
+            return None
+        return Legal(alive, put(row), dead)
 
     @cached_property
     def _everything(self) -> Pruned:
         """The index without a rule, for users without one in a batch with users who have one."""
         return self.prune(torch.ones_like(self.items, dtype=torch.bool))
-
-    def _places(self, seen: Sequence[np.ndarray], counts: Tensor | None, row: Tensor) -> Tensor:
-        """Places (B, W) in SID order of the seen items that were legal, unique, ascending, padded with N."""
-        padded = np.full((len(seen), max(map(len, seen))), -1, dtype=np.int64)
-        for user, items in enumerate(seen):
-            padded[user, : len(items)] = items
-        rows = torch.from_numpy(padded).to(self.items.device)
-        places = torch.where(rows < 0, self.n_items, self.place_of_item[rows.clamp(min=0)].long()).sort(dim=1).values
-        counted = places < self.n_items
-        counted[:, 1:] &= places[:, 1:] > places[:, :-1]
-        if counts is not None:  # items that the rule excludes must not be subtracted twice
-            inside = places.clamp(max=self.n_items - 1)
-            counted &= _between(counts, row, inside, inside + 1) > 0
-        return torch.where(counted, places, self.n_items).sort(dim=1).values
-
-    def _dead(self, level: int, counts: Tensor | None, row: Tensor, places: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Children of a level without a legal item once those at ``places`` (B, W) are removed, as in ``Legal``."""
-        start, ends = self.child_start[level], self.item_start[level]
-        inside = places < self.n_items
-        last = places.clamp(max=self.n_items - 1).to(ends.dtype)
-        nodes = torch.searchsorted(ends, last, right=True) - 1
-        low, high = ends[nodes].long(), ends[nodes + 1].long()
-        taken = torch.searchsorted(places, high) - torch.searchsorted(places, low)
-        dead = inside & (taken == (high - low if counts is None else _between(counts, row, low, high)))
-        width = int(dead.sum(1).max())
-        if not width:
-            return None
-        parents = torch.searchsorted(start, nodes.to(start.dtype), right=True) - 1
-        dense = self.tables[level] is not None
-        place = self.child_code[level][nodes].long() if dense else nodes - start[parents]
-        first = dead.byte().argsort(dim=1, descending=True, stable=True)[:, :width]
-        return torch.where(dead, parents, NOBODY).gather(1, first), place.gather(1, first)
 
 
 @dataclass(frozen=True)
@@ -301,15 +320,11 @@ class AllCodes:
         return Children(nodes[..., None] * self.sizes[level] + codes, None, None)
 
 
-def _stack(tensors: list[Tensor]) -> Tensor:
+def _stack(arrays: list[Array]) -> Array:
     """One row each; a single one is not copied."""
-    return tensors[0][None] if len(tensors) == 1 else torch.stack(tensors)
-
-
-def _between(counts: Tensor, row: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Number of legal items at places ``low`` to ``high`` - 1, all (B, W), by rows of ``counts`` (M, N + 1)."""
-    flat, start = counts.reshape(-1), (row * counts.shape[1])[:, None]
-    return flat[start + high] - flat[start + low]
+    if len(arrays) == 1:
+        return arrays[0][None]
+    return np.stack(arrays) if isinstance(arrays[0], np.ndarray) else torch.stack(arrays)
 
 
 def _dense_tables(trie: Trie) -> list[np.ndarray | None]:

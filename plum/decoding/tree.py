@@ -1,63 +1,55 @@
 """Tree attention: tokens grown after a batch of prompts attend to their prompt and their own ancestors.
 
-The prompts run through the model once. The grown tokens of all beams follow side by side, in any shape of tree; a 4-D
-attention mask and explicit positions define what each attends to. The cache is neither copied nor reordered when beams
-change places. (Attention itself may repeat keys and values of grouped heads, as transformers does under any mask.)
+The prompts run through the model once. The grown tokens of all beams follow side by side, in any shape of tree. The
+cache is neither copied nor reordered when beams change places. (Attention itself may repeat keys and values of grouped
+heads, as transformers does under any mask.)
+
+Some models (Phi-3 with longrope) turn all positions of a sequence otherwise once it is longer than in their first
+training. Each path then gets what it would get alone: users are divided by the length of their prompts, and where only
+some paths of a user are so long, both ways are computed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.cache_utils import Cache, DynamicLayer
 
+from plum.decoding.branches import Branches
 from plum.errors import PlumError
-from plum.lm.logits import check_length
+from plum.lm.logits import check_length, length_border
 
 
-class _GrowingLayer(DynamicLayer):
-    """Keys and values of one layer, appended in one preallocated tensor.
+@dataclass(frozen=True)
+class _Part:
+    """Users whose tokens are in one cache.
 
-    The cache of transformers concatenates, which copies the whole prompt for every token grown. It also drops tokens
-    outside a sliding window, which with padding on the right are the wrong ones. This cache keeps all tokens; the masks
-    apply the window.
+    Attributes:
+        rows: (B',) numbers of these users.
+        lengths: (B',) tokens of their prompts.
+        branches: their cache.
+        shorter, longer: the paths whose hidden states count: of at most, and of more than so many tokens.
     """
 
-    def __init__(self, reserve: int) -> None:
-        super().__init__()
-        self._reserve = reserve
-        self._stores: list[Tensor] = []
-        self._length = 0
+    rows: Tensor
+    lengths: Tensor
+    branches: Branches
+    shorter: int | None = None
+    longer: int | None = None
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Append (B, H, n, D) keys and values; return views of all of them, without copies."""
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        start, end = self._length, self._length + key_states.shape[2]
-        if not self._stores:
-            self._stores = [_allocate(new, end + self._reserve) for new in (key_states, value_states)]
-        elif end > self._stores[0].shape[2]:
-            self._stores = [_enlarge(store, start, max(end, 2 * store.shape[2])) for store in self._stores]
-        for store, new in zip(self._stores, (key_states, value_states), strict=True):
-            store[:, :, start:end] = new
-        self._length = end
-        self.keys, self.values = (store[:, :, :end] for store in self._stores)
-        return self.keys, self.values
-
-
-def _allocate(like: Tensor, length: int) -> Tensor:
-    return like.new_empty(like.shape[0], like.shape[1], length, like.shape[3])
-
-
-def _enlarge(store: Tensor, used: int, length: int) -> Tensor:
-    larger = _allocate(store, length)
-    larger[:, :, :used] = store[:, :, :used]
-    return larger
+    def counts(self, n_tokens: Tensor) -> Tensor:
+        """Which paths (B', K), given by their tokens, count."""
+        counted = torch.ones_like(n_tokens, dtype=torch.bool)
+        if self.shorter is not None:
+            counted &= n_tokens <= self.shorter
+        if self.longer is not None:
+            counted &= n_tokens > self.longer
+        return counted
 
 
 class Tree:
@@ -78,32 +70,42 @@ class Tree:
 
     def __init__(self, model: PreTrainedModel, prompts: Sequence[np.ndarray], depth: int, reserve: int = 0) -> None:
         check_length(model, max(len(prompt) for prompt in prompts) + depth)
-        self._model = model
-        self._lengths = torch.tensor([len(prompt) for prompt in prompts], device=model.device)
-        self._width = max(len(prompt) for prompt in prompts)
-        layers = model.config.get_text_config().num_hidden_layers
-        self._cache = Cache(layers=[_GrowingLayer(reserve) for _ in range(layers)])
-        self._kinds = _kinds_of_layers(model)
-        narrow = [window for window in self._kinds.values() if window is not None and window < depth]
-        if narrow:
-            raise PlumError(
-                f"a sliding window of {type(model).__name__} is narrower than a Semantic ID",
-                f"{min(narrow)} tokens, {depth + 1} codes",
-                "use a model with a wider window, or Semantic IDs of fewer levels",
-            )
         self.n_slots = 0
-        self.last_hidden = self._prefill(prompts)
+        border = length_border(model)
+        self._parts: list[_Part] = []
+        self._whole: Branches | None = None
+        if border is None or max(len(prompt) for prompt in prompts) + depth <= border:
+            self._whole = Branches(model, prompts, depth, reserve)
+            self.last_hidden = self._whole.last_hidden
+            return
+        self._divide(model, prompts, depth, reserve, border)
+        first = self._parts[0].branches.last_hidden
+        self.last_hidden = first.new_zeros(len(prompts), first.shape[1])
+        for part in self._parts:
+            counted = part.counts(part.lengths[:, None])[:, 0]
+            self.last_hidden[part.rows[counted]] = part.branches.last_hidden[counted]
 
-    @torch.no_grad()
-    def _prefill(self, prompts: Sequence[np.ndarray]) -> Tensor:
-        """Hidden state (B, D) of each prompt's last token. Padding is on the right, where no token attends."""
-        tokens = np.zeros((len(prompts), self._width), dtype=np.int64)
-        for row, prompt in enumerate(prompts):
-            tokens[row, : len(prompt)] = prompt
-        hidden = self._forward(input_ids=torch.from_numpy(tokens).to(self._model.device))
-        return hidden[torch.arange(len(prompts), device=hidden.device), self._lengths - 1]
+    def _divide(
+        self, model: PreTrainedModel, prompts: Sequence[np.ndarray], depth: int, reserve: int, border: int
+    ) -> None:
+        """Caches by how the longest path and the prompt stand to the border."""
+        lengths = np.array([len(prompt) for prompt in prompts])
+        short, long = lengths + depth <= border, lengths > border
+        both = ~short & ~long
+        for chosen, most, least in (
+            (short, None, None),
+            (long, None, None),
+            (both, border, None),
+            (both, None, border),
+        ):
+            rows = np.flatnonzero(chosen).tolist()
+            if rows:
+                own = [prompts[row] for row in rows]
+                branches = Branches(model, own, depth, reserve, within=most, beyond=least)
+                numbers = torch.tensor(rows, device=model.device)
+                own_lengths = torch.tensor([len(prompt) for prompt in own], device=model.device)
+                self._parts.append(_Part(numbers, own_lengths, branches, most, least))
 
-    @torch.no_grad()
     def grow(self, tokens: Tensor, ancestors: Tensor) -> Tensor:
         """Add K tokens to every user's tree; they get the slots ``n_slots`` to ``n_slots + K - 1``.
 
@@ -115,60 +117,16 @@ class Tree:
         Returns:
             (B, K, D) hidden states.
         """
-        n_new, n_before = tokens.shape[1], self.n_slots
-        lineage = torch.zeros(*tokens.shape, n_before + n_new + 1, dtype=torch.bool, device=tokens.device)
-        lineage.scatter_(2, torch.where(ancestors < 0, n_before + n_new, ancestors), True)  # drop the last column
-        itself = torch.arange(n_new, device=tokens.device)
-        lineage[:, itself, n_before + itself] = True
-        positions = self._lengths[:, None] + (ancestors >= 0).sum(2)
-        self.n_slots += n_new
-        return self._forward(
-            input_ids=tokens,
-            attention_mask=self._masks(positions, lineage[:, :, :-1]),
-            position_ids=positions,
-        )
-
-    def _forward(self, **inputs: Any) -> Tensor:
-        base: Any = self._model.base_model
-        return base(past_key_values=self._cache, use_cache=True, **inputs).last_hidden_state
-
-    def _masks(self, positions: Tensor, lineage: Tensor) -> Tensor | dict[str, Tensor]:
-        """Additive attention masks (B, 1, K, T + S) of new tokens, by kind of layer if there are several.
-
-        A sliding window hides the prompt's older tokens, but never an ancestor, since it is wider than a Semantic ID.
-        """
-        places = torch.arange(self._width, device=positions.device)
-        in_prompt = places < self._lengths[:, None, None]  # (B, 1, T)
-        dtype = self._model.dtype
-        masks = {}
-        for kind, window in self._kinds.items():
-            seen = in_prompt if window is None else in_prompt & (positions[..., None] - places < window)
-            seen = seen.expand(-1, lineage.shape[1], -1)
-            mask = torch.zeros(*lineage.shape[:2], self._width + lineage.shape[2], dtype=dtype, device=places.device)
-            mask.masked_fill_(~torch.cat([seen, lineage], dim=2), torch.finfo(dtype).min)
-            masks[kind] = mask[:, None]
-        return masks if len(masks) > 1 else masks.popitem()[1]
-
-
-def _kinds_of_layers(model: PreTrainedModel) -> dict[str, int | None]:
-    """Kinds of attention layers and the window of each in tokens, None for no limit.
-
-    Raises:
-        PlumError: for layers of another kind (linear or chunked attention, convolutions).
-    """
-    config = model.config.get_text_config()
-    window: Any = getattr(config, "sliding_window", None)
-    default = ["full_attention" if window is None else "sliding_attention"]
-    kinds = set(getattr(config, "layer_types", None) or default)
-    if "local" in (getattr(config, "attention_layers", None) or []):  # GPT-Neo: its windows count cache slots
-        kinds.add("local_attention")
-    if unknown := kinds - {"full_attention", "sliding_attention"}:
-        raise PlumError(
-            f"beams cannot be decoded side by side with {type(model).__name__}",
-            f"layers of kind {', '.join(sorted(unknown))}",
-            "use a model with full or sliding-window attention only",
-        )
-    return {kind: window if kind == "sliding_attention" else None for kind in sorted(kinds)}
+        self.n_slots += tokens.shape[1]
+        if self._whole is not None:
+            return self._whole.grow(tokens, ancestors)
+        hidden = self.last_hidden.new_zeros(*tokens.shape, self.last_hidden.shape[1])
+        for part in self._parts:
+            own = ancestors[part.rows]
+            counted = part.counts(part.lengths[:, None] + (own >= 0).sum(2) + 1)
+            grown = part.branches.grow(tokens[part.rows], own)
+            hidden[part.rows] = torch.where(counted[..., None], grown, hidden[part.rows])
+        return hidden
 
 
 @torch.no_grad()
@@ -196,6 +154,12 @@ def check_tree_attention(model: PreTrainedModel) -> None:
         ]
         rows = [base(input_ids=torch.tensor([ids], device=model.device), use_cache=False) for ids in alone]
         expected = torch.stack([row.last_hidden_state[0, -1] for row in rows]).reshape(found.shape)
+        if not expected.any():
+            raise PlumError(
+                f"all hidden states of {type(model).__name__} are 0",
+                "its weights, or many of them, are 0",
+                "make or get the model again: for a run's own model, `plum cpt --force` and `plum finetune --force`",
+            )
         difference = float((found - expected).abs().max() / expected.abs().max())
         reason = f"hidden states differ by {difference:.2g} of their size"
     except PlumError:

@@ -18,9 +18,10 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from plum.errors import PlumError
+from plum.run import verified
+from plum.run.writing import write_arrays
 
 FORMAT = "plum-sid-index"
 VERSION = 1
@@ -183,12 +184,7 @@ class Trie:
         tensors = {name: np.ascontiguousarray(a) for name, a in zip(_names(self.n_levels), arrays, strict=True)}
         # One metadata entry: safetensors writes several in an unstable order.
         metadata = {FORMAT: json.dumps({"version": VERSION, "sizes": self.sizes, "of": of})}
-        partial = path.with_name(path.name + ".partial")
-        try:
-            save_file(tensors, partial, metadata)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_arrays(path, tensors, metadata)
 
     @classmethod
     def load(cls, path: Path, of: str | None = None) -> Trie:
@@ -200,6 +196,7 @@ class Trie:
         """
         try:
             path.open("rb").close()  # safetensors' own error for a missing file differs between its versions
+            verified.verify(path)
             with safe_open(path, framework="numpy") as file:
                 sizes = _checked_metadata(path, file.metadata() or {}, of)
                 names, depth = _names(len(sizes)), len(sizes)
@@ -208,7 +205,7 @@ class Trie:
                 arrays = tuple(file.get_tensor(name) for name in names)
         except FileNotFoundError:
             raise PlumError(f"{path} is missing", None, AGAIN) from None
-        except (SafetensorError, OSError, ValueError, TypeError) as error:
+        except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
             raise PlumError(f"{path} can't be read as an index of Semantic IDs", str(error), AGAIN) from None
         trie = cls(sizes, arrays[:depth], arrays[depth : 2 * depth], arrays[2 * depth : -1], arrays[-1])
         try:

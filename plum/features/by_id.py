@@ -30,8 +30,8 @@ class VectorsById:
     vectors: np.ndarray
 
     def __post_init__(self) -> None:
-        if len(self.item_ids) != len(self.vectors):
-            raise ValueError(f"{len(self.item_ids)} ids, {len(self.vectors)} vectors")
+        if self.vectors.ndim != 2 or len(self.item_ids) != len(self.vectors):
+            raise ValueError(f"{len(self.item_ids)} ids, vectors of shape {self.vectors.shape}")
 
     @cached_property
     def _places(self) -> dict[str, int]:

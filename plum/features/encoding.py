@@ -13,9 +13,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
-from safetensors.numpy import save_file
 
 from plum.errors import PlumError
+from plum.run.writing import write_arrays, write_text
 
 VERSION = 1
 AGAIN = "make the features again with `plum tokenize --force`"
@@ -64,12 +64,10 @@ def save_parts(
         settings: values for JSON.
         arrays: everything else.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"version": VERSION, "kind": kind, **settings})
-    (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    write_text(folder / f"{name}.json", text + "\n")
     # safetensors writes the bytes in memory order, which is wrong for a transposed array.
-    whole = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
-    save_file(whole, folder / f"{name}.safetensors")
+    write_arrays(folder / f"{name}.safetensors", {key: np.ascontiguousarray(array) for key, array in arrays.items()})
 
 
 def column_of(items: pd.DataFrame, name: str) -> pd.Series:

@@ -39,6 +39,8 @@ class NumericEncoder:
         widths = {len(self.fields), len(self.mean), len(self.scale), len(self.flagged)}
         if len(widths) > 1:
             raise ValueError(f"fields, mean, scale and flagged are of {sorted(widths)} fields")
+        if self.flagged.dtype != np.bool_:
+            raise ValueError(f"flagged is of type {self.flagged.dtype}, not bool")
 
     def transform(self, items: pd.DataFrame) -> Encoded:
         """Vectors (N, F + flags) of items; items without any of the numbers have none.

@@ -8,6 +8,7 @@ from pathlib import Path
 from plum.errors import PlumError
 from plum.features.encoding import AGAIN, VERSION, Encoder
 from plum.run.saved import read_arrays, read_settings
+from plum.run.shapes import EncoderSettings
 
 
 def load_encoder(folder: Path, name: str, device: str = "cpu") -> Encoder:
@@ -30,11 +31,11 @@ def load_encoder(folder: Path, name: str, device: str = "cpu") -> Encoder:
 
     texts = (TfidfEncoder, TopicsEncoder, SentenceEncoder)
     kinds = (*texts, CooccurrenceEncoder, DenseEncoder, FileEncoder, NumericEncoder)
-    settings = read_settings(folder / f"{name}.json", VERSION, AGAIN)
+    settings = read_settings(folder / f"{name}.json", VERSION, AGAIN, EncoderSettings)
     arrays = read_arrays(folder / f"{name}.safetensors", "an encoder's arrays", AGAIN)
     try:
         encoder = {kind.kind: kind for kind in kinds}[settings["kind"]].from_parts(settings, arrays)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         found = f"{type(error).__name__}: {error}"
         raise PlumError(f"{folder / name}.json and .safetensors don't belong together", found, AGAIN) from None
     return replace(encoder, device=device) if isinstance(encoder, SentenceEncoder) else encoder

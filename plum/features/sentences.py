@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
-from plum import runtime
+from plum import model_files, runtime
 from plum.errors import PlumError
 from plum.features.encoding import Encoded, save_parts
 from plum.features.text import texts_of
+from plum.model_files import Folder
 
 
 @dataclass(frozen=True)
@@ -83,14 +85,20 @@ def sentence_vectors(texts: Sequence[str], model: str, device: str, batch_size: 
 
     hf_logging.disable_progress_bar()  # it would stay on the terminal when the model is loaded
     name = str(packaged_model(model.removeprefix("package:"))) if model.startswith("package:") else model
+    name = os.path.expanduser(name)  # noqa: PTH111  (Path's own raises where there is no such user)
+    folder = Folder(
+        Path(name),
+        f"no sentence encoder could be loaded from {model!r}",
+        "give a complete local folder, a hub id that this machine can reach, or package:NAME",
+    )
+    if folder.path.is_dir():
+        check_encoder(folder)
     try:
-        encoder = SentenceTransformer(name, device=device)
-    except (OSError, ValueError) as error:
-        raise PlumError(
-            f"no sentence encoder could be loaded from {model!r}",
-            (str(error).strip() or type(error).__name__).splitlines()[0],
-            "give a local folder, a hub id that this machine can reach, or package:NAME",
-        ) from None
+        encoder = SentenceTransformer(
+            name, device=device, trust_remote_code=False, model_kwargs={"use_safetensors": True}
+        )
+    except Exception as error:  # damaged files may raise anything
+        raise folder.reason("the model", error) from None
     asked = list(texts) or [""]  # of no text at all, the encoder does not tell the width
     with runtime.progress("encoding texts", len(asked)) as show:
         done = itertools.count(batch_size, batch_size)
@@ -100,6 +108,25 @@ def sentence_vectors(texts: Sequence[str], model: str, device: str, batch_size: 
         vectors = encoder.encode(asked, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False)
         counting.remove()
     return np.asarray(vectors, dtype=np.float32)[: len(texts)]
+
+
+def check_encoder(folder: Folder) -> None:
+    """Refuse a local encoder that is damaged, brings its own code, or stores weights as pickles.
+
+    Raises:
+        PlumError: naming the file.
+    """
+    parts = [folder, *(replace(folder, path=path) for path in sorted(folder.path.iterdir()) if path.is_dir())]
+    for part in parts:
+        if (where := model_files.own_code(part)) is not None:
+            raise folder.refusal(
+                f"it needs code of its own ({where}), which plum never runs",
+                "choose an encoder that sentence-transformers itself can load",
+            )
+        model_files.check_json(part)
+        pickles = any(any(part.path.glob(pattern)) for pattern in model_files.PICKLES)
+        if pickles or any((part.path / name).exists() for name in (model_files.WEIGHTS, model_files.SHARDS)):
+            model_files.stored_tensors(part, model_files.weight_files(part))
 
 
 def packaged_model(package: str) -> Path:

@@ -33,6 +33,23 @@ def max_positions(model: PreTrainedModel) -> int | None:
     return getattr(model.config.get_text_config(), "max_position_embeddings", None)
 
 
+def length_border(model: PreTrainedModel) -> int | None:
+    """Tokens of a sequence above which the model turns all of its positions otherwise; None if it never does.
+
+    With ``longrope`` (Phi-3, Phi-3.5, Phi-4-mini), every position is turned by other angles in a sequence longer than
+    those of the first training. (``dynamic`` does so too, but only above ``max_positions``.)
+    """
+    config = model.config.get_text_config()
+    parameters = getattr(config, "rope_parameters", None) or {}
+    kinds = [kind for kind in (parameters, *parameters.values()) if isinstance(kind, dict)]
+    borders = [
+        kind.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", None)
+        for kind in kinds
+        if kind.get("rope_type") == "longrope"
+    ]
+    return min((int(border) for border in borders if border), default=None)
+
+
 def check_length(model: PreTrainedModel, n_tokens: int) -> None:
     """Refuse a sequence that is too long: some architectures crash on it, others silently get worse.
 

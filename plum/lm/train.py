@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from plum.lm.dropout import residual_dropout
 from plum.lm.examples import IGNORED, Batch, pad_rows
-from plum.lm.logits import check_length, max_positions, token_logits
+from plum.lm.logits import check_length, length_border, max_positions, token_logits
 from plum.runtime import Precision, autocast, is_half
 from plum.training.loop import Progress, Recipe, fit
 
@@ -46,12 +46,28 @@ def labelled_logits(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tenso
     check_length(model, batch.tokens.shape[1])
     device = next(model.parameters()).device
     tokens, labels = batch.tokens.to(device), batch.labels.to(device)
-    base: Any = model.base_model
-    hidden = base(input_ids=tokens, use_cache=False).last_hidden_state[:, :-1]
+    hidden = _hidden_states(model, tokens, labels)[:, :-1]
     targets = labels[:, 1:].flatten()
     places = (targets != IGNORED).nonzero()[:, 0]
     filled = F.pad(places, (0, -len(places) % POSITIONS_MULTIPLE))
     return token_logits(model, hidden.flatten(0, 1)[filled])[: len(places)], targets[places]
+
+
+def _hidden_states(model: PreTrainedModel, tokens: Tensor, labels: Tensor) -> Tensor:
+    """Hidden states (B, T, D), for each row those that it has alone; undefined after its last label."""
+    base: Any = model.base_model
+    border, width = length_border(model), tokens.shape[1]
+    if border is None or width <= border:
+        hidden: Tensor = base(input_ids=tokens, use_cache=False).last_hidden_state
+        return hidden
+    lengths = ((labels != IGNORED) * torch.arange(1, width + 1, device=labels.device)).amax(dim=1)
+    parts = ((rows, most) for rows, most in ((lengths > border, width), (lengths <= border, border)) if rows.any())
+    found = [(rows, base(input_ids=tokens[rows, :most], use_cache=False).last_hidden_state) for rows, most in parts]
+    first = found[0][1]
+    hidden = first.new_zeros(*tokens.shape, first.shape[2])
+    for rows, states in found:
+        hidden[rows, : states.shape[1]] = states
+    return hidden
 
 
 def train(

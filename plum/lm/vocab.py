@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
+    AddedToken,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
-from transformers.utils import logging as hf_logging
 
 from plum.errors import PlumError
 from plum.sid.codec import Codec, sid_tokens
 
-# Its progress bars for loading and saving would interfere with ours and with the log.
-hf_logging.disable_progress_bar()
-
-logger = logging.getLogger(__name__)
 BOS, EOS, PAD = "<|bos|>", "<|eos|>", "<|pad|>"
+OTHER_TOKENIZER = "correct the token in the model's folder, or choose another cpt.base"
 
 
 @dataclass(frozen=True)
@@ -82,40 +75,17 @@ def scratch_model(shape: ScratchShape, tokenizer: PreTrainedTokenizerBase, conte
     return LlamaForCausalLM(config)
 
 
-def load_pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a decoder-only model and its tokenizer from a local folder or the hub, in float32.
-
-    Raises:
-        PlumError: if it can't be loaded, is not a causal language model, or is incomplete.
-    """
-    what = f"cpt.base: no decoder-only language model could be loaded from {name!r}"
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
-    except Exception as error:  # damaged files may raise anything
-        lines = str(error).strip().splitlines()
-        raise PlumError(
-            what,
-            f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__,
-            "give a folder with config.json, weights and tokenizer, a hub id that this machine can reach, or `scratch`",
-        ) from error
-    model, report = loaded
-    if missing := sorted(report["missing_keys"]):
-        raise PlumError(
-            what,
-            f"{len(missing)} of its weights are missing, the first is {missing[0]}",
-            "give a complete checkpoint of a causal language model (missing weights would be random)",
-        )
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    if tokenizer.pad_token_id is None:
-        raise PlumError(what, "its tokenizer has neither a padding nor an end token", "add one of them")
-    return model, tokenizer
-
-
 def add_sid_tokens(tokenizer: PreTrainedTokenizerBase, sizes: Sequence[int]) -> int:
-    """Extend a tokenizer by one token per code; return the number of new tokens."""
-    return tokenizer.add_tokens(sid_tokens(sizes), special_tokens=False)
+    """Extend a tokenizer by one token per code; return the number of new tokens.
+
+    The tokens are looked for in the text as it stands, before any normaliser: one that puts a space before each piece
+    of text (Mistral, Phi-3) or changes letters would else break all but the first code of a Semantic ID.
+    """
+    tokens = [
+        AddedToken(token, single_word=False, lstrip=False, rstrip=False, normalized=False, special=False)
+        for token in sid_tokens(sizes)
+    ]
+    return tokenizer.add_tokens(tokens)  # type: ignore[arg-type]
 
 
 def place_codes(model: PreTrainedModel, codec: Codec, directions: Sequence[np.ndarray]) -> None:
@@ -194,24 +164,46 @@ def codec_of(tokenizer: PreTrainedTokenizerBase, sizes: Sequence[int]) -> Codec:
     """The codec of a tokenizer that was extended with these codes.
 
     Raises:
-        PlumError: if it was not.
+        PlumError: if it was not, or two codes, or a code and a control token, are the same token.
     """
+    vocabulary = tokenizer.get_vocab()
     try:
-        return Codec.from_vocabulary(sizes, tokenizer.get_vocab())
+        codec = Codec.from_vocabulary(sizes, vocabulary)
     except KeyError as error:
         raise PlumError(
             "the language model has no token for a code of the Semantic IDs",
             str(error),
             "run `plum cpt` again: the model was made for other Semantic IDs",
         ) from None
+    names, ids = sid_tokens(sizes), np.concatenate(codec.token_ids).tolist()
+    owners = dict(zip(ids, names, strict=True))
+    for name, number in vocabulary.items():
+        if owners.get(number, name) != name:
+            raise PlumError(f"two names are the same token {number}", f"{owners[number]} and {name}", OTHER_TOKENIZER)
+    controls = {"end": tokenizer.eos_token_id, "padding": tokenizer.pad_token_id, "start": tokenizer.bos_token_id}
+    _refuse_codes(owners, controls, "tokenizer")
+    return codec
 
 
-def load_model_folder(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a model and tokenizer that an earlier stage of this run wrote."""
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), AutoTokenizer.from_pretrained(folder)
+def check_control_tokens(model: PreTrainedModel, codec: Codec) -> None:
+    """Refuse a model whose own end, padding or start token is one of the codes: it would never be trained.
+
+    Raises:
+        PlumError: naming the key of its configuration.
+    """
+    config: Any = model.config.get_text_config()
+    keys = ("eos_token_id", "pad_token_id", "bos_token_id")
+    codes = dict.fromkeys(np.concatenate(codec.token_ids).tolist(), "a code of the Semantic IDs")
+    _refuse_codes(codes, {key: getattr(config, key, None) for key in keys}, "config.json")
 
 
-def save_model_folder(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Save a model (safetensors) and its tokenizer as one Hugging Face folder."""
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+def _refuse_codes(codes: dict[int, str], controls: dict[str, Any], where: str) -> None:
+    """Refuse control tokens, given by role, that are among the tokens of codes."""
+    for role, given in controls.items():
+        for number in given if isinstance(given, list) else [given]:
+            if number in codes:
+                raise PlumError(
+                    f"the model's {role} token is the token of a code",
+                    f"{number} in its {where}, which is {codes[number]}",
+                    OTHER_TOKENIZER,
+                )

@@ -23,6 +23,7 @@ from plum.recipes.finding import Found
 from plum.recipes.recipe import Choice, Machine, Recipe, choose, warnings
 from plum.recipes.sizes import Measured, Sizes, measure
 from plum.recipes.writing import nested, to_yaml
+from plum.run.writing import write_text
 
 LEAST_BAD, MOST_BAD = 0.01, 0.1
 """Share of unusable rows that plum allows by default, and the most that a written pipeline allows."""
@@ -236,8 +237,7 @@ def write(path: Path, choices: list[Choice], data: Read, found_estimate: Estimat
         *(f"Note:      {notice}" for notice in data.notices),
     ]
     text = to_yaml(header, choices)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text, "--output")
     return text
 
 

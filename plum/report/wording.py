@@ -187,7 +187,7 @@ def _scaled(value: Any, units: Sequence[str]) -> str:
 
 def is_accuracy(metric: str) -> bool:
     """Whether a metric is recall, NDCG, MRR or hit rate at a cutoff."""
-    return re.fullmatch(r"(recall|ndcg|mrr|hit)@\d+", metric) is not None
+    return re.fullmatch(r"(recall|ndcg|mrr|hit)@[0-9]{1,12}", metric) is not None
 
 
 def order_of_metric(metric: str) -> tuple[int, str, int]:
@@ -195,7 +195,7 @@ def order_of_metric(metric: str) -> tuple[int, str, int]:
     family, _, cutoff = metric.partition("@")
     known = family_of(metric)
     place = list(_ABOUT).index(known) if known in _ABOUT else len(_ABOUT)
-    return place, family, int(cutoff) if cutoff.isdigit() else 0
+    return place, family, int(cutoff) if cutoff.isdecimal() and len(cutoff) <= 12 else 0
 
 
 def by_cutoff(values: Mapping[str, Any], family: str) -> list[tuple[int, str]]:

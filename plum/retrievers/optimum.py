@@ -61,7 +61,10 @@ class BayesOptimal:
             self._prior.shape != (n_topics,)
             or self._transition.shape != (n_topics, n_topics)
             or successors.shape != masses.shape
+            or successors.ndim != 2
             or len(successors) != self.n_items
+            or successors.dtype.kind != "i"
+            or (successors.size and not -1 <= successors.min() <= successors.max() < self.n_items)
         ):
             raise ValueError(f"the shapes of the truth don't agree: { {k: v.shape for k, v in self._truth.items()} }")
 

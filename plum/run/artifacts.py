@@ -14,27 +14,21 @@ import numpy as np
 import pandas as pd
 
 from plum.errors import PlumError
+from plum.run import configuration, typed, verified
+from plum.run.folders import ASSIGNED as ASSIGNED
+from plum.run.folders import COMMANDS as COMMANDS
+from plum.run.folders import CPT as CPT
+from plum.run.folders import DATA as DATA
+from plum.run.folders import DENSE as DENSE
+from plum.run.folders import EVAL as EVAL
+from plum.run.folders import FEATURES as FEATURES
+from plum.run.folders import FINETUNE as FINETUNE
+from plum.run.folders import LEM as LEM
+from plum.run.folders import MANIFEST as MANIFEST
+from plum.run.folders import TOKENIZE as TOKENIZE
+from plum.run.folders import owner_of, remedy
+from plum.run.writing import WORKDIR, write_text, written
 
-DATA, FEATURES, TOKENIZE, CPT, FINETUNE, DENSE, LEM, EVAL = (
-    "data",
-    "features",
-    "tokenize",
-    "cpt",
-    "finetune",
-    "dense",
-    "lem",
-    "eval",
-)
-COMMANDS = {
-    DATA: "plum data prepare",
-    FEATURES: "plum tokenize",
-    TOKENIZE: "plum tokenize",
-    CPT: "plum cpt",
-    FINETUNE: "plum finetune",
-    DENSE: "plum eval",
-    LEM: "plum eval",
-    EVAL: "plum eval",
-}
 DENSE_FILES = ("dense/dense.safetensors", "dense/metrics.json")
 DENSE_TRIALS = "dense/trials.json"
 TRIALS = "trials.json"
@@ -65,40 +59,48 @@ RECOMMENDATIONS = "eval/recommendations.parquet"
 EXAMPLES = "eval/examples.json"
 REPORT = "eval/report.html"
 
-ASSIGNED = "assigned"
-"""The folder of `plum tokenize --assign`, beside those of the stages."""
+LogEntry = dict[str, float | int | bool | str | None]
+"""A line of a training log."""
 
-CONFIG_HEADER = "# Written by plum: the whole configuration of this run, defaults and settings included"
-MANIFEST = "manifest.json"
-"""In the folder of every stage."""
-LOCK = ".lock"
-"""In the run folder, held while a stage writes."""
 CHECKPOINT = "checkpoint"
 FINGERPRINT = "fingerprint.json"
 SCAFFOLD = (CHECKPOINT, FINGERPRINT)
 """In the hidden folder, beside the stage's files; removed when the stage is complete."""
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically; NaN becomes null."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(_finite(value), indent=2, sort_keys=False, default=str) + "\n", encoding="utf-8")
-    partial.replace(path)
+def write_json(path: Path, value: Any, elsewhere: str = WORKDIR) -> None:
+    """Write JSON whole or not at all; NaN becomes null. ``elsewhere``: the option that names another place."""
+    write_text(path, json.dumps(_finite(value), indent=2, sort_keys=False, default=str) + "\n", elsewhere)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, shape: Any = None) -> Any:
     """Read a JSON file of a run.
 
+    Args:
+        path: the file; one of a complete stage is read only if it is as the stage wrote it.
+        shape: a pydantic model or type that the value must fit; None for any value.
+
     Raises:
-        PlumError: if it is missing or damaged.
+        PlumError: if it is missing, damaged or of another shape.
     """
+    fix = made_again_by(path)
+    value = typed.parse(_bytes_of(path), str(path), fix)
+    return value if shape is None else typed.check(value, shape, str(path), fix)
+
+
+def _bytes_of(path: Path) -> bytes:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return verified.read_bytes(path)
     except FileNotFoundError:
-        raise PlumError(f"{path} is missing", None, "run the stage that writes it") from None
-    except ValueError as error:
-        raise PlumError(f"{path} is not JSON", str(error), "run the stage that writes it again with --force") from None
+        raise PlumError(f"{path} is missing", None, made_again_by(path)) from None
+    except OSError as error:
+        raise PlumError(f"{path} can't be read", str(error), made_again_by(path)) from None
+
+
+def made_again_by(path: Path) -> str:
+    """What makes a file again that is as it was written, for a message."""
+    folder = owner_of(path)
+    return "run the stage that writes it again with --force" if folder is None else remedy(folder, force=True)
 
 
 def _finite(value: Any) -> Any:
@@ -128,44 +130,67 @@ def write_config(workdir: Path, values: Mapping[str, Any]) -> None:
     """
     import yaml
 
-    workdir.mkdir(parents=True, exist_ok=True)
     there = config_path(workdir)
-    if there.exists() and not there.read_bytes().startswith(CONFIG_HEADER.encode()):
+    if there.exists() and not configuration.is_plums(there.read_bytes()):
         raise PlumError(
             f"{there} exists, but plum did not write it",
             None,
             "rename it, or give another --workdir",
         )
-    partial = workdir / ".config.yaml.partial"
     text = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
-    partial.write_text(CONFIG_HEADER + "\n" + text, encoding="utf-8")
-    partial.replace(config_path(workdir))
+    write_text(there, configuration.sealed(text))
 
 
-def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+def read_table(path: Path, columns: Sequence[str] | None = None, needed: Sequence[str] = ()) -> pd.DataFrame:
     """Read a Parquet file of a run.
+
+    Args:
+        path: the file; one of a complete stage is read only if it is as the stage wrote it.
+        columns: to read; None for all.
+        needed: columns that must be among them.
 
     Raises:
         PlumError: if it is missing, damaged or lacks a column.
     """
     import pyarrow
 
+    fix = made_again_by(path)
+    if not path.is_file():
+        raise PlumError(f"{path} is missing", None, fix)
+    verified.verify(path)
     try:
-        return pd.read_parquet(path, columns=list(columns) if columns else None)
+        table = pd.read_parquet(path, columns=list(columns) if columns else None)
     except FileNotFoundError:
-        raise PlumError(f"{path} is missing", None, "run the stage that writes it") from None
-    except (pyarrow.ArrowInvalid, OSError, ValueError) as error:
-        raise PlumError(f"{path} can't be read", str(error), "run the stage that writes it with --force") from None
+        raise PlumError(f"{path} is missing", None, fix) from None
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise PlumError(f"{path} can't be read", str(error), fix) from None
+    if lacking := [name for name in (*(columns or ()), *needed) if name not in table]:
+        there = ", ".join(map(str, table.columns)) or "none"
+        raise PlumError(f"{path} lacks {', '.join(lacking)}", f"columns: {there}", fix)
+    return table
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a Parquet file, zstd-compressed, without an index."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table.to_parquet(path, index=False, compression="zstd")
+    """Write a Parquet file, zstd-compressed, without an index; whole or not at all."""
+    with written(path) as partial:
+        table.to_parquet(partial, index=False, compression="zstd")
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Read a training log, one JSON object per line; empty if a stage has none."""
+    """Read a training log, one JSON object per line; empty if a stage has none.
+
+    Raises:
+        PlumError: if it is damaged.
+    """
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    fix = made_again_by(path)
+    try:
+        lines = _bytes_of(path).decode("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise PlumError(f"{path} is not text", str(error), fix) from None
+    entries = []
+    for number, line in enumerate(lines, 1):
+        where = f"{path}, line {number}"
+        entries.append(typed.check(typed.parse(line, where, fix), LogEntry, where, fix))
+    return entries

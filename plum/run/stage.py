@@ -7,17 +7,13 @@ or inputs have changed.
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import importlib.metadata
-import json
 import logging
 import platform
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -25,41 +21,20 @@ from typing import Any
 import plum
 from plum import runtime
 from plum.errors import PlumError
-from plum.run.artifacts import CHECKPOINT, COMMANDS, FINGERPRINT, LOCK, MANIFEST, SCAFFOLD, read_json, write_json
+from plum.run.artifacts import CHECKPOINT, COMMANDS, MANIFEST, SCAFFOLD, write_json
+from plum.run.hashes import remembered_sha256
+from plum.run.hashes import sha256 as sha256
+from plum.run.lineage import refuse_mixed
+from plum.run.manifest import Manifest as Manifest
+from plum.run.manifest import has_file as has_file
+from plum.run.manifest import read_manifest as read_manifest
+from plum.run.place import Place
+from plum.run.verified import changed_outputs, verify_outputs
 
 logger = logging.getLogger(__name__)
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "pandas", "scikit-learn", "faiss-cpu")
 """Packages whose versions a manifest records."""
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """How a folder was made: enough to repeat it, and to tell whether it is still up to date."""
-
-    stage: str
-    config: dict[str, Any]
-    seed: int
-    versions: dict[str, str]
-    inputs: dict[str, str]
-    outputs: dict[str, str] = field(default_factory=dict)
-    started: str = ""
-    duration_s: float = 0.0
-    peak_memory_mib: float = 0.0
-
-    def fingerprint(self) -> dict[str, Any]:
-        """What must agree for work to be reused: configuration, seed, inputs and plum's version."""
-        config = json.loads(json.dumps(self.config, default=str))
-        return {"config": config, "seed": self.seed, "inputs": self.inputs, "plum": self.versions.get("plum")}
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 class StageRun:
@@ -89,14 +64,12 @@ class StageRun:
     ) -> None:
         self.workdir = workdir
         self.stage = stage
-        self.folder = workdir / stage
-        self.partial = workdir / f".{stage}.partial"
-        self._retired = workdir / f".{stage}.retired"
-        if (self.partial / MANIFEST).exists() or self._retired.exists():
-            with _lock(workdir):
-                _restore(self.folder, self.partial, self._retired)
-        _refuse_foreign(self.folder)
-        hashes = _input_hashes(workdir, stage, inputs) | _source_hashes(stage, sources)
+        self._place = Place(workdir, stage)
+        self.folder, self.partial = self._place.folder, self._place.partial
+        self._place.settle()
+        if foreign := self._place.foreign():
+            raise foreign
+        hashes = _input_hashes(workdir, stage, inputs) | _source_hashes(workdir, stage, sources)
         self.manifest = Manifest(stage, dict(config), seed, _versions(), hashes)
         # A stage reads and computes before it opens its folder, so time and memory count from here.
         self._started, self._clock = datetime.now(timezone.utc), time.monotonic()
@@ -125,9 +98,7 @@ class StageRun:
             return False
         if there.fingerprint() != self.manifest.fingerprint():
             return False
-        changed = [
-            n for n, h in there.outputs.items() if not (self.folder / n).is_file() or sha256(self.folder / n) != h
-        ]
+        changed = changed_outputs(self.folder, there)
         if changed:
             logger.warning(
                 "%s/: %s changed since the stage wrote it; running the stage again", self.stage, ", ".join(changed)
@@ -141,9 +112,9 @@ class StageRun:
         Args:
             force: discard the checkpoint of an interrupted run.
         """
-        with _lock(self.workdir):
-            self._open_partial(force)
+        with self._place.writing(self.manifest.fingerprint(), force):
             yield self.partial
+            self._place.sync()
             manifest = Manifest(
                 **{
                     **self.manifest.__dict__,
@@ -157,94 +128,7 @@ class StageRun:
                 }
             )
             write_json(self.partial / MANIFEST, asdict(manifest))
-            _put_in_place(self.folder, self.partial, self._retired)
-
-    def _open_partial(self, force: bool) -> None:
-        """Keep an interrupted run's checkpoint if it belongs to the same work, and nothing else."""
-        mark = self.partial / FINGERPRINT
-        if self.partial.exists() and (
-            force or not mark.exists() or read_json(mark) != json.loads(json.dumps(self.manifest.fingerprint()))
-        ):
-            shutil.rmtree(self.partial)
-        self.partial.mkdir(parents=True, exist_ok=True)
-        for path in self.partial.iterdir():
-            if path.name not in SCAFFOLD:
-                _remove(path)
-        if self.checkpoint.exists():
-            logger.info("%s: resuming from the checkpoint of an interrupted run", self.stage)
-        write_json(mark, self.manifest.fingerprint())
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """Read a folder's manifest.
-
-    Raises:
-        PlumError: if it is missing or invalid.
-    """
-    values = read_json(folder / MANIFEST)
-    try:
-        return Manifest(**values)
-    except TypeError as error:
-        raise PlumError(f"{folder / MANIFEST} is not a manifest", str(error), "run the stage with --force") from None
-
-
-def has_file(workdir: Path, name: str) -> bool:
-    """Whether a completed run holds a file of this name (``"data/truth.safetensors"``)."""
-    folder, _, rest = name.partition("/")
-    return (workdir / folder / MANIFEST).exists() and rest in read_manifest(workdir / folder).outputs
-
-
-def _restore(folder: Path, partial: Path, retired: Path) -> None:
-    """Finish a replacement that was interrupted between its two renames."""
-    if (partial / MANIFEST).exists():
-        _put_in_place(folder, partial, retired)
-    elif retired.exists() and not folder.exists():
-        retired.replace(folder)
-    shutil.rmtree(retired, ignore_errors=True)
-
-
-def _put_in_place(folder: Path, partial: Path, retired: Path) -> None:
-    for name in SCAFFOLD:
-        _remove(partial / name)
-    if folder.exists():
-        shutil.rmtree(retired, ignore_errors=True)
-        folder.replace(retired)
-    partial.replace(folder)
-    shutil.rmtree(retired, ignore_errors=True)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _refuse_foreign(folder: Path) -> None:
-    """Refuse to replace a folder that no stage wrote: with ``--workdir .`` it could be the user's data."""
-    if folder.exists() and not (folder.is_dir() and ((folder / MANIFEST).exists() or not any(folder.iterdir()))):
-        raise PlumError(
-            f"{folder} exists, but is not a folder of a plum run",
-            f"no {MANIFEST} in it",
-            "give another --workdir",
-        )
-
-
-@contextmanager
-def _lock(workdir: Path) -> Iterator[None]:
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        opened = (workdir / LOCK).open("w")
-    except OSError as error:
-        raise PlumError(f"can't write to {workdir}", str(error), "give another --workdir") from None
-    with opened as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise PlumError(
-                f"another plum process is working in {workdir}", None, "wait for it, or give another --workdir"
-            ) from None
-        yield
+            self._place.put_in_place()
 
 
 def _versions() -> dict[str, str]:
@@ -258,48 +142,35 @@ def _versions() -> dict[str, str]:
 
 
 def _input_hashes(workdir: Path, stage: str, inputs: Sequence[str]) -> dict[str, str]:
-    """Hashes of the inputs, after checking that they belong together.
+    """Hashes of the inputs as they are now, after checking that they are what their stages wrote, of one origin.
 
     A folder made from another split or SID table than the run's current one is refused.
     """
     manifests: dict[str, Manifest] = {}
     for folder in dict.fromkeys(name.split("/")[0] for name in inputs):
         if not (workdir / folder / MANIFEST).exists():
+            if foreign := Place(workdir, folder).foreign():
+                raise foreign
             raise PlumError(
                 f"{stage} needs {workdir / folder}/, which is not there",
                 None,
                 f"run `{COMMANDS[folder]}` first, or `plum run` for all stages",
             )
         manifests[folder] = read_manifest(workdir / folder)
-    for folder, manifest in manifests.items():
-        for name, made_from in manifest.inputs.items():
-            owner, _, rest = name.partition("/")
-            if owner == "source" or not (workdir / owner / MANIFEST).exists():
-                continue
-            now = read_manifest(workdir / owner).outputs.get(rest)
-            if now != made_from:
-                raise PlumError(
-                    f"{workdir / folder}/ was made from another {name} than the one now in the run",
-                    f"SHA-256 {made_from[:12]}… then, {(now or 'missing')[:12]}… now",
-                    f"run `{COMMANDS[folder]}` again, or `plum run`, which runs what is out of date",
-                )
-    hashes = {}
+    refuse_mixed(workdir, manifests)
+    hashes: dict[str, str] = {}
     for name in inputs:
         folder, _, rest = name.partition("/")
-        outputs = manifests[folder].outputs
-        matches = {f"{folder}/{n}": h for n, h in outputs.items() if n == rest or n.startswith(rest + "/")}
-        if not matches:
-            raise PlumError(f"{workdir / name} is missing", None, f"run `{COMMANDS[folder]} --force`")
-        hashes.update(matches)
+        hashes |= verify_outputs(workdir / folder, manifests[folder], rest)
     return hashes
 
 
-def _source_hashes(stage: str, sources: Sequence[Path]) -> dict[str, str]:
+def _source_hashes(workdir: Path, stage: str, sources: Sequence[Path]) -> dict[str, str]:
     """Hashes of files outside the run, by name, so that they may move; by path if two have the same name."""
     names = [path.name for path in sources]
     hashes = {}
     for path in sources:
         if not path.is_file():
             raise PlumError(f"{stage} needs {path}, which is not there", None, "fix the path in the configuration")
-        hashes[f"source/{path.name if names.count(path.name) == 1 else path}"] = sha256(path)
+        hashes[f"source/{path.name if names.count(path.name) == 1 else path}"] = remembered_sha256(path, workdir)
     return hashes

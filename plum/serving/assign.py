@@ -23,6 +23,7 @@ from plum.features.given import FileEncoder
 from plum.features.registry import load_encoder
 from plum.run import artifacts
 from plum.run.stage import StageRun, read_manifest
+from plum.run.writing import mapped_array, written
 from plum.runtime import pick_device
 from plum.serving.new_items import Layout, NewItems, read_new, refuse_lacking
 from plum.sid.frozen import Frozen, load_frozen
@@ -175,7 +176,7 @@ def _encode(new: NewItems, encoders: Mapping[str, Encoder], folder: Path) -> tup
             encoded = encoder.transform(block)
             if name not in files:
                 shape = len(new.items), encoded.vectors.shape[1]
-                files[name] = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float32, shape)
+                files[name] = mapped_array(folder / f"{name}.npy", shape)
             files[name][start:stop], present[start:stop, column] = encoded.vectors, encoded.present
     return list(files.values()), present
 
@@ -296,7 +297,8 @@ def _write(folder: Path, old: _Old, new: NewItems, placed: Placed) -> None:
     joined = pa.concat_tables([items, new.table.filter(pa.array(placed.found))], promote_options="permissive")
     if joined.schema != items.schema:  # pandas' metadata of the columns' types no longer holds
         joined = joined.replace_schema_metadata(None)
-    parquet.write_table(joined, folder / Path(artifacts.ITEMS).name, compression="zstd")
+    with written(folder / Path(artifacts.ITEMS).name) as partial:
+        parquet.write_table(joined, partial, compression="zstd")
 
 
 def _refuse_foreign(folder: Path) -> None:
@@ -307,10 +309,18 @@ def _refuse_foreign(folder: Path) -> None:
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
-    if not (folder / artifacts.MANIFEST).is_file() or _MARK not in read_manifest(folder).config:
-        raise PlumError(
-            f"{folder} would be replaced, but `plum {_COMMAND}` did not write it", None, "give another --out"
-        )
+    if not (folder / artifacts.MANIFEST).is_file():
+        raise _foreign(folder, None, "give another --out")
+    try:
+        made = read_manifest(folder).config
+    except PlumError as error:
+        raise _foreign(folder, error.what, "give another --out, or remove it") from None
+    if _MARK not in made:
+        raise _foreign(folder, None, "give another --out")
+
+
+def _foreign(folder: Path, found: str | None, fix: str) -> PlumError:
+    return PlumError(f"{folder} would be replaced, but `plum {_COMMAND}` did not write it", found, fix)
 
 
 def _warn_replaced(there: Path, folder: Path, n_old: int) -> None:
@@ -318,7 +328,12 @@ def _warn_replaced(there: Path, folder: Path, n_old: int) -> None:
     name = Path(artifacts.SEMANTIC_IDS).name
     if not (there / name).exists():
         return
-    before, now = (artifacts.read_table(path / name).set_index("item_id") for path in (there, folder))
+    try:
+        before = artifacts.read_table(there / name, needed=("item_id",)).set_index("item_id")
+    except PlumError as error:  # it is replaced all the same
+        logger.warning("%s, so its Semantic IDs can't be compared with those that replace them", error.what)
+        return
+    now = artifacts.read_table(folder / name).set_index("item_id")
     given = before.index.difference(now.index[:n_old], sort=False)
     kept = given.intersection(now.index, sort=False)
     moved = len(kept)

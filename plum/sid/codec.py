@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+SID_OPENING = "<|sid_"
+"""How every code's token starts."""
+
 
 def sid_tokens(sizes: Sequence[int]) -> list[str]:
     """Token strings of all codes, level by level. Example: sizes (2, 1) -> <|sid_0_0|>, <|sid_0_1|>, <|sid_1_0|>."""

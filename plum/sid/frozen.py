@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from plum.errors import PlumError
 from plum.features.encoding import refuse_non_finite
-from plum.run.saved import read_arrays, read_settings
+from plum.run.saved import read_arrays, read_settings, refuse_other_shapes
+from plum.run.shapes import TokenizerSettings
+from plum.run.writing import write_tensors, write_text
 from plum.sid.codebooks import BLOCK
 from plum.sid.kmeans import codes_of
 from plum.sid.random_codes import random_codes
@@ -217,7 +218,7 @@ class Frozen:
             tensors[f"standardise.{modality.name}.mean"] = torch.from_numpy(modality.standardisation.mean)
             scale = torch.tensor(modality.standardisation.scale, dtype=torch.float64)
             tensors[f"standardise.{modality.name}.scale"] = scale
-        save_file(tensors, folder / WEIGHTS)
+        write_tensors(folder / WEIGHTS, tensors)
         settings = {
             "version": VERSION,
             "method": self.method,
@@ -229,7 +230,7 @@ class Frozen:
             "shape": None if self.shape is None else asdict(self.shape),
             "rules": asdict(self.rules),
         }
-        (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        write_text(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
 
 
 def load_frozen(folder: Path) -> Frozen:
@@ -238,7 +239,7 @@ def load_frozen(folder: Path) -> Frozen:
     Raises:
         PlumError: if a file is missing, damaged or of another version, or the two don't belong together.
     """
-    settings = read_settings(folder / SETTINGS, VERSION, AGAIN)
+    settings = read_settings(folder / SETTINGS, VERSION, AGAIN, TokenizerSettings)
     arrays = read_arrays(folder / WEIGHTS, "a tokenizer's weights", AGAIN)
     try:
         modalities = tuple(
@@ -253,20 +254,47 @@ def load_frozen(folder: Path) -> Frozen:
             for entry in settings["modalities"]
         )
         codebooks = [arrays[f"codebooks.{level}"] for level in range(len(settings["sizes"]))]
+        _refuse_other_sizes(settings, modalities, codebooks)
         rules = Rules(**settings["rules"] | {"table_sizes": tuple(settings["rules"]["table_sizes"])})
         model = shape = None
-        if settings["method"] not in get_args(Method) or (settings["shape"] is None) == (settings["method"] == "rqvae"):
+        if (settings["shape"] is None) == (settings["method"] == "rqvae"):
             raise ValueError(f"method {settings['method']!r}, shape {settings['shape']}")
         if settings["shape"] is not None:
             shape = Shape(**settings["shape"])
-            widths = [entry["width"] for entry in settings["modalities"]]
-            with torch.random.fork_rng():  # initial weights are overwritten: don't advance the caller's generator
-                model = RQVAE(widths, settings["sizes"], shape.latent_dim, shape.hidden_dim, shape.ema)
+            model = _model_for(settings, shape, folder / WEIGHTS, arrays)
             model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
             model.eval()
         return Frozen(settings["method"], modalities, codebooks, rules, shape, model)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise PlumError(f"{folder / SETTINGS} and {WEIGHTS} don't belong together", str(error), AGAIN) from None
+
+
+def _refuse_other_sizes(
+    settings: Mapping[str, Any], modalities: Sequence[Modality], codebooks: Sequence[np.ndarray]
+) -> None:
+    """Refuse arrays that are not as wide and long as the settings say.
+
+    Raises:
+        ValueError: naming the first.
+    """
+    for entry, modality in zip(settings["modalities"], modalities, strict=True):
+        if modality.standardisation.mean.shape != (entry["width"],):
+            found = f"shape {modality.standardisation.mean.shape}"
+            raise ValueError(f"the mean of modality {entry['name']} has {found}, not width {entry['width']}")
+    for level, (size, book) in enumerate(zip(settings["sizes"], codebooks, strict=True)):
+        if book.ndim != 2 or len(book) != size:
+            raise ValueError(f"the codebook of level {level} has shape {book.shape}, not {size} codes")
+
+
+def _model_for(settings: Mapping[str, Any], shape: Shape, path: Path, arrays: Mapping[str, np.ndarray]) -> RQVAE:
+    """An untrained model that the arrays of the file ``path`` fit, which is known before memory is taken."""
+    widths = [entry["width"] for entry in settings["modalities"]]
+    with torch.random.fork_rng():  # initial weights are overwritten: don't advance the caller's generator
+        with torch.device("meta"):
+            planned = RQVAE(widths, settings["sizes"], shape.latent_dim, shape.hidden_dim, shape.ema)
+        shapes = {name: tuple(tensor.shape) for name, tensor in planned.state_dict().items()}
+        refuse_other_shapes(path, arrays, shapes, AGAIN)
+        return RQVAE(widths, settings["sizes"], shape.latent_dim, shape.hidden_dim, shape.ema)
 
 
 def _n_rows(modalities: Sequence[np.ndarray], present: np.ndarray | None) -> int:

@@ -6,7 +6,6 @@ A training takes minutes to days; a misspelt path in a later stage's section mus
 from __future__ import annotations
 
 import importlib.util
-import logging
 import os
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
@@ -19,12 +18,14 @@ from plum.data.dialect import file_format
 from plum.data.files import found_at, is_file, is_folder
 from plum.data.parts import find_parts, is_pattern
 from plum.errors import PlumError
-from plum.features.sentences import packaged_model
+from plum.features.sentences import check_encoder, packaged_model
+from plum.model_files import PICKLES, Folder
 from plum.run import artifacts
+from plum.run.place import Place
 from plum.run.stage import read_manifest
 from plum.stages import capacity, inputs, prepare
 
-WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
+WEIGHTS = ("model*.safetensors", *PICKLES)
 TOKENIZERS = (
     *("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"),
     *("spiece.model", "sentencepiece.bpe.model", "tekken.json", "*.tiktoken"),
@@ -33,7 +34,7 @@ TOKENIZERS = (
 
 
 def check_named(config: RunConfig, stages: Collection[str], force: bool = False) -> None:
-    """Make sure that what the stages to come will read exists, and that the machine can hold what they train.
+    """Make sure that what the stages to come will read exists, that they can write, and that the machine can hold them.
 
     Args:
         config: of the run.
@@ -42,14 +43,16 @@ def check_named(config: RunConfig, stages: Collection[str], force: bool = False)
         force: all of them are made again.
 
     Raises:
-        PlumError: naming everything that is missing or too large.
+        PlumError: naming everything that is missing or too large; or a folder that can't be written.
     """
     missing: list[str] = []
     again = force
-    for stage, find in _CHECKS.items():
-        if stage in stages:
+    for stage in artifacts.COMMANDS:
+        if stage in stages and _is_wanted(config, stage):
             again = again or not _is_made(config, stage)
-            missing += find(config) if again else []
+            if again and (problem := Place(config.workdir, stage).problem()):
+                raise problem
+            missing += _CHECKS[stage](config) if again and stage in _CHECKS else []
     if missing:
         number = "one thing" if len(missing) == 1 else f"{len(missing)} things"
         raise PlumError(
@@ -59,13 +62,20 @@ def check_named(config: RunConfig, stages: Collection[str], force: bool = False)
         )
 
 
+def _is_wanted(config: RunConfig, stage: str) -> bool:
+    if stage == artifacts.LEM:
+        return artifacts.LEM in config.eval.baselines
+    used = artifacts.DENSE in config.eval.baselines or config.codes_of_dense or config.taught_by_dense
+    return stage != artifacts.DENSE or bool(used)
+
+
 def _is_made(config: RunConfig, stage: str) -> bool:
     """Whether the folder of a stage is there and was made with the present settings."""
     folder = config.workdir / stage
     if not (folder / artifacts.MANIFEST).exists():
         return False
     try:
-        return read_manifest(folder).config == inputs.recorded(config, stage)
+        return stage != artifacts.EVAL and read_manifest(folder).config == inputs.recorded(config, stage)
     except PlumError:  # a damaged manifest: the stage is going to be run again
         return False
 
@@ -113,7 +123,12 @@ def _of_sentence_encoder(where: str, model: str) -> Iterator[str]:
             packaged_model(model.removeprefix("package:"))
         except PlumError as error:
             yield f"{where}: {error}"
-    elif _is_path(model) and not Path(os.path.expanduser(model)).is_dir():  # noqa: PTH111
+    elif (folder := Path(os.path.expanduser(model))).is_dir():  # noqa: PTH111
+        try:
+            check_encoder(Folder(folder, "it can't be used", "name another"))
+        except PlumError as error:
+            yield f"{where}: {model} ({error.found})"
+    elif _is_path(model):
         yield f"{where}: {model} (no such folder)"
 
 
@@ -140,7 +155,7 @@ def _of_cpt(config: RunConfig) -> Iterator[str]:
         if lacks:
             yield f"cpt.base: {base} is no Hugging Face model folder (it lacks: {', '.join(lacks)})"
         elif (problem := _no_causal_model(base)) is not None:
-            yield f"cpt.base: {base} holds no decoder-only language model ({problem})"
+            yield f"cpt.base: {base} holds no decoder-only language model that can be used ({problem})"
     elif _is_path(base):
         yield f"cpt.base: {base} (no such folder)"
     elif (problem := _no_causal_model(base)) is not None:
@@ -153,21 +168,10 @@ def _is_path(name: str) -> bool:
 
 
 def _no_causal_model(base: str) -> str | None:
-    """Why a folder or hub id is no causal language model, by its configuration alone; None if it is one."""
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+    """Why a folder or hub id is no causal language model that plum can use; None if it is one."""
+    from plum.lm.folders import problem_of  # here: it loads torch, which most configurations don't need yet
 
-    hub = logging.getLogger("huggingface_hub")  # which prints each attempt to connect
-    before, hub.level = hub.level, logging.CRITICAL
-    try:
-        found = AutoConfig.from_pretrained(base)
-    except Exception as error:  # what it raises differs by version, network and model
-        lines = str(error).strip().splitlines()
-        return lines[0] if lines else type(error).__name__
-    finally:
-        hub.level = before
-    if getattr(found, "is_encoder_decoder", False) or type(found) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        return f"model type {found.model_type}"
-    return None
+    return problem_of(base)
 
 
 _CHECKS: dict[str, Callable[[RunConfig], Iterator[str]]] = {

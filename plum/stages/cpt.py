@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from plum.config.models import SCRATCH, CptConfig
 from plum.config.run import RunConfig
 from plum.decoding.tree import check_tree_attention
-from plum.lm import documents, vocab
+from plum.lm import documents, folders, vocab
 from plum.lm.codewords import code_directions
 from plum.lm.examples import Batch
 from plum.lm.logits import check_head
@@ -79,7 +79,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
             precision=settings.precision,
         )
         loop.write_log(folder / "train_log.jsonl", state)
-        vocab.save_model_folder(model, tokenizer, folder / "model")
+        folders.save_model_folder(model, tokenizer, folder / "model")
         metrics = {
             "parameters": model.num_parameters(),
             **_facts(model, behaviour, metadata, settings.batch_size, _end_token(tokenizer)),
@@ -148,10 +148,11 @@ def _base_model(
         directions = code_directions(codebooks, shape.hidden_size, config.seed)
         vocab.place_codes(model, vocab.codec_of(tokenizer, table.sizes), directions)
         return model, tokenizer
-    model, tokenizer = vocab.load_pretrained(settings.base)
+    model, tokenizer = folders.base_model(settings.base)
     vocab.add_sid_tokens(tokenizer, table.sizes)
     directions = code_directions(codebooks, vocab.embedding_width(model), config.seed)
     vocab.extend_embeddings(model, tokenizer, table.sizes, directions)
+    vocab.check_control_tokens(model, vocab.codec_of(tokenizer, table.sizes))
     check_head(model)
     check_tree_attention(model)
     return model, tokenizer
@@ -168,9 +169,7 @@ def _corpora(
         np.concatenate([prefix, item_tokens[window].reshape(-1)])
         for window in documents.history_windows(data.histories.train, settings.max_history)
     ]
-    texts = documents.item_documents(data.items, [codec.text(codes) for codes in table.codes])
-    encoded = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-    return behaviour, [np.asarray(ids, dtype=np.int64) for ids in encoded]
+    return behaviour, documents.encode_item_documents(tokenizer, codec, table.codes, data.items)
 
 
 def _end_token(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import functools
 import logging
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from plum.config.models import DenseConfig, combinations, with_settings
@@ -30,6 +28,7 @@ from plum.retrievers.dense import (
 from plum.retrievers.softmax import Negatives, n_negatives
 from plum.run import artifacts
 from plum.run.stage import StageRun
+from plum.run.writing import copy_file, write_tensors
 from plum.runtime import autocast, pick_device, seed_everything
 from plum.stages import inputs, trained
 from plum.training import loop
@@ -113,10 +112,9 @@ def _run(config: RunConfig, kind: str, force: bool, users: Sequence[str] = ()) -
             keep_all=bool(weights),
             at_once=settings.trials_at_once,
         )
-        save_file(found.weights, str(folder / f"{kind}.safetensors"))
+        write_tensors(folder / f"{kind}.safetensors", found.weights)
         for name, kept in zip(weights, found.kept, strict=True):
-            (folder / name).parent.mkdir(exist_ok=True)
-            shutil.copyfile(kept, folder / name)
+            copy_file(kept, folder / name)
         _write_results(folder, found)
     return stage.folder
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from plum.config.items import BEHAVIOUR, ModalityConfig
@@ -20,6 +19,7 @@ from plum.features.sentences import SentenceEncoder
 from plum.features.text import fit_tfidf, fit_topics, texts_of
 from plum.run import artifacts
 from plum.run.stage import StageRun
+from plum.run.writing import write_array
 from plum.runtime import pick_device, seed_everything
 from plum.stages import inputs, trained
 
@@ -140,7 +140,7 @@ def _fit(name: str, modality: ModalityConfig, items: pd.DataFrame, config: RunCo
 def _write(folder: Path, item_ids: pd.Series, made: dict[str, tuple[Encoder, Encoded]], config: RunConfig) -> None:
     summary = {}
     for name, (encoder, encoded) in made.items():
-        np.save(folder / f"{name}.npy", encoded.vectors, allow_pickle=False)
+        write_array(folder / f"{name}.npy", encoded.vectors)
         encoder.save(folder / Path(artifacts.ENCODERS).name, name)
         summary[name] = {
             "encoder": config.features.modalities[name].encoder,

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from plum.config.models import combinations
 from plum.config.run import RunConfig
 from plum.decoding.beam import Scoring
-from plum.lm import documents, examples, vocab
+from plum.lm import documents, examples, folders, vocab
 from plum.lm.distill import SoftLabels, distillation_loss
 from plum.lm.examples import IGNORED, Batch
 from plum.lm.logits import check_length
@@ -25,7 +25,7 @@ from plum.lm.train import labelled_loss, next_token_loss, train
 from plum.retrievers.dense import ItemTransformer, MeanDense
 from plum.retrievers.generative import Generative
 from plum.retrievers.teacher import Teacher
-from plum.run import artifacts
+from plum.run import artifacts, verified
 from plum.run.stage import StageRun
 from plum.runtime import seed_everything
 from plum.sid.codec import Codec
@@ -60,9 +60,11 @@ def run(config: RunConfig, force: bool = False) -> Path:
     data = inputs.read_prepared(config.workdir)
     table = inputs.read_sid_table(config.workdir, data.items)
     inputs.check_beams(config.eval, table.n_levels)  # before the training, not after it
-    model, tokenizer = vocab.load_model_folder(config.workdir / artifacts.CPT_MODEL)
+    verified.verify_folder(config.workdir / artifacts.CPT_MODEL)
+    model, tokenizer = folders.run_model(config.workdir / artifacts.CPT_MODEL)
     inputs.move(model, config.device)
     codec = vocab.codec_of(tokenizer, table.sizes)
+    vocab.check_control_tokens(model, codec)
     prefix = documents.history_prefix(tokenizer)
     # One item more than the history, so that targets after a full history are trained too, as in evaluation.
     length = settings.max_history + 1
@@ -91,7 +93,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
             precision=settings.precision,
         )
         loop.write_log(folder / "train_log.jsonl", state)
-        vocab.save_model_folder(model, tokenizer, folder / "model")
+        folders.save_model_folder(model, tokenizer, folder / "model")
         metrics = {
             "best_step": state.best_step,
             "steps": state.step,

@@ -16,11 +16,13 @@ from plum.config.items import BEHAVIOUR
 from plum.config.models import WITHOUT_EFFECT, TrainingConfig
 from plum.config.run import EvalConfig, RunConfig
 from plum.data.histories import Histories
+from plum.data.tables import ITEM_COLUMNS
 from plum.decoding.trie import Trie, fingerprint
 from plum.errors import PlumError
 from plum.evaluation.metrics import per_user_metrics
+from plum.features.encoding import refuse_repeated
 from plum.retrievers.protocol import Retriever
-from plum.run import artifacts
+from plum.run import artifacts, saved, shapes
 from plum.run.stage import read_manifest
 from plum.runtime import pick_device
 from plum.sid.table import SidTable
@@ -32,6 +34,8 @@ if TYPE_CHECKING:  # torch takes seconds to import: recommend refuses a mistaken
     from plum.training.loop import Recipe
 
 logger = logging.getLogger(__name__)
+
+SPLIT_COLUMNS = ("user_id", "item_id", "position", "part")
 
 
 @dataclass(frozen=True)
@@ -52,10 +56,23 @@ class Prepared:
         return self.histories.popularity(len(self.items))
 
 
-def read_prepared(workdir: Path) -> Prepared:
-    """Read the catalogue and the split of a run."""
-    items = artifacts.read_table(workdir / artifacts.ITEMS)
-    split = artifacts.read_table(workdir / artifacts.SPLIT)
+def read_prepared(workdir: Path, columns: Sequence[str] = ITEM_COLUMNS) -> Prepared:
+    """Read the catalogue and the split of a run.
+
+    Args:
+        workdir: the run.
+        columns: that the catalogue must have.
+
+    Raises:
+        PlumError: if they are damaged, lack a column, or don't belong together.
+    """
+    items = artifacts.read_table(workdir / artifacts.ITEMS, needed=columns)
+    again = artifacts.made_again_by(workdir / artifacts.ITEMS)
+    refuse_repeated(items["item_id"].tolist(), str(workdir / artifacts.ITEMS), again)
+    split = artifacts.read_table(workdir / artifacts.SPLIT, needed=SPLIT_COLUMNS)
+    if not pd.api.types.is_integer_dtype(split["position"]):
+        found = f"values of type {split['position'].dtype}"
+        raise PlumError(f"{workdir / artifacts.SPLIT}: column position holds no whole numbers", found, again)
     return Prepared(items, Histories.from_split(split, items["item_id"]))
 
 
@@ -77,12 +94,28 @@ def train_times(workdir: Path) -> np.ndarray | None:
 
     Some sources give the order of each user's interactions alone.
     """
-    if artifacts.read_json(workdir / artifacts.DATA_SUMMARY)["timestamps_are_positions"]:
+    if artifacts.read_json(workdir / artifacts.DATA_SUMMARY, shapes.Times)["timestamps_are_positions"]:
         return None
-    log = artifacts.read_table(workdir / artifacts.INTERACTIONS)
-    split = artifacts.read_table(workdir / artifacts.SPLIT)  # rows as in the log
+    log, split = read_log_and_split(workdir)
     order = np.lexsort((split["position"].to_numpy(), split["user_id"].to_numpy(dtype=str)))
     return log["timestamp"].to_numpy()[order][split["part"].to_numpy(dtype=str)[order] == "train"]
+
+
+def read_log_and_split(workdir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The interactions of a run and its split, which has the same rows in the same order.
+
+    Raises:
+        PlumError: if they are damaged, or don't belong together.
+    """
+    log = artifacts.read_table(workdir / artifacts.INTERACTIONS, needed=("user_id", "item_id", "timestamp", "rating"))
+    split = artifacts.read_table(workdir / artifacts.SPLIT, needed=SPLIT_COLUMNS)
+    if len(log) != len(split):
+        raise PlumError(
+            f"{workdir / artifacts.SPLIT} is not of {artifacts.INTERACTIONS}",
+            f"{len(split):,} rows, {len(log):,} interactions",
+            artifacts.made_again_by(workdir / artifacts.SPLIT),
+        )
+    return log, split
 
 
 def content_vectors(workdir: Path) -> np.ndarray | None:
@@ -90,11 +123,36 @@ def content_vectors(workdir: Path) -> np.ndarray | None:
 
     None if there is no other.
     """
-    made = artifacts.read_json(workdir / artifacts.FEATURES_SUMMARY)["modalities"]
+    made = read_modalities(workdir)
     names = [name for name, entry in made.items() if entry["encoder"] not in BEHAVIOUR]
     if not names:
         return None
-    return joined([np.load(workdir / artifacts.FEATURES / f"{name}.npy", allow_pickle=False) for name in names])
+    return joined([read_vectors(workdir, name, made[name]["shape"][0]) for name in names])
+
+
+def read_modalities(workdir: Path) -> dict[str, dict[str, Any]]:
+    """The modalities that stage features made, with their ``encoder`` and ``shape``; none if it has not run."""
+    path = workdir / artifacts.FEATURES_SUMMARY
+    if not path.exists():
+        return {}
+    made: dict[str, dict[str, Any]] = artifacts.read_json(path, shapes.Features)["modalities"]
+    return made
+
+
+def read_vectors(workdir: Path, modality: str, n_items: int, mapped: bool = False) -> np.ndarray:
+    """The vectors (N, D) float32 of a modality.
+
+    Args:
+        workdir: the run.
+        modality: its name.
+        n_items: N.
+        mapped: map the file into memory instead of loading it.
+
+    Raises:
+        PlumError: if they are damaged or of another catalogue.
+    """
+    path = workdir / artifacts.FEATURES / f"{modality}.npy"
+    return saved.read_vectors(path, n_items, artifacts.made_again_by(path), mapped)
 
 
 def recorded(config: RunConfig, stage: str) -> dict[str, Any]:
@@ -169,8 +227,8 @@ def read_sid_table(workdir: Path, items: pd.DataFrame) -> SidTable:
             f"{len(table):,} Semantic IDs, {len(items):,} items",
             "run `plum tokenize` again",
         )
-    sizes = tuple(level["size"] for level in artifacts.read_json(workdir / artifacts.QUALITY)["levels"])
     codes = table.drop(columns="item_id")
+    sizes = _read_sizes(workdir, len(items), len(codes.columns))
     whole = pd.DataFrame({name: _whole(column) for name, column in codes.items()}).to_numpy(dtype=bool)
     if not whole.all():
         n_items = int((~whole).any(axis=1).sum())
@@ -184,6 +242,19 @@ def read_sid_table(workdir: Path, items: pd.DataFrame) -> SidTable:
     return SidTable(codes.to_numpy(dtype=np.int64), sizes)
 
 
+def _read_sizes(workdir: Path, n_items: int, n_levels: int) -> tuple[int, ...]:
+    """Codes per level; no level has more than there are items, or memory would follow a damaged number."""
+    path = workdir / artifacts.QUALITY
+    sizes = tuple(level["size"] for level in artifacts.read_json(path, shapes.Levels)["levels"])
+    if len(sizes) != n_levels or max(sizes) > max(n_items, 1):
+        raise PlumError(
+            f"{path} is not of {artifacts.SEMANTIC_IDS}",
+            f"codes per level {list(sizes)}; {n_levels} levels of {n_items:,} items there",
+            artifacts.made_again_by(path),
+        )
+    return sizes
+
+
 def _whole(column: pd.Series) -> np.ndarray:
     """Which values (N,) are whole numbers; text is not, whatever it spells."""
     if not (pd.api.types.is_integer_dtype(column) or pd.api.types.is_float_dtype(column)):
@@ -194,11 +265,14 @@ def _whole(column: pd.Series) -> np.ndarray:
 
 def read_codebooks(workdir: Path) -> list[np.ndarray]:
     """The codewords (C, D) of each level of a run's tokenizer; a disambiguation code has none."""
-    from safetensors.numpy import load_file
-
-    tensors = load_file(workdir / artifacts.RQVAE)
-    names = [name for name in tensors if name.startswith("codebooks.")]
-    return [tensors[name] for name in sorted(names, key=lambda name: int(name.split(".")[1]))]
+    path = workdir / artifacts.RQVAE
+    fix = artifacts.made_again_by(path)
+    tensors = saved.read_arrays(path, "a tokenizer's weights", fix)
+    books = [tensors[f"codebooks.{level}"] for level in range(len(tensors)) if f"codebooks.{level}" in tensors]
+    if not books or any(book.ndim != 2 or book.shape[1:] != books[0].shape[1:] for book in books):
+        found = f"shapes {[book.shape for book in books]}" if books else f"arrays {', '.join(tensors) or 'none'}"
+        raise PlumError(f"{path} holds no codebooks", found, fix)
+    return books
 
 
 def check_beams(config: EvalConfig, n_levels: int) -> None:

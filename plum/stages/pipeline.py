@@ -6,16 +6,31 @@ a warning, or refused if its files no longer belong together. ``run_all`` brings
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
 from pathlib import Path
 
 from plum.config.run import RunConfig
 from plum.run import artifacts
+from plum.run.lock import locked
 
 logger = logging.getLogger(__name__)
+Command = Callable[..., Path]
 
 
+def _alone(command: Command) -> Command:
+    """Let a command hold the run folder's lock from its beginning to its end, not only while a stage writes."""
+
+    @functools.wraps(command)
+    def alone(config: RunConfig, force: bool = False) -> Path:
+        with locked(config.workdir):
+            return command(config, force)
+
+    return alone
+
+
+@_alone
 def run_prepare(config: RunConfig, force: bool = False) -> Path:
     """Source -> checked tables and a split: what ``plum data prepare`` does."""
     from plum.stages import checks
@@ -24,6 +39,7 @@ def run_prepare(config: RunConfig, force: bool = False) -> Path:
     return _prepare(config, force)
 
 
+@_alone
 def run_tokenize(config: RunConfig, force: bool = False) -> Path:
     """Item content -> vectors -> Semantic IDs: what ``plum tokenize`` does.
 
@@ -33,24 +49,28 @@ def run_tokenize(config: RunConfig, force: bool = False) -> Path:
     return _tokenize(config, force)
 
 
+@_alone
 def run_cpt(config: RunConfig, force: bool = False) -> Path:
     """Continued pre-training of the language model: what ``plum cpt`` does."""
     _make_missing(config, artifacts.CPT, force)
     return _cpt(config, force)
 
 
+@_alone
 def run_finetune(config: RunConfig, force: bool = False) -> Path:
     """History -> the next item's Semantic ID, after its teacher if it has one: what ``plum finetune`` does."""
     _make_missing(config, artifacts.FINETUNE, force)
     return _finetune(config, force)
 
 
+@_alone
 def run_eval(config: RunConfig, force: bool = False) -> Path:
     """Train the baselines that are wanted, then compare all retrievers: what ``plum eval`` does."""
     _make_missing(config, artifacts.EVAL, force)
     return _eval(config, force)
 
 
+@_alone
 def run_all(config: RunConfig, force: bool = False) -> Path:
     """Run every stage, each skipped if its configuration and inputs have not changed: what ``plum run`` does.
 
@@ -101,6 +121,7 @@ def _finetune(config: RunConfig, force: bool = False) -> Path:
 def _eval(config: RunConfig, force: bool = False) -> Path:
     from plum.stages import dense, eval
 
+    eval.refuse_damaged(config)
     if artifacts.DENSE in config.eval.baselines:
         dense.run(config, force, kept_for=(artifacts.FEATURES, artifacts.FINETUNE))
     if artifacts.LEM in config.eval.baselines:

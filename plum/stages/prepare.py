@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import save_file
 
 from plum.config.data import (
     AmazonReviewsSource,
@@ -40,6 +39,7 @@ from plum.rules.language import spell_value
 from plum.rules.log_rows import log_rule
 from plum.run import artifacts
 from plum.run.stage import StageRun
+from plum.run.writing import write_tensors
 from plum.stages import inputs
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
         # The optimum ranks the next item over the whole catalogue: it is not a bound for other protocols.
         if tables.truth is not None and valid_from is None and len(items) == len(tables.items):
             truth = {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in tables.truth.items()}
-            save_file(truth, str(folder / "truth.safetensors"))
+            write_tensors(folder / "truth.safetensors", truth)
         summary = {
             "source": config.data.source.model_dump(mode="json"),
             "synthetic": isinstance(config.data.source, SyntheticSource),

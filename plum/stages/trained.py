@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from safetensors.torch import load_file
+from pathlib import Path
+from typing import Any
 
-from plum.config.models import DenseConfig, with_settings
+import torch
+
+from plum.config.models import DenseConfig, combinations, with_settings
 from plum.config.run import RunConfig
 from plum.decoding.beam import Quota, Scoring
-from plum.lm import documents, vocab
+from plum.errors import PlumError
+from plum.lm import documents, folders, vocab
 from plum.retrievers.dense import Dense, ItemTransformer, MeanDense
 from plum.retrievers.generative import Generative
-from plum.run import artifacts
+from plum.run import artifacts, saved, shapes, verified
 from plum.runtime import pick_device
 from plum.stages import inputs
 
@@ -23,7 +27,8 @@ def plum_retriever(config: RunConfig, data: inputs.Prepared, quota: Quota | None
     """
     table = inputs.read_sid_table(config.workdir, data.items)
     inputs.check_beams(config.eval, table.n_levels)
-    model, tokenizer = vocab.load_model_folder(config.workdir / artifacts.FINETUNE_MODEL)
+    verified.verify_folder(config.workdir / artifacts.FINETUNE_MODEL)
+    model, tokenizer = folders.run_model(config.workdir / artifacts.FINETUNE_MODEL)
     inputs.move(model, config.device)
     return Generative(
         model,
@@ -59,24 +64,51 @@ def dense_model(config: RunConfig, kind: str, n_items: int) -> ItemTransformer:
         n_items: N.
 
     Raises:
+        PlumError: if its files are damaged, or of another search or catalogue.
         ValueError: for a baseline that the configuration leaves out.
     """
-    folder = config.workdir / kind
-    chosen = artifacts.read_json(folder / "metrics.json")["chosen"]
-    model = untrained_dense(with_settings(dense_settings(config, kind), chosen), n_items)
-    model.load_state_dict(load_file(folder / f"{kind}.safetensors"))
-    return model
+    path = config.workdir / kind / "metrics.json"
+    chosen = artifacts.read_json(path, shapes.Chosen)["chosen"]
+    return _loaded(config, kind, chosen, path, f"{kind}.safetensors", n_items)
 
 
 def dense_trials(config: RunConfig, n_items: int) -> list[ItemTransformer]:
     """The kept dense baselines of all trials of the search; see ``dense_model``."""
-    models = []
-    for number, trial in enumerate(artifacts.read_json(config.workdir / artifacts.DENSE_TRIALS)):
-        model = untrained_dense(with_settings(config.eval.dense, trial["settings"]), n_items)
-        weights = artifacts.TRIAL_WEIGHTS.format(number=number)
-        model.load_state_dict(load_file(config.workdir / artifacts.DENSE / weights))
-        models.append(model)
-    return models
+    path = config.workdir / artifacts.DENSE_TRIALS
+    return [
+        _loaded(
+            config, artifacts.DENSE, trial["settings"], path, artifacts.TRIAL_WEIGHTS.format(number=number), n_items
+        )
+        for number, trial in enumerate(artifacts.read_json(path, list[shapes.Trial]))
+    ]
+
+
+def _loaded(
+    config: RunConfig, kind: str, chosen: dict[str, Any], source: Path, weights: str, n_items: int
+) -> ItemTransformer:
+    """A baseline with trained weights.
+
+    Args:
+        config: of the run.
+        kind: of the baseline.
+        chosen: the settings of its trial, from the file ``source``.
+        source: for the message.
+        weights: file of the weights in the baseline's folder.
+        n_items: N.
+    """
+    settings = dense_settings(config, kind)
+    if chosen not in combinations(settings.search):  # which also bounds what is allocated
+        found = f"{chosen or 'none'}; eval.{kind}.search holds {settings.search or 'nothing'}"
+        fix = artifacts.made_again_by(source)
+        raise PlumError(f"{source} names settings that the search does not have", found, fix)
+    path = config.workdir / kind / weights
+    fix = artifacts.made_again_by(path)
+    arrays = saved.read_arrays(path, "a baseline's weights", fix)
+    model = untrained_dense(with_settings(settings, chosen), n_items)
+    shapes_of = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    saved.refuse_other_shapes(path, arrays, shapes_of, fix)
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+    return model
 
 
 def dense_settings(config: RunConfig, kind: str) -> DenseConfig:

@@ -15,6 +15,7 @@ from typing import Any
 from plum.config.ablation import Ablation, Run
 from plum.report.ablation_table import ablation_markdown
 from plum.run import artifacts
+from plum.run.writing import make_folder, write_errors, write_text
 from plum.studies.ablated import FINISHED, Failure, is_finished, mark_finished, results
 
 logger = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ def run_ablation(
     failures = _run_all(waiting, jobs, force, program)
     result = results(ablation, failures)
     artifacts.write_json(ablation.workdir / FILES[0], result)
-    (ablation.workdir / FILES[1]).write_text(ablation_markdown(result), encoding="utf-8")
+    write_text(ablation.workdir / FILES[1], ablation_markdown(result))
     return result
 
 
@@ -109,8 +110,9 @@ class _Process:
         self.run = run
         self._log = run.config.workdir / LOG
         self._started = time.monotonic()
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        with self._log.open("ab") as log:  # a resumed run keeps its earlier output
+        with write_errors(self._log):
+            make_folder(self._log.parent)
+        with write_errors(self._log), self._log.open("ab") as log:  # a resumed run keeps its earlier output
             self._log_start = log.tell()
             # Nothing is written to the pipe: it closes when this process ends, for any reason, and ends the run.
             self._process = subprocess.Popen(

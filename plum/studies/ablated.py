@@ -16,7 +16,7 @@ from plum.errors import PlumError
 from plum.evaluation.metrics import per_user_metrics
 from plum.evaluation.seeds import compare_seeds, summarise_seeds
 from plum.evaluation.significance import N_RESAMPLES
-from plum.run import artifacts
+from plum.run import artifacts, shapes
 from plum.run.stage import read_manifest, sha256
 from plum.studies import evaluated
 
@@ -148,8 +148,8 @@ def _read(runs: Sequence[Run]) -> tuple[list[_Result], list[Failure], bool]:
         folder = run.config.workdir
         try:
             read = evaluated.read_run(folder, run.name)
-            quality = artifacts.read_json(folder / artifacts.QUALITY)
-            tuned = artifacts.read_json(folder / artifacts.FINETUNE_METRICS)
+            quality = artifacts.read_json(folder / artifacts.QUALITY, shapes.Distinct)
+            tuned = artifacts.read_json(folder / artifacts.FINETUNE_METRICS, shapes.Validated)
         except PlumError as error:
             told = f"{error.what}: {error.found}" if error.found else error.what
             broken.append(Failure(run, f"{told} (--force repeats it)", folder / FINISHED))

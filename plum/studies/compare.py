@@ -25,6 +25,7 @@ from plum.report.compare_table import comparison_markdown
 from plum.report.sample import few_hits, few_users
 from plum.report.wording import BOUND, is_accuracy
 from plum.run import artifacts
+from plum.run.writing import make_folder, sync_folder, write_errors, write_text
 from plum.studies import evaluated
 from plum.studies.evaluated import EvaluatedRun
 
@@ -174,16 +175,16 @@ def write_comparison(folder: Path, result: Mapping[str, Any]) -> Path:
     place = folder.resolve()  # "." has no name
     partial = place.with_name(f".{place.name}.partial")
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        artifacts.write_json(partial / FILES[0], result)
-        (partial / FILES[1]).write_text(comparison_markdown(result), encoding="utf-8")
-        # The files are moved, not the folder, which may be the current folder of the user's shell.
-        place.mkdir(exist_ok=True)
-        for name in FILES:
-            (partial / name).replace(place / name)
-    except OSError as error:
-        raise PlumError(f"can't write to {folder}", str(error), "give another --output") from None
+        with write_errors(folder, elsewhere="--output"):
+            shutil.rmtree(partial, ignore_errors=True)
+            make_folder(partial)
+            artifacts.write_json(partial / FILES[0], result, "--output")
+            write_text(partial / FILES[1], comparison_markdown(result), "--output")
+            # The files are moved, not the folder, which may be the current folder of the user's shell.
+            make_folder(place)
+            for name in FILES:
+                (partial / name).replace(place / name)
+            sync_folder(place)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder

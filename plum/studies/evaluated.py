@@ -16,11 +16,16 @@ from plum.evaluation.lists import by_retriever, read_lists, read_recommendations
 from plum.evaluation.metrics import per_user_metrics
 from plum.evaluation.rankings import NO_ITEM
 from plum.report.wording import as_number, is_accuracy
-from plum.run import artifacts
+from plum.run import artifacts, shapes
+from plum.run.lineage import ancestry, refuse_mixed
+from plum.run.manifest import settings_of
 from plum.run.stage import Manifest, read_manifest
+from plum.run.verified import verify
 from plum.stages import inputs
 
 TOLERANCE = 1e-9
+LONGEST = 1000
+"""Cutoff up to which a run's lists may be longer than its catalogue; a longer one is a damaged number."""
 # Settings of eval that change the report but not the recommendations. `cutoffs` is not among them: lists are as long as
 # the largest cutoff, and a retriever may rank other items first in longer lists.
 _REPORTING = ("title", "examples", "resamples", "cold_below")
@@ -84,21 +89,15 @@ def read_run(folder: Path, name: str | None) -> EvaluatedRun:
             with metrics that don't agree with its recommendations.
     """
     manifests = _manifests(folder)
-    data = inputs.read_prepared(folder)
+    data = inputs.read_prepared(folder, ("item_id",))
     asked, histories, targets = data.histories.questions("test")
     if not len(asked):
         raise PlumError(f"{folder} has no test user", None, "compare runs with test users")
-    metrics = artifacts.read_json(folder / artifacts.EVAL_METRICS)
-    if not (isinstance(metrics, dict) and isinstance(metrics.get("retrievers"), dict) and metrics.get("protocol")):
-        raise _damaged(folder, "metrics.json lacks `retrievers` or `protocol`")
-    if odd := [name for name, values in metrics["retrievers"].items() if not isinstance(values, dict)]:
-        raise _damaged(folder, f"metrics.json has no metrics of {', '.join(odd)}")
-    cutoffs = {
-        int(m.partition("@")[2]) for values in metrics["retrievers"].values() for m in filter(is_accuracy, values)
-    }
+    metrics = _metrics_of(folder)
+    cutoffs = _cutoffs_of(folder, metrics, len(data.items))
     users, item_ids = data.histories.user_ids[asked], data.items["item_id"].to_numpy(dtype=object)
     own, made = manifests[artifacts.EVAL], manifests[artifacts.DATA]
-    split = made.config.get("split") or {}
+    split = settings_of(folder / artifacts.DATA, shapes.MadeByAnyPrepare).get("split") or {}
     pipeline: dict[str, Any] = {stage: dict(manifest.config) for stage, manifest in manifests.items()}
     pipeline[artifacts.EVAL] = {key: v for key, v in own.config.items() if key not in _REPORTING}
     pipeline["seeds"] = {stage: m.seed for stage, m in manifests.items() if m.seed != own.seed}
@@ -110,11 +109,11 @@ def read_run(folder: Path, name: str | None) -> EvaluatedRun:
         seed=own.seed,
         made_by=_made_by(manifests),
         pipeline=json.loads(json.dumps(pipeline, default=str)),
-        split_seed=int(split.get("seed", made.seed)),  # earlier versions had no separate seed for splits
+        split_seed=made.seed if split.get("seed") is None else split["seed"],
         ties=str(split.get("ties")),
         protocol=metrics["protocol"],
         cutoff=max(cutoffs, default=0),
-        synthetic=bool(artifacts.read_json(summary).get("synthetic")) if summary.exists() else False,
+        synthetic=bool(artifacts.read_json(summary, shapes.Origin).get("synthetic")) if summary.exists() else False,
         item_ids=item_ids,
         split=artifacts.read_table(folder / artifacts.SPLIT, ["user_id", "item_id", "position", "part"]),
         users=users,
@@ -122,8 +121,30 @@ def read_run(folder: Path, name: str | None) -> EvaluatedRun:
         targets=targets,
         lists=_lists_of(folder, list(metrics["retrievers"]), users, item_ids, max(cutoffs, default=1)),
     )
+    if run.protocol.get("seed", run.seed) != run.seed:
+        raise _damaged(folder, f"seed {run.protocol['seed']} in metrics.json, {run.seed} in the manifest")
     _verify(run, metrics["retrievers"], sorted(cutoffs))
     return run
+
+
+def _metrics_of(folder: Path) -> dict[str, Any]:
+    """The content of a run's ``metrics.json``."""
+    metrics = artifacts.read_json(folder / artifacts.EVAL_METRICS)
+    if not (isinstance(metrics, dict) and isinstance(metrics.get("retrievers"), dict) and metrics.get("protocol")):
+        raise _damaged(folder, "metrics.json lacks `retrievers` or `protocol`")
+    if not isinstance(metrics["protocol"], dict):
+        raise _damaged(folder, f"the protocol in metrics.json is {str(metrics['protocol'])[:60]!r}")
+    if odd := [name for name, values in metrics["retrievers"].items() if not isinstance(values, dict)]:
+        raise _damaged(folder, f"metrics.json has no metrics of {', '.join(odd)}")
+    return metrics
+
+
+def _cutoffs_of(folder: Path, metrics: Mapping[str, Any], n_items: int) -> set[int]:
+    """The cutoffs of the accuracy metrics; lists take memory by the largest."""
+    found = {int(m.partition("@")[2]) for values in metrics["retrievers"].values() for m in filter(is_accuracy, values)}
+    if odd := [k for k in found if not 1 <= k <= max(LONGEST, n_items)]:
+        raise _damaged(folder, f"metrics.json has metrics at cutoff {max(odd):,}; the catalogue has {n_items:,} items")
+    return found
 
 
 def _made_by(manifests: Mapping[str, Manifest]) -> str:
@@ -148,14 +169,8 @@ def _manifests(folder: Path) -> dict[str, Manifest]:
             )
     present = [stage for stage in artifacts.COMMANDS if (folder / stage / artifacts.MANIFEST).exists()]
     manifests = {stage: read_manifest(folder / stage) for stage in present}
-    for name in (artifacts.ITEMS, artifacts.SPLIT):
-        then = manifests[artifacts.EVAL].inputs.get(name)
-        if then != manifests[artifacts.DATA].outputs.get(name.partition("/")[2]):
-            raise PlumError(
-                f"{folder}: eval/ was made from another {name} than the one now in the run",
-                None,
-                f"run `plum run --workdir {folder}` again",
-            )
+    # The lists are those of the models that eval read: a stage that has run alone since has other results.
+    refuse_mixed(folder, ancestry(folder, artifacts.EVAL), f"run `plum run --workdir {folder}` again")
     return manifests
 
 
@@ -164,6 +179,7 @@ def _lists_of(
 ) -> dict[str, np.ndarray]:
     """The lists (U, K) of a run's retrievers; one that recommended nothing has no row in the file."""
     path = folder / artifacts.RECOMMENDATIONS
+    verify(path)
     tables = by_retriever(read_recommendations(path)[0], str(path))
     if unknown := [name for name in tables if name not in retrievers]:
         raise _damaged(folder, f"recommendations of {', '.join(unknown)}, which metrics.json lacks")

@@ -15,7 +15,7 @@ from plum.config.items import BEHAVIOUR
 from plum.config.run import RunConfig
 from plum.errors import PlumError
 from plum.rules.lookup import ItemNames
-from plum.run import artifacts
+from plum.run import artifacts, shapes
 from plum.run.stage import StageRun, has_file
 from plum.sid.neighbours import Shared, at_each_prefix, with_prefixes
 from plum.sid.table import SidTable
@@ -113,7 +113,7 @@ def inspect(config: RunConfig, asked: str, n: int = 5) -> Inspected:
     StageRun(config.workdir, "inspect", {}, config.seed, needed)  # refuses files that don't belong together
     data = inputs.read_prepared(config.workdir)
     table = inputs.read_sid_table(config.workdir, data.items)
-    quality = artifacts.read_json(config.workdir / artifacts.QUALITY)
+    quality = artifacts.read_json(config.workdir / artifacts.QUALITY, shapes.Levels)
     catalogue = _Catalogue(data.items, table, data.popularity)
     meant = _meaning(asked, catalogue)
     if meant.row is None:
@@ -248,12 +248,11 @@ def _content(workdir: Path, n_items: int) -> list[np.ndarray] | None:
     """Memory-mapped vectors (N, D_m) of the content modalities; None if the run has none of this catalogue."""
     if not has_file(workdir, artifacts.FEATURES_SUMMARY):
         return None
-    made = artifacts.read_json(workdir / artifacts.FEATURES_SUMMARY)["modalities"]
+    made = inputs.read_modalities(workdir)
     names = [name for name, entry in made.items() if entry["encoder"] not in BEHAVIOUR]
-    paths = [workdir / artifacts.FEATURES / f"{name}.npy" for name in names]
-    vectors = [np.load(path, mmap_mode="r", allow_pickle=False) for path in paths if path.is_file()]
-    fit = len(vectors) == len(names) > 0 and all(len(one) == n_items for one in vectors)
-    return vectors if fit else None
+    if not names or any(made[name]["shape"][0] != n_items for name in names):
+        return None
+    return [inputs.read_vectors(workdir, name, n_items, mapped=True) for name in names]
 
 
 def _cosines(content: Sequence[np.ndarray], row: int) -> np.ndarray:

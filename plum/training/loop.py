@@ -1,6 +1,7 @@
 """The training loop of the tokenizer, the language model and the dense baselines.
 
-A checkpoint holds weights, optimizer state, the random generators' states and the log so far, as safetensors and JSON.
+A checkpoint holds weights, optimizer state, the random generators' states and the log so far, as safetensors and JSON;
+:mod:`plum.training.checkpoint` keeps the last two.
 A run that is killed at any time and started again ends with the same weights and the same log as an uninterrupted one:
 the batches of an epoch depend on the seed and the epoch only, and the log holds no times.
 """
@@ -10,7 +11,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import shutil
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
 
 from plum import runtime
 from plum.errors import PlumError
+from plum.run.writing import write_text
+from plum.training.checkpoint import Checkpoints
 
 logger = logging.getLogger(__name__)
 Batch = TypeVar("Batch")
@@ -146,7 +147,7 @@ def fit(
             if due or epoch + 1 == recipe.epochs or _every(epoch, recipe):
                 run.save()
     if validate:
-        load_model(model, checkpoint / _best_name(state))
+        run.checkpoints.load_best(model)
     return state
 
 
@@ -183,7 +184,7 @@ def _prepared(batches: Iterable[Batch], prepare: Callable[[Batch], Made]) -> Gen
 
 def write_log(path: Path, state: Progress) -> None:
     """Write the training curve, one JSON object per line."""
-    path.write_text("".join(json.dumps(entry) + "\n" for entry in state.log), encoding="utf-8")
+    write_text(path, "".join(json.dumps(entry) + "\n" for entry in state.log))
 
 
 def _every(epoch: int, recipe: Recipe) -> bool:
@@ -205,10 +206,10 @@ class _Training:
     """A model in training, with its optimizer and checkpoint."""
 
     def __init__(self, model: nn.Module, recipe: Recipe, checkpoint: Path, name: str, log_every: int) -> None:
-        self.model, self.recipe, self.checkpoint = model, recipe, checkpoint
+        self.model, self.recipe, self.checkpoints = model, recipe, Checkpoints(checkpoint, name)
         self.name, self.log_every = name, log_every
         self.optimizer = torch.optim.AdamW(_groups(model, recipe.weight_decay), lr=recipe.learning_rate, fused=True)
-        self.state = self._resume() if checkpoint.exists() else Progress()
+        self.state = self._resume()
 
     def rest_of_epoch(
         self, epoch: int, batches: Iterable[Batch], prepare: Callable[[Batch], Any] | None
@@ -278,8 +279,7 @@ class _Training:
             metrics = validate()
         self._record(epoch, metrics, monitor)
         if self.state.best_step == self.state.step:
-            self.checkpoint.mkdir(parents=True, exist_ok=True)
-            _save_model(self.model, self.checkpoint / _best_name(self.state))
+            self.checkpoints.save_best(self.state.step, self.model)
 
     def _record(self, epoch: int, metrics: dict[str, float], monitor: str) -> None:
         state = self.state
@@ -302,11 +302,7 @@ class _Training:
             logger.info("%s: stopping, no better %s in %d validations", self.name, monitor, state.stale)
 
     def save(self) -> None:
-        """Write a checkpoint beside the last one, then switch to it by renaming ``state.json``."""
-        folder = self.checkpoint / f"step-{self.state.step}"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        save_model(self.model, str(folder / "model.safetensors"))
+        """Write a checkpoint."""
         tensors = {
             f"{index}.{key}": value.contiguous()
             for index, entry in self.optimizer.state_dict()["state"].items()
@@ -315,24 +311,14 @@ class _Training:
         tensors["rng.cpu"] = torch.get_rng_state()
         if torch.cuda.is_available():
             tensors["rng.cuda"] = torch.cuda.get_rng_state()
-        save_file(tensors, str(folder / "optimizer.safetensors"))
-        partial = self.checkpoint / "state.json.partial"
-        partial.write_text(json.dumps(self.state.__dict__), encoding="utf-8")
-        partial.replace(self.checkpoint / "state.json")
-        for old in self.checkpoint.iterdir():
-            if old.name.startswith("step-") and old != folder:
-                shutil.rmtree(old)
-            elif old.name.startswith("best-") and old.name != _best_name(self.state):
-                old.unlink()
+        self.checkpoints.save(self.state.__dict__, self.model, tensors)
 
     def _resume(self) -> Progress:
-        if not (self.checkpoint / "state.json").exists():
-            shutil.rmtree(self.checkpoint)  # killed before the first checkpoint was complete
+        """The progress of the last whole checkpoint, its tensors loaded; at the start if there is none."""
+        found = self.checkpoints.find()
+        if found is None:
             return Progress()
-        state = Progress(**json.loads((self.checkpoint / "state.json").read_text(encoding="utf-8")))
-        folder = self.checkpoint / f"step-{state.step}"
-        load_model(self.model, folder / "model.safetensors")
-        tensors = load_file(folder / "optimizer.safetensors")
+        tensors = self.checkpoints.load(found, self.model)
         torch.set_rng_state(tensors.pop("rng.cpu"))
         if (cuda := tensors.pop("rng.cuda", None)) is not None and torch.cuda.is_available():
             torch.cuda.set_rng_state(cuda)
@@ -342,14 +328,4 @@ class _Training:
             entries.setdefault(int(index), {})[part] = value
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": entries, "param_groups": groups})
-        return state
-
-
-def _best_name(state: Progress) -> str:
-    return f"best-{state.best_step}.safetensors"
-
-
-def _save_model(model: nn.Module, path: Path) -> None:
-    partial = path.with_name(path.name + ".partial")
-    save_model(model, str(partial))  # handles tied weights
-    partial.replace(path)
+        return Progress(**found.state)

@@ -1,19 +1,23 @@
 """Choosing settings on the validation set: every combination is trained, the best one is kept.
 
 A search may be killed at any time: results of finished trials are kept beside the checkpoint of the running one, so
-that the search resumes and ends with the same result as an uninterrupted one.
+that the search resumes and ends with the same result as an uninterrupted one. A trial whose record or needed weights
+are damaged is trained again.
 """
 
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from plum.run.hashes import sha256
+from plum.run.sealed import Damaged, check_files, read_sealed, write_sealed
+from plum.run.writing import write_tensors
 
 if TYPE_CHECKING:  # importing this module must not import torch
     from torch import Tensor
@@ -85,6 +89,7 @@ def search_best(
     if len(settings) == 1:
         outcome = train_one(settings[0], folder)
         return Search([Trial(settings[0], outcome.value, outcome.result)], 0, _on_cpu(outcome.weights), [])
+    _drop_damaged(folder, len(settings), keep_all)
     if at_once > 1:
         _train_side_by_side(settings, train_one, folder, at_once)
     trials: list[Trial] = []
@@ -97,8 +102,35 @@ def search_best(
     from safetensors.torch import load_file
 
     best = _best(trials)
+    if not _weights(folder, best).exists():
+        logger.warning("trial %d is damaged (its weights are missing); training it again", best + 1)
+        _train_and_keep(folder, best, settings, train_one, [])
     kept = [_weights(folder, number) for number in range(len(trials))] if keep_all else []
     return Search(trials, best, load_file(_weights(folder, best)), kept)
+
+
+def _drop_damaged(folder: Path, n_trials: int, keep_all: bool) -> None:
+    """Forget finished trials whose record or needed weights are damaged, and say which: they are trained again."""
+    finished = [number for number in range(n_trials) if _record(folder, number).exists()]
+    trials = {number: record for number in finished if (record := _whole(folder, number, weights=False))}
+    best = sorted(trials, key=lambda number: (-trials[number]["value"], number))[:1]
+    for number in trials if keep_all else best:
+        # Without keep_all another one may have been best, whose record is damaged, and these weights removed.
+        if keep_all or _weights(folder, number).exists():
+            _whole(folder, number, weights=True)
+
+
+def _whole(folder: Path, number: int, weights: bool) -> dict[str, Any] | None:
+    """A trial's record, or None after forgetting the trial because it or, if asked for, its weights are damaged."""
+    try:
+        record, _, _ = read_sealed(_record(folder, number))
+        if weights:
+            check_files(folder, [(_weights(folder, number).name, record["weights"])])
+    except Damaged as error:
+        logger.warning("trial %d is damaged (%s); training it again", number + 1, error)
+        _record(folder, number).unlink()
+        return None
+    return record
 
 
 def told(settings: Mapping[str, Any]) -> str:
@@ -155,24 +187,20 @@ def _on_cpu(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _keep(folder: Path, number: int, settings: dict[str, Any], outcome: Outcome, before: Sequence[Trial]) -> None:
     """Record a finished trial, without its weights if one ``before`` is better; the JSON file, last, marks it done."""
-    from safetensors.torch import save_file
-
+    digest = None
     if all(outcome.value > trial.value for trial in before):
-        partial = folder / f"trial-{number}.safetensors.partial"
-        save_file(_on_cpu(outcome.weights), str(partial))
-        partial.replace(_weights(folder, number))
-    partial = folder / f"trial-{number}.json.partial"
-    content = {"settings": settings, "value": outcome.value, "result": outcome.result}
-    partial.write_text(json.dumps(content), encoding="utf-8")
-    partial.replace(_record(folder, number))
+        write_tensors(_weights(folder, number), _on_cpu(outcome.weights))
+        digest = sha256(_weights(folder, number))
+    content = {"settings": settings, "value": outcome.value, "result": outcome.result, "weights": digest}
+    write_sealed(_record(folder, number), content)
 
 
 def _read(folder: Path, number: int, settings: dict[str, Any]) -> Trial:
     """Read a finished trial from its file, whether or not the search was resumed, so that both give the same."""
-    trial = Trial(**json.loads(_record(folder, number).read_text(encoding="utf-8")))
-    if trial.settings != settings:
-        raise ValueError(f"{_record(folder, number)} belongs to another search: {trial.settings}, not {settings}")
-    return trial
+    record, _, _ = read_sealed(_record(folder, number))
+    if record["settings"] != settings:
+        raise ValueError(f"{_record(folder, number)} belongs to another search: {record['settings']}, not {settings}")
+    return Trial(record["settings"], record["value"], record["result"])
 
 
 def _tidy(folder: Path, number: int, needed: Sequence[int]) -> None:

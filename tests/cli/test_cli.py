@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import tiny_run
+from sealed import seal
 
 Cli = Callable[..., tuple[int, str, str]]
 COMMANDS = (
@@ -264,6 +265,10 @@ def test_compare_joins_seeds_in_a_process_of_its_own(finished_run: Path, tmp_pat
     second = Path(shutil.copytree(finished_run, tmp_path / "second"))
     for path in second.glob("*/manifest.json"):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"seed": 1}))
+    metrics = json.loads((second / "eval/metrics.json").read_text())
+    metrics["protocol"]["seed"] = 1
+    (second / "eval/metrics.json").write_text(json.dumps(metrics))
+    seal(second)
     done = tiny_run.plum("compare", f"x={finished_run}", f"x={second}", "--resamples", "50", "--json")
     assert done.returncode == 0, done.stderr
     systems = {system["name"]: system for system in json.loads(done.stdout)["systems"]}

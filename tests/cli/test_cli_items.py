@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import tiny_run
+from sealed import seal
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -149,6 +150,7 @@ def test_brackets_in_titles_are_no_markup(cli: Cli, run_copy: Path) -> None:
     items = pd.read_parquet(run_copy / "data/items.parquet")
     items["title"] = "[red]" + items["title"] + "[/bold]"
     items.to_parquet(run_copy / "data/items.parquet", index=False)
+    seal(run_copy)
     code, out, _ = cli("inspect", "i0001", "--workdir", run_copy)
     assert code == 0
     assert out.startswith("[red]")

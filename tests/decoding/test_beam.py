@@ -305,13 +305,13 @@ def test_a_quota_that_means_nothing_is_refused():
 @pytest.mark.parametrize("name", ["llama", "gemma3", "gpt2"])
 def test_the_prompts_keys_and_values_are_never_copied(name):
     tree = Tree(tiny(name), random_prompts(np.random.default_rng(0), 3), depth=3, reserve=8)
-    stores = [layer.keys.untyped_storage().data_ptr() for layer in tree._cache.layers]
+    stores = [layer.keys.untyped_storage().data_ptr() for layer in tree._whole._cache.layers]
     nothing = torch.empty(3, 4, 0, dtype=torch.long)
     tree.grow(torch.ones(3, 4, dtype=torch.long), nothing)
     tree.grow(torch.ones(3, 4, dtype=torch.long), torch.zeros(3, 4, 1, dtype=torch.long))
-    assert stores == [layer.keys.untyped_storage().data_ptr() for layer in tree._cache.layers]
+    assert stores == [layer.keys.untyped_storage().data_ptr() for layer in tree._whole._cache.layers]
     tree.grow(torch.ones(3, 1, dtype=torch.long), torch.tensor([[[0, 4]]] * 3))  # beyond what was reserved: still right
-    assert all(layer.keys.shape[2] == tree._width + 9 for layer in tree._cache.layers)
+    assert all(layer.keys.shape[2] == tree._whole._width + 9 for layer in tree._whole._cache.layers)
 
 
 def test_a_prompt_beyond_the_models_positions_is_refused_in_words():
@@ -332,6 +332,14 @@ def test_known_architectures_pass_the_checks(name):
     check_tree_attention(model)
     assert model.training  # left as found
     model.eval()
+
+
+def test_weights_of_zero_are_called_so():
+    model = ARCHITECTURES["llama"]().eval()
+    with torch.no_grad():
+        model.model.norm.weight.zero_()
+    with pytest.raises(PlumError, match="all hidden states of LlamaForCausalLM are 0"):
+        check_tree_attention(model)
 
 
 class OddHead(hf.LlamaForCausalLM):

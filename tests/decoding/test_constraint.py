@@ -2,16 +2,19 @@
 
 import subprocess
 import sys
+import time
 import warnings
 
 import numpy as np
 import pytest
 import torch
+import transformers as hf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import tiny
 
 from plum.decoding import constraint
+from plum.decoding.beam import beam_search
 from plum.decoding.constraint import AllCodes, DeviceTrie
 from plum.decoding.trie import Trie
 from plum.errors import PlumError
@@ -132,3 +135,45 @@ def test_the_parts_of_decoding_are_at_the_door_and_loaded_when_asked_for():
         "from plum.decoding import beam_search; assert not hasattr(door, 'nothing')"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_users", [1, 8])
+def test_look_ups_are_a_fiftieth_of_a_search_at_most(n_users):
+    """With a million parameters, a rule and 50 seen items; a share of time, since the machine may be busy."""
+    rng, sizes, text = np.random.default_rng(0), (256, 256, 256, 8), 2000
+    codes = np.stack([rng.integers(0, size, 12_000) for size in sizes], axis=1)
+    shape = hf.LlamaConfig(
+        vocab_size=text + sum(sizes),
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        tie_word_embeddings=True,
+    )
+    model = hf.LlamaForCausalLM(shape).eval()
+    codec = Codec(tuple(np.split(np.arange(text, shape.vocab_size), np.cumsum(sizes)[:-1])))
+    index = DeviceTrie.put(Trie.build(codes, sizes), codec, CPU)
+    prompts = [codec.encode(codes[rng.integers(0, 12_000, 12)]).reshape(-1) for _ in range(n_users)]
+    rule, seen = index.prune(rng.random(12_000) < 0.3), [rng.integers(0, 12_000, 50) for _ in prompts]
+    beams = [torch.from_numpy(rng.integers(0, n, (n_users, 50))) for n in (1, *index.n_nodes[:-1])]
+
+    def legal():
+        return index.legal([rule] * n_users, seen)
+
+    def look_up():
+        allowed = legal()
+        for level, nodes in enumerate(beams):
+            index.children(level, nodes, allowed)
+
+    def seconds(run):
+        run()
+        times = []
+        for _ in range(9):
+            start = time.process_time()
+            run()
+            times.append(time.process_time() - start)
+        return np.median(times)
+
+    whole = seconds(lambda: beam_search(model, prompts, index, 50, legal()))
+    assert seconds(look_up) < 0.02 * whole

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
+import types
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from plum.errors import PlumError
 from plum.features.sentences import sentence_vectors
@@ -45,3 +48,54 @@ def test_without_the_extra_the_message_names_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(PlumError, match=r"plum-recommender\[text\]"):
         sentence_vectors(["x"], "any", "cpu")
+
+
+class Encoder:
+    """In the place of sentence-transformers' class; keeps how it was called."""
+
+    called: list[dict[str, object]] = []  # noqa: RUF012
+
+    def __init__(self, name: str, **options: object) -> None:
+        self.called.append({"name": name, **options})
+        raise RuntimeError("far enough")
+
+
+@pytest.fixture
+def encoder_folder(tmp_path, monkeypatch):
+    """A sound folder of a sentence encoder, and no library that would read it."""
+    monkeypatch.setitem(sys.modules, "sentence_transformers", types.SimpleNamespace(SentenceTransformer=Encoder))
+    Encoder.called.clear()
+    modules = [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}]
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    save_file({"x": np.ones(2, np.float32)}, tmp_path / "model.safetensors")
+    (tmp_path / "2_Dense").mkdir()
+    (tmp_path / "2_Dense" / "config.json").write_text("{}")
+    return tmp_path
+
+
+def test_an_encoder_is_read_without_its_code_and_without_pickles(encoder_folder):
+    with pytest.raises(PlumError, match="far enough"):
+        sentence_vectors(["x"], str(encoder_folder), "cpu")
+    assert Encoder.called[0]["trust_remote_code"] is False
+    assert Encoder.called[0]["model_kwargs"] == {"use_safetensors": True}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("modules.json", b'[{"type": "evil.Module"}]', "names the class 'evil.Module'"),
+        ("modules.json", b"[3]", "modules.json is no list of modules"),
+        ("modules.json", b"", "modules.json can't be read"),
+        ("config.json", b'{"auto_map": {"AutoModel": "evil.Model"}}', "auto_map in config.json"),
+        ("config.json", b"{", "config.json can't be read"),
+        ("2_Dense/config.json", b'{"auto_map": {}}', "auto_map in config.json"),
+        ("model.safetensors", b"x", "model.safetensors can't be read"),
+        ("2_Dense/pytorch_model.bin", b"x", "pytorch_model.bin is a pickle"),
+    ],
+)
+def test_encoders_that_are_damaged_or_bring_code_are_refused(encoder_folder, name, content, reason):
+    (encoder_folder / name).write_bytes(content)
+    with pytest.raises(PlumError, match=reason):
+        sentence_vectors(["x"], str(encoder_folder), "cpu")
+    assert not Encoder.called

@@ -8,7 +8,7 @@ import transformers as hf
 from safetensors.torch import load_file, save_file
 
 from plum.errors import PlumError
-from plum.lm import vocab
+from plum.lm import folders, vocab
 from plum.lm.logits import check_head
 
 SIZES = (6, 3)
@@ -46,7 +46,7 @@ def checkpoint(tmp_path_factory):
     """A tiny model and tokenizer without Semantic IDs, as one would get it from the hub."""
     folder = tmp_path_factory.mktemp("base")
     tokenizer = tokenizer_of(sids=False)
-    vocab.save_model_folder(model_of(len(tokenizer), tied=False), tokenizer, folder)
+    folders.save_model_folder(model_of(len(tokenizer), tied=False), tokenizer, folder)
     return folder
 
 
@@ -107,20 +107,20 @@ def test_a_model_from_scratch_knows_the_whole_vocabulary(tmp_path):
     model = vocab.scratch_model(vocab.ScratchShape(16, 1, 2, 32), tokenizer, context_length=64)
     assert model.get_input_embeddings().weight.shape == (len(tokenizer), 16)
     assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
-    vocab.save_model_folder(model, tokenizer, tmp_path)
-    again, tokenizer_again = vocab.load_model_folder(tmp_path)
+    folders.save_model_folder(model, tokenizer, tmp_path)
+    again, tokenizer_again = folders.run_model(tmp_path)
     tokens = torch.from_numpy(vocab.flat_token_ids(tokenizer_again, SIZES))[None]
     assert torch.equal(model(input_ids=tokens).logits, again(input_ids=tokens).logits)
     assert not list(tmp_path.glob("*.bin"))
 
 
 def test_a_pretrained_checkpoint_is_extended_and_saved_again(checkpoint, tmp_path):
-    model, tokenizer = vocab.load_pretrained(str(checkpoint))
+    model, tokenizer = folders.base_model(str(checkpoint))
     assert model.dtype == torch.float32
     vocab.add_sid_tokens(tokenizer, SIZES)
     vocab.extend_embeddings(model, tokenizer, SIZES)
-    vocab.save_model_folder(model, tokenizer, tmp_path)
-    again, tokenizer = vocab.load_model_folder(tmp_path)
+    folders.save_model_folder(model, tokenizer, tmp_path)
+    again, tokenizer = folders.run_model(tmp_path)
     assert vocab.codec_of(tokenizer, SIZES).n_levels == 2
     for name, weight in model.state_dict().items():
         assert torch.equal(weight, again.state_dict()[name])
@@ -136,11 +136,11 @@ def test_a_tokenizer_without_padding_pads_with_its_end_token(checkpoint, tmp_pat
     tokenizer = hf.AutoTokenizer.from_pretrained(tmp_path)
     tokenizer.pad_token = None
     tokenizer.save_pretrained(tmp_path)
-    assert vocab.load_pretrained(str(tmp_path))[1].pad_token == "<|eos|>"
+    assert folders.base_model(str(tmp_path))[1].pad_token == "<|eos|>"
     tokenizer.eos_token = None
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(PlumError, match="neither a padding nor an end token"):
-        vocab.load_pretrained(str(tmp_path))
+        folders.base_model(str(tmp_path))
 
 
 def damage_config(folder):
@@ -178,7 +178,7 @@ def test_damaged_checkpoints_give_one_clean_message(checkpoint, tmp_path, damage
     shutil.copytree(checkpoint, folder)
     damage(folder)
     with pytest.raises(PlumError, match=r"cpt.base: no decoder-only language model could be loaded(.|\n)*found: ..."):
-        vocab.load_pretrained(str(folder))
+        folders.base_model(str(folder))
 
 
 def test_an_encoder_decoder_is_refused(checkpoint, tmp_path):
@@ -186,13 +186,13 @@ def test_an_encoder_decoder_is_refused(checkpoint, tmp_path):
     config = hf.T5Config(vocab_size=300, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
     hf.T5ForConditionalGeneration(config).save_pretrained(tmp_path)
     with pytest.raises(PlumError, match="T5Config"):
-        vocab.load_pretrained(str(tmp_path))
+        folders.base_model(str(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["", "what ever", "a/b/c"])
 def test_names_that_can_be_no_model_are_refused_at_once(name):
     with pytest.raises(PlumError, match="hub id"):
-        vocab.load_pretrained(name)
+        folders.base_model(name)
 
 
 def test_new_rows_are_a_function_of_the_seed():

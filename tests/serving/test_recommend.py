@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import tiny_run
 import torch
+from sealed import seal
 from transformers import PreTrainedModel
 
 from plum.decoding.processor import SidLogitsProcessor
@@ -198,6 +199,7 @@ def test_a_code_that_is_no_number_is_told(cli: Callable[..., tuple[int, str, str
     table = pd.read_parquet(path).astype({"code_1": "float64"})
     table.loc[3, "code_1"] = None
     table.to_parquet(path)
+    seal(run_copy)
     code, _, err = cli("recommend", "--workdir", run_copy, "--user", "u00001")
     assert (code, "Traceback" in err) == (2, False)
     assert "semantic_ids.parquet: 1 items with codes that are no whole numbers" in err

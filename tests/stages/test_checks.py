@@ -61,7 +61,7 @@ def test_an_encoder_decoder_and_weights_of_something_else_are_refused(tmp_path: 
     with pytest.raises(PlumError, match="it lacks: weights"):
         check_named(config, ["cpt"])
     (tmp_path / "model.safetensors").write_bytes(b"x")
-    with pytest.raises(PlumError, match=r"no decoder-only language model \(model type t5\)"):
+    with pytest.raises(PlumError, match=r"model type t5 \(T5Config\) is no decoder-only language model"):
         check_named(config, ["cpt"])
 
 

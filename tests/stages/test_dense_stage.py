@@ -182,7 +182,7 @@ def test_a_search_killed_before_its_trials_were_to_be_kept_keeps_all(
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(dense, "save_file", dying)
+        patched.setattr(dense, "write_tensors", dying)
         with pytest.raises(Killed):
             dense.run(killed)
     dense.run(config_of(tmp_path / "killed", values | {"keep_trials": True}))

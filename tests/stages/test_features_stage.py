@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny_run
+from sealed import seal
 
 from plum.config.file import validate
 from plum.config.run import RunConfig
@@ -135,7 +136,7 @@ def test_a_catalogue_with_an_item_twice_is_refused(run_copy: Path) -> None:
     items = pd.read_parquet(run_copy / artifacts.ITEMS)
     pd.concat([items, items[:1]]).to_parquet(run_copy / artifacts.ITEMS)
     with pytest.raises(PlumError, match=r"(?s)items.parquet holds item ids more than once.*`plum data prepare"):
-        features.run(tiny_run.config_of(run_copy), force=True)
+        features.run(tiny_run.config_of(seal(run_copy)), force=True)
     assert not list(run_copy.glob(".*.partial"))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny_run
+from sealed import seal
 
 from plum.config.file import load_config
 from plum.decoding.trie import Trie, fingerprint
@@ -76,6 +77,9 @@ def test_an_index_of_other_semantic_ids_is_refused(workdir: Path) -> None:
 def test_a_missing_or_cut_index_is_refused(workdir: Path) -> None:
     table, path = table_of(workdir), workdir / artifacts.SID_INDEX
     path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(PlumError, match=r"is not what stage tokenize wrote(.|\n)*plum tokenize --workdir"):
+        inputs.read_index(workdir, table)
+    seal(workdir)
     with pytest.raises(PlumError, match=r"can't be read(.|\n)*plum tokenize --force"):
         inputs.read_index(workdir, table)
     path.unlink()
@@ -91,6 +95,7 @@ def test_a_damage_that_leaves_a_trie_is_refused(workdir: Path) -> None:
     items[[0, -1]] = items[[-1, 0]]
     of = fingerprint(table.codes, table.sizes)
     Trie(trie.sizes, trie.child_start, trie.child_code, trie.item_start, items).save(path, of)
+    seal(workdir)
     with pytest.raises(PlumError, match="is not under its Semantic ID"):
         inputs.read_index(workdir, table)
 
@@ -125,6 +130,7 @@ def test_codes_that_are_no_whole_numbers_are_refused(
     for (place, which), value in damage.items():
         columns[f"code_{which}"][place] = value
     pd.DataFrame(columns).to_parquet(path)
+    seal(workdir)
     with pytest.raises(PlumError) as caught:
         table_of(workdir)
     assert f"{n_items} items with codes that are no whole numbers" in caught.value.what
@@ -138,11 +144,13 @@ def test_whole_codes_of_any_type_of_number_are_read(workdir: Path) -> None:
     path = workdir / artifacts.SEMANTIC_IDS
     table = pd.read_parquet(path)
     table.astype({"code_0": "UInt8", "code_1": "float64"}).to_parquet(path)
+    seal(workdir)
     assert (table_of(workdir).codes == expected).all()
 
 
 def test_a_table_without_item_ids_is_refused(workdir: Path) -> None:
     path = workdir / artifacts.SEMANTIC_IDS
     pd.read_parquet(path).drop(columns="item_id").to_parquet(path)
+    seal(workdir)
     with pytest.raises(PlumError, match="not of this catalogue"):
         table_of(workdir)

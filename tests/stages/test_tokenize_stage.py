@@ -231,7 +231,7 @@ def warm(workdir: Path, name: str, **settings: Any) -> Path:
 def test_a_warm_start_goes_on_from_the_weights_of_another_run(workdir: Path) -> None:
     other = warm(workdir, "other", collision="share", epochs=20)
     end = load_file(other / artifacts.RQVAE)
-    frozen = {"learning_rate": 1e-12, "weight_decay": 0, "reset_dead_codes": "false", "collision": "share"}
+    frozen = {"learning_rate": 1e-9, "weight_decay": 0, "reset_dead_codes": "false", "collision": "share"}
     tokenized(workdir, warm_start=other, epochs=1, **frozen)
     found = load_file(workdir / artifacts.RQVAE)
     for name, weights in end.items():

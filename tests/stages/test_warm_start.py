@@ -157,7 +157,8 @@ def test_refitted_axes_are_told_from_spaces_that_stay_whatever_the_order_of_the_
     rules = Rules(0, "share", 1, (4, 4))
     Frozen("rqvae", tuple(modalities), books, rules, Shape(4, 8, False), model).save(tmp_path / "tokenize")
     inputs = {str(path.relative_to(tmp_path)): sha256(path) for path in (tmp_path / "features").iterdir()}
-    manifest = Manifest("tokenize", {}, 0, {}, inputs)
+    outputs = {path.name: sha256(path) for path in (tmp_path / "tokenize").iterdir()}
+    manifest = Manifest("tokenize", {}, 0, {}, inputs, outputs)
     artifacts.write_json(tmp_path / "tokenize" / artifacts.MANIFEST, asdict(manifest))
 
     origin = warm.Origin.read(tmp_path, new["item_id"])

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import tiny_run
 from made_up_run import BASIC, ITEMS, POPULARITY, TARGETS, lists_with, make_run, scored
+from sealed import seal
 
 from plum.errors import PlumError
 from plum.evaluation.compare import compare
@@ -226,26 +227,28 @@ def test_edited_metrics_are_noticed(tmp_path):
     metrics = artifacts.read_json(run / artifacts.EVAL_METRICS)
     metrics["retrievers"]["plum"]["ndcg@5"] += 1e-8
     artifacts.write_json(run / artifacts.EVAL_METRICS, metrics)
-    told = refusal(run)
+    assert "eval/metrics.json is not what stage eval wrote" in refusal(run)
+    told = refusal(seal(run))
     assert "do not belong together" in told
     assert "ndcg@5 of plum" in told
     metrics["retrievers"]["plum"]["ndcg@5"] -= 1e-8 - 1e-11
     artifacts.write_json(run / artifacts.EVAL_METRICS, metrics)
-    compare_runs([run], n_resamples=20)
+    compare_runs([seal(run)], n_resamples=20)
     del metrics["retrievers"]["dense"]
     artifacts.write_json(run / artifacts.EVAL_METRICS, metrics)
-    assert "recommendations of dense" in refusal(run)
+    assert "recommendations of dense" in refusal(seal(run))
     artifacts.write_json(run / artifacts.EVAL_METRICS, {})
-    assert "lacks `retrievers`" in refusal(run)
+    assert "lacks `retrievers`" in refusal(seal(run))
     artifacts.write_json(run / artifacts.EVAL_METRICS, metrics | {"retrievers": {"plum": 0.5}})
-    assert "no metrics of plum" in refusal(run)
+    assert "no metrics of plum" in refusal(seal(run))
 
 
 def test_edited_recommendations_are_noticed(tmp_path):
     run = make_run(tmp_path / "a")
     path = run / artifacts.RECOMMENDATIONS
     artifacts.write_table(path, artifacts.read_table(path).replace({"item_id": {"i2": "i11"}}))
-    told = refusal(run)
+    assert f"run `plum eval --workdir {run}`" in refusal(run)
+    told = refusal(seal(run))
     assert "by the lists" in told
     assert f"run `plum eval --workdir {run}`" in told  # forced, it would train all baselines again
 

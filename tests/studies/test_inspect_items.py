@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny_run
+from sealed import seal
 from sklearn.metrics.pairwise import cosine_similarity
 
 from plum.errors import PlumError
@@ -34,7 +35,7 @@ def renamed(run: Path, **ids: str) -> Path:
     for name in TABLES:
         table = pd.read_parquet(run / name)
         table.assign(item_id=table["item_id"].replace(ids)).to_parquet(run / name, index=False)
-    return run
+    return seal(run)
 
 
 def retitled(run: Path, titles: Mapping[str, str | None]) -> Path:
@@ -43,7 +44,7 @@ def retitled(run: Path, titles: Mapping[str, str | None]) -> Path:
     for item_id, title in titles.items():
         items.loc[item_id, "title"] = title
     items.reset_index().to_parquet(run / artifacts.ITEMS, index=False)
-    return run
+    return seal(run)
 
 
 def test_every_item_that_shares_a_prefix_is_counted_and_the_most_popular_named(finished_run: Path) -> None:
@@ -88,7 +89,7 @@ def test_cooccurrence_is_no_content(run_copy: Path) -> None:
     values = json.loads(summary.read_text())
     values["modalities"]["topics"]["encoder"] = "cooccurrence"
     summary.write_text(json.dumps(values))
-    found = inspect(tiny_run.config_of(run_copy), "i0017", n=1).alike
+    found = inspect(tiny_run.config_of(seal(run_copy)), "i0017", n=1).alike
     cosines = np.delete(cosine_similarity(np.load(run_copy / "features/text.npy"))[17], 17)
     assert found is not None
     assert found[0].cosine == pytest.approx(cosines.max(), abs=1e-5)
@@ -106,7 +107,7 @@ def test_an_item_without_content_is_like_no_other(run_copy: Path) -> None:
         vectors = np.load(run_copy / f"features/{name}.npy")
         vectors[3] = 0.0
         np.save(run_copy / f"features/{name}.npy", vectors)
-    assert inspect(tiny_run.config_of(run_copy), "i0003").alike == []
+    assert inspect(tiny_run.config_of(seal(run_copy)), "i0003").alike == []
     other = inspect(tiny_run.config_of(run_copy), "i0004", n=60).alike
     assert other is not None
     assert (len(other), "i0003" in {one.item_id for one in other}) == (58, False)

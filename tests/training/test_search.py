@@ -6,6 +6,7 @@ import functools
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -206,3 +207,36 @@ def test_the_weights_are_copies_on_the_cpu(tmp_path):
 
 def test_settings_in_words():
     assert told({"dropout": 0.3, "layers": 2}) == "dropout 0.3, layers 2"
+
+
+def damage_half(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def damage_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [damage_half, damage_bit, Path.unlink, lambda path: path.write_bytes(b"")])
+@pytest.mark.parametrize("ending", ["json", "safetensors"])
+@pytest.mark.parametrize("keep_all", [False, True])
+def test_a_damaged_trial_is_trained_again(tmp_path, caplog, damage, ending, keep_all):
+    def train_one(values, folder):
+        trained.append(values["x"])
+        if values["x"] == 3 and len(trained) == 3:
+            raise KeyboardInterrupt
+        return Outcome(-abs(values["x"] - 1), {}, {"w": torch.full((3,), float(values["x"]))})
+
+    trained = []
+    settings = [{"x": 2}, {"x": 1}, {"x": 3}]
+    with pytest.raises(KeyboardInterrupt):
+        search_best(settings, train_one, tmp_path, keep_all)
+    damage(tmp_path / f"trial-1.{ending}")
+    found = search_best(settings, train_one, tmp_path, keep_all)
+    assert sorted(trained[3:]) == [1, 3]
+    assert (found.best, found.weights["w"].tolist()) == (1, [1.0] * 3)
+    assert [trial.value for trial in found.trials] == [-1, 0, -2]
+    if damage is not Path.unlink or ending == "safetensors":
+        assert "trial 2 is damaged" in caplog.text

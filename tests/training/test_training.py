@@ -108,32 +108,6 @@ def test_killed_at_an_epoch_s_end_and_resumed_equals_undisturbed(tmp_path, place
     assert_resumes(tmp_path, True, kill_at=(place, epoch))
 
 
-@pytest.mark.parametrize("call", [1, 2, 3, 6])
-@pytest.mark.parametrize("target", ["save_file", "save_model"])
-def test_killed_while_writing_a_checkpoint_and_resumed_equals_undisturbed(tmp_path, monkeypatch, target, call):
-    undisturbed = Run(tmp_path / "whole", validated=True)
-    expected = undisturbed()
-    true, calls = getattr(loop, target), []
-
-    def dying(*args):
-        calls.append(None)
-        if len(calls) == call:
-            raise Killed
-        true(*args)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(loop, target, dying)
-        try:
-            Run(tmp_path / "cut", validated=True)()
-        except Killed:
-            pass
-        else:
-            assert len(calls) < call
-    again = Run(tmp_path / "cut", validated=True)
-    assert again() == expected
-    assert same(again.weights(), undisturbed.weights())
-
-
 class Recorder:
     """Makes the batch again that it is given, and notes which and on what thread."""
 
@@ -237,11 +211,6 @@ def test_a_finished_training_is_not_repeated(tmp_path):
     assert again() == expected
     assert again.epochs_ended == []
     assert same(again.weights(), first.weights())
-
-
-def test_only_the_last_checkpoint_and_the_best_weights_are_kept(tmp_path):
-    state = Run(tmp_path, validated=True, scores=[1.0, 3.0, 2.0])()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["best-10.safetensors", "state.json", f"step-{state.step}"]
 
 
 def test_the_best_validation_s_weights_are_loaded(tmp_path):

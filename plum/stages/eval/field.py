@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file as load_arrays
 
 from plum.config.run import RETRIEVERS, RunConfig
+from plum.errors import PlumError
 from plum.evaluation.rankings import Recommendations
 from plum.retrievers.choose import MEASURE, choose
 from plum.retrievers.content import TextKNN, choose_decay
@@ -20,7 +20,7 @@ from plum.retrievers.hybrid import choose_weights, fuse
 from plum.retrievers.optimum import BayesOptimal
 from plum.retrievers.protocol import Retriever
 from plum.retrievers.simple import ItemKNN, Popularity, RecencyPopularity, choose_half_life
-from plum.run import artifacts
+from plum.run import artifacts, saved, shapes
 from plum.run.stage import has_file, read_manifest
 from plum.stages import inputs, trained
 
@@ -82,8 +82,26 @@ def all_retrievers(config: RunConfig, data: inputs.Prepared) -> Field:
     field.retrievers[Generative.name] = trained.plum_retriever(config, data)
     field.tuning[Generative.name] = _by_hand(config)
     if has_file(config.workdir, artifacts.TRUTH):
-        field.retrievers[BayesOptimal.name] = BayesOptimal(load_arrays(config.workdir / artifacts.TRUTH))
+        field.retrievers[BayesOptimal.name] = _optimum(config, len(data.items))
     return field
+
+
+def _optimum(config: RunConfig, n_items: int) -> BayesOptimal:
+    """The bound of synthetic data, from their planted truth.
+
+    Raises:
+        PlumError: if the truth is damaged or of another catalogue.
+    """
+    path = config.workdir / artifacts.TRUTH
+    fix = artifacts.made_again_by(path)
+    arrays = saved.read_arrays(path, "the truth of synthetic data", fix)
+    try:
+        optimum = BayesOptimal(arrays)
+    except (ValueError, IndexError, TypeError) as error:
+        raise PlumError(f"{path} can't be read as the truth of synthetic data", str(error), fix) from None
+    if optimum.n_items != n_items:
+        raise PlumError(f"{path} is of another catalogue", f"{optimum.n_items:,} items, {n_items:,} here", fix)
+    return optimum
 
 
 def _add_untrained(field: Field, config: RunConfig, data: inputs.Prepared) -> None:
@@ -169,7 +187,7 @@ def _of_teachers(teachers: MeanDense, config: RunConfig, data: inputs.Prepared) 
 def _by_hand(config: RunConfig) -> dict[str, Any]:
     """The generative model's own settings, which no stage searches."""
     made = read_manifest(config.workdir / artifacts.FINETUNE).config  # whatever the settings are now
-    found = artifacts.read_json(config.workdir / artifacts.FINETUNE_METRICS)
+    found = artifacts.read_json(config.workdir / artifacts.FINETUNE_METRICS, shapes.Validated)
     kept = ("learning_rate", "weight_decay", "dropout", "history_dropout", "batch_size", "epochs")
     told = ", ".join(f"{name} {made[name]}" for name in (*kept, "teacher_weight", "teacher") if name in made)
     note = f"set by hand before the run, not searched: {told}"
@@ -182,8 +200,8 @@ def _by_hand(config: RunConfig) -> dict[str, Any]:
 def _searched(config: RunConfig, kind: str) -> dict[str, Any]:
     """How the settings of a trained baseline were chosen, as its stage recorded it."""
     settings = trained.dense_settings(config, kind)
-    trials = artifacts.read_json(config.workdir / kind / artifacts.TRIALS)
-    chosen = artifacts.read_json(config.workdir / kind / "metrics.json")["chosen"]
+    trials = artifacts.read_json(config.workdir / kind / artifacts.TRIALS, list[shapes.Trial])
+    chosen = artifacts.read_json(config.workdir / kind / "metrics.json", shapes.Chosen)["chosen"]
     kept = ("hidden_size", "layers", "dropout", "learning_rate", "weight_decay", "batch_size", "embedding_size")
     fixed = {name: getattr(settings, name) for name in kept if name not in settings.search}
     note = "not searched: " + ", ".join(f"{name} {value}" for name, value in fixed.items() if value is not None)

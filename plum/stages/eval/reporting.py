@@ -16,7 +16,8 @@ from plum.errors import PlumError
 from plum.retrievers.dense import MeanDense
 from plum.retrievers.generative import Generative
 from plum.retrievers.hybrid import Hybrid
-from plum.run import artifacts
+from plum.run import artifacts, shapes
+from plum.run.manifest import settings_of
 from plum.run.stage import read_manifest
 from plum.sid.quality import tree
 from plum.stages import inputs
@@ -41,7 +42,7 @@ def payload(config: RunConfig, folder: Path, spent: Mapping[str, float]) -> dict
     """
     workdir = config.workdir
     metrics = artifacts.read_json(folder / "metrics.json")
-    summary = artifacts.read_json(workdir / artifacts.DATA_SUMMARY)
+    summary = artifacts.read_json(workdir / artifacts.DATA_SUMMARY, shapes.Summary)
     data = inputs.read_prepared(workdir)
     times = _times(workdir, summary)
     stages = [stage for stage in artifacts.COMMANDS if stage != artifacts.EVAL]
@@ -61,7 +62,7 @@ def payload(config: RunConfig, folder: Path, spent: Mapping[str, float]) -> dict
         "built_on": _teacher(workdir),
         **_pictured(config, data, times, folder, metrics["protocol"]["split"] == "temporal"),
         "data": _data(summary, metrics["n_users"], times),
-        "quality": artifacts.read_json(workdir / artifacts.QUALITY),
+        "quality": artifacts.read_json(workdir / artifacts.QUALITY, shapes.Quality),
         "codes": _codes(workdir, data),
         "curves": {stage: entries for stage, entries in logs.items() if entries},
         "examples": artifacts.read_json(folder / "examples.json"),
@@ -125,9 +126,9 @@ def costs(config: RunConfig) -> dict[str, dict[str, int]]:
     plum's too, or those of all trials of its search if all of them taught. The mean of these costs what all of them do.
     """
     trained = config.eval.baselines
-    result = {kind: artifacts.read_json(config.workdir / kind / "metrics.json")["cost"] for kind in trained}
-    before = artifacts.read_json(config.workdir / artifacts.CPT_METRICS)["cost"]
-    after = artifacts.read_json(config.workdir / artifacts.FINETUNE_METRICS)["cost"]
+    result = {kind: _cost_of(config.workdir / kind / "metrics.json") for kind in trained}
+    before = _cost_of(config.workdir / artifacts.CPT_METRICS)
+    after = _cost_of(config.workdir / artifacts.FINETUNE_METRICS)
     # Read again below: a run built on dense may be scored without it.
     below = _below(config.workdir) if inputs.is_built_on_dense(config.workdir) else []
     own = after | {name: before[name] + after[name] for name in ("tokens", "flops")}
@@ -150,20 +151,25 @@ def _below(workdir: Path) -> list[dict[str, int]]:
         PlumError: trials of an earlier version, which did not record it.
     """
     if inputs.is_taught_by_trials(workdir):
-        trials = artifacts.read_json(workdir / artifacts.DENSE_TRIALS)
-        if any("cost" not in trial for trial in trials):
+        trials = artifacts.read_json(workdir / artifacts.DENSE_TRIALS, list[shapes.Trial])
+        if any(trial.get("cost") is None for trial in trials):
             raise PlumError(
                 f"{workdir / artifacts.DENSE_TRIALS} has no training cost per trial",
                 "it was written by an earlier version of plum",
                 f"run `plum run --workdir {workdir}`, which trains again what is out of date",
             )
         return [trial["cost"] for trial in trials]
-    return [artifacts.read_json(workdir / artifacts.DENSE / "metrics.json")["cost"]]
+    return [_cost_of(workdir / artifacts.DENSE / "metrics.json")]
+
+
+def _cost_of(path: Path) -> dict[str, int]:
+    """The cost of a training that its ``metrics.json`` records."""
+    return dict(artifacts.read_json(path, shapes.Trained)["cost"])
 
 
 def _of_finetune(workdir: Path) -> dict[str, Any]:
     """The settings that fine-tuning was made with."""
-    return read_manifest(workdir / artifacts.FINETUNE).config
+    return settings_of(workdir / artifacts.FINETUNE, shapes.MadeByFinetune)
 
 
 def _about(name: str, workdir: Path) -> str:

@@ -17,7 +17,8 @@ from plum.evaluation.metrics import cold_start_recall, hit_rating, per_user_metr
 from plum.evaluation.rankings import NO_ITEM, Recommendations
 from plum.evaluation.slices import Slice, by_history_length, by_popularity, by_tie, by_user_feature, score_slices
 from plum.retrievers.optimum import BayesOptimal
-from plum.run import artifacts
+from plum.run import artifacts, shapes
+from plum.run.manifest import settings_of
 from plum.run.stage import has_file, read_manifest
 from plum.sid.table import SidTable
 from plum.stages import inputs
@@ -52,8 +53,7 @@ class Asked:
 def read_asked(config: RunConfig, data: inputs.Prepared) -> Asked:
     """The test questions of a run, with all that slices are made by."""
     users, histories, targets = data.histories.questions("test")
-    log = artifacts.read_table(config.workdir / artifacts.INTERACTIONS)
-    split = artifacts.read_table(config.workdir / artifacts.SPLIT)  # rows as in the log
+    log, split = inputs.read_log_and_split(config.workdir)
     names = data.histories.user_ids
     owner = np.searchsorted(names, split["user_id"].to_numpy(dtype=str))
     order = np.lexsort((split["position"].to_numpy(), owner))
@@ -80,8 +80,8 @@ def _tied(config: RunConfig, times: np.ndarray, owner: np.ndarray, users: np.nda
         owner: (E,) the interactions' users, in order.
         users: (Q,) the asked users.
     """
-    split = read_manifest(config.workdir / artifacts.DATA).config["split"]
-    positions = artifacts.read_json(config.workdir / artifacts.DATA_SUMMARY)["timestamps_are_positions"]
+    split = settings_of(config.workdir / artifacts.DATA, shapes.MadeByPrepare)["split"]
+    positions = artifacts.read_json(config.workdir / artifacts.DATA_SUMMARY, shapes.Times)["timestamps_are_positions"]
     if positions or split["protocol"] != "leave-one-out":
         return None
     last = np.searchsorted(owner, users, side="right") - 1  # an asked user has at least two interactions
@@ -91,7 +91,7 @@ def _tied(config: RunConfig, times: np.ndarray, owner: np.ndarray, users: np.nda
 def _features(config: RunConfig, user_ids: np.ndarray) -> pd.DataFrame | None:
     if not has_file(config.workdir, artifacts.USERS):
         return None
-    table = artifacts.read_table(config.workdir / artifacts.USERS)
+    table = artifacts.read_table(config.workdir / artifacts.USERS, needed=("user_id",))
     return table.drop_duplicates("user_id").set_index("user_id").reindex(user_ids).reset_index(drop=True)
 
 
@@ -141,8 +141,8 @@ def delivered(items: np.ndarray) -> dict[str, int]:
 def _protocol(config: RunConfig, n_items: int) -> dict[str, Any]:
     settings = config.eval
     made = read_manifest(config.workdir / artifacts.DATA)
-    split = made.config["split"]  # as it was, not as it is set now
-    no_times = artifacts.read_json(config.workdir / artifacts.DATA_SUMMARY)["timestamps_are_positions"]
+    split = settings_of(config.workdir / artifacts.DATA, shapes.MadeByPrepare)["split"]
+    no_times = artifacts.read_json(config.workdir / artifacts.DATA_SUMMARY, shapes.Times)["timestamps_are_positions"]
     return {
         "split": split["protocol"],
         "seen": "filtered" if settings.filter_seen else "kept",

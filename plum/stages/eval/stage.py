@@ -19,6 +19,7 @@ from plum.retrievers.hybrid import Hybrid
 from plum.retrievers.optimum import BayesOptimal
 from plum.run import artifacts
 from plum.run.stage import StageRun, has_file, read_manifest
+from plum.run.writing import write_text
 from plum.runtime import seed_everything, track
 from plum.stages import inputs
 from plum.stages.eval import reporting, scoring
@@ -85,24 +86,31 @@ def run(config: RunConfig, force: bool = False) -> Path:
         search = _dense_search(config, field, asked, sample)
         artifacts.write_json(folder / "dense_search.json", search)  # times: not in metrics.json, which repeats exactly
         html, markdown = render_report(reporting.payload(config, folder, stage.spent()))
-        (folder / "report.html").write_text(html, encoding="utf-8")
-        (folder / "report.md").write_text(markdown, encoding="utf-8")
+        write_text(folder / "report.html", html)
+        write_text(folder / "report.md", markdown)
     return stage.folder
+
+
+def refuse_damaged(config: RunConfig) -> None:
+    """Check what the stage reads but for the baselines, which are trained before it: hours, perhaps.
+
+    Raises:
+        PlumError: if it is missing, damaged or of different origins.
+    """
+    StageRun(config.workdir, artifacts.EVAL, {}, config.seed, _of_the_others(config))
 
 
 def _inputs(config: RunConfig) -> list[str]:
     """The files of the run that the stage reads."""
+    baselines = [f"{kind}/{name}" for kind in _read_baselines(config) for name in _of_baseline(kind)]
+    return [*_of_the_others(config), *baselines, *_teachers(config)]
+
+
+def _of_the_others(config: RunConfig) -> list[str]:
+    """The files that the stage reads of all stages but the baselines."""
     workdir = config.workdir
-    optional = [artifacts.TRUTH, artifacts.USERS]
-    summary = workdir / artifacts.FEATURES_SUMMARY
-    made = artifacts.read_json(summary)["modalities"] if summary.exists() else {}
-    return [
-        *INPUTS,
-        *(f"{artifacts.FEATURES}/{name}.npy" for name in made),
-        *(f"{kind}/{name}" for kind in _read_baselines(config) for name in _of_baseline(kind)),
-        *_teachers(config),
-        *(name for name in optional if has_file(workdir, name)),
-    ]
+    vectors = [f"{artifacts.FEATURES}/{name}.npy" for name in inputs.read_modalities(workdir)]
+    return [*INPUTS, *vectors, *(name for name in (artifacts.TRUTH, artifacts.USERS) if has_file(workdir, name))]
 
 
 def _read_baselines(config: RunConfig) -> list[str]:

@@ -30,9 +30,7 @@ logger = logging.getLogger(__name__)
 
 def input_files(config: RunConfig) -> list[str]:
     """The files of the run that the stage reads."""
-    summary = config.workdir / artifacts.FEATURES_SUMMARY
-    made = artifacts.read_json(summary)["modalities"] if summary.exists() else []
-    names = [f"features/{name}.npy" for name in made]
+    names = [f"features/{name}.npy" for name in inputs.read_modalities(config.workdir)]
     if has_file(config.workdir, artifacts.PRESENT):
         names.append(artifacts.PRESENT)
     if config.tokenize.pairs == "session":
@@ -153,18 +151,12 @@ def read_features(workdir: Path, item_ids: pd.Series, warm_start: Path | None = 
     Raises:
         PlumError: if vectors do not fit the catalogue or are all the same.
     """
-    names = list(artifacts.read_json(workdir / artifacts.FEATURES_SUMMARY)["modalities"])
+    names = list(inputs.read_modalities(workdir))
     present = _read_present(workdir, names, item_ids)
     origin = None if warm_start is None else warm.Origin.read(warm_start, item_ids)
     modalities, vectors = [], []
     for name, there in zip(names, present.T, strict=True):
-        found = np.load(workdir / artifacts.FEATURES / f"{name}.npy", allow_pickle=False)
-        if found.ndim != 2 or len(found) != len(item_ids):
-            raise PlumError(
-                f"features/{name}.npy does not fit the catalogue",
-                f"shape {found.shape}, {len(item_ids):,} items",
-                "make the features again with `plum tokenize --force`",
-            )
+        found = inputs.read_vectors(workdir, name, len(item_ids))
         refuse_useless(Encoded(found, there), name, item_ids.tolist())
         gaps = None if there.all() else there
         standardisation = None if origin is None else origin.standardisation(name, found, there)

@@ -14,6 +14,7 @@ from plum.run import artifacts
 from plum.run.stage import read_manifest, sha256
 from plum.sid.frozen import load_frozen
 from plum.sid.standardise import Standardisation
+from plum.stages import inputs
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ class Origin:
         if not vector_files(run):
             return cls(run, standardisations, None, np.full(len(item_ids), -1))
         _refuse_other_vectors(run, standardisations)
-        present = artifacts.read_table(run / artifacts.PRESENT)
+        present = artifacts.read_table(run / artifacts.PRESENT, needed=("item_id",))
         return cls(run, standardisations, present, pd.Index(present["item_id"]).get_indexer(item_ids))
 
     def standardisation(self, name: str, vectors: np.ndarray, present: np.ndarray) -> Standardisation | None:
@@ -128,7 +129,7 @@ class Origin:
         both = np.flatnonzero(present & (self._rows >= 0))
         both = both[there[self._rows[both]]]
         both = both[:: max(1, -(-len(both) // SAMPLE))]
-        before = np.load(path, mmap_mode="r", allow_pickle=False)
-        if before.shape != (len(there), vectors.shape[1]):
+        before = inputs.read_vectors(self._run, name, len(there), mapped=True)
+        if before.shape[1] != vectors.shape[1]:
             return float("nan")
         return old.moved(before[self._rows[both]], vectors[both])

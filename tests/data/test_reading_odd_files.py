@@ -83,6 +83,7 @@ def test_gzip_with_a_tail_of_garbage_or_nothing(tmp_path: Path) -> None:
         ("log.json", b"[]", "jq -c '.[]' log.json > log.jsonl"),
         ("log.feather", b"", "write the table as Parquet"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "bytes",  # packed bytes hold the time
 )
 def test_files_that_are_something_else_are_named(tmp_path: Path, name: str, content: bytes, told: str) -> None:
     (tmp_path / name).write_bytes(content)

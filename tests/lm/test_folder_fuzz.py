@@ -26,6 +26,7 @@ from plum.lm.logits import check_head
 pytestmark = pytest.mark.slow
 SIZES = (6, 3)
 SECONDS = 20  # in all
+FEWEST = 20  # folders of each kind of damage, also on a machine that is busy
 SLOWEST = 10  # seconds of one folder
 MOST_MEMORY = 1 << 20  # KiB that may come on top
 FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors")
@@ -122,7 +123,7 @@ def test_a_damaged_folder_is_used_or_refused(damage: Any, sound: Path, caplog: p
             folder = Path(shutil.copytree(sound, Path(parent) / "cpt" / "model"))
             damage(data, folder / data.draw(st.sampled_from(FILES)))
             start = time.monotonic()
-            if start > end:
+            if start > end and sum(outcomes.values()) >= FEWEST:
                 return
             try:
                 use(folder)

@@ -21,8 +21,8 @@ Part = Annotated[float, Field(ge=1e-4, lt=0.5)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
-def _not_empty(given: Any) -> Any:
-    """An empty text would be the current folder."""
+def not_empty(given: Any) -> Any:
+    """The value; an empty text would be the current folder."""
     if isinstance(given, str) and not given.strip():
         raise ValueError("a path can't be empty; write . for the current folder")
     return given
@@ -42,7 +42,7 @@ def _expanded(path: Path) -> Path:
         raise ValueError(f"there is no user with the home folder {path.parts[0]}") from error
 
 
-UserPath = Annotated[Path, BeforeValidator(_not_empty), AfterValidator(_expanded)]
+UserPath = Annotated[Path, BeforeValidator(not_empty), AfterValidator(_expanded)]
 
 
 class Section(BaseModel):

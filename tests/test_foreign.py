@@ -87,9 +87,8 @@ def test_tables_show_what_stands_there(forced: bool) -> None:
 
 
 def test_values_of_log_lines_begin_no_lines_of_their_own() -> None:
-    record = logging.LogRecord(
-        "plum", logging.INFO, __file__, 1, "item %s: %d %s\nmore", (f"a\n12:00:00 {ESC}[0m", np.int64(3), Path("b\nc")), None
-    )
+    values = (f"a\n12:00:00 {ESC}[0m", np.int64(3), Path("b\nc"))
+    record = logging.LogRecord("plum", logging.INFO, __file__, 1, "item %s: %d %s\nmore", values, None)
     assert VisibleFormatter("%(message)s").format(record) == "item a\\n12:00:00 \\x1b[0m: 3 b\\nc\nmore"
 
 

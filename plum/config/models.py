@@ -30,7 +30,7 @@ from plum.config.base import (
     Share,
     Weight,
     Width,
-    not_empty,
+    names_a_path,
     without_booleans,
 )
 
@@ -105,7 +105,7 @@ class CptConfig(LanguageModelConfig):
     """Blocks of ``context_length`` tokens per training step."""
     learning_rate: Rate = 2e-3
     """Peak learning rate of AdamW. The default is for ``base: scratch``; use a smaller one for a pre-trained model."""
-    base: Annotated[str, BeforeValidator(not_empty), AfterValidator(os.path.expanduser)] = SCRATCH
+    base: Annotated[str, BeforeValidator(names_a_path), AfterValidator(os.path.expanduser)] = SCRATCH
     """``scratch`` for a small model with random weights, or a local folder or hub id of a decoder-only model."""
     scratch: ScratchModelConfig = ScratchModelConfig()
     """Shape of the model if ``base`` is ``scratch``."""

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import stats
 
 LEVEL = 0.95
-_CAUTION = 6
+_CAUTION = 5
 """How often the variance over seeds counts in the degrees of freedom. Counted once, as Satterthwaite (1946) has it, a
 variance that two seeds showed too small by chance also gets too many degrees of freedom: 87% of such intervals held
 the true mean."""

@@ -67,7 +67,9 @@ class VisibleFormatter(logging.Formatter):
         """The record as text."""
         if isinstance(record.args, tuple):
             record = copy.copy(record)
-            record.args = tuple(value if isinstance(value, Number) else one_line(str(value)) for value in record.args)
+            record.args = tuple(
+                value if isinstance(value, Number) else one_line(str(value)) for value in record.args or ()
+            )
         return visible(super().format(record))
 
 

@@ -17,8 +17,8 @@ from scipy import stats
 LEVEL = 0.95
 _CAUTION = 5
 """How often the variance over seeds counts in the degrees of freedom. Counted once, as Satterthwaite (1946) has it, a
-variance that two seeds showed too small by chance also gets too many degrees of freedom: 87% of such intervals held
-the true mean."""
+variance that two seeds showed too small by chance also gets too many degrees of freedom: down to 87% of such intervals
+held the true mean."""
 _SLACK = 1e-9
 """How far rounding may take a value out of its range."""
 

@@ -1,8 +1,8 @@
 r"""The one door for text that others wrote: titles, ids, names of columns and files, exceptions.
 
 A terminal obeys control characters, and rich obeys square brackets. Whatever plum prints or logs goes through here:
-control characters, marks that turn the direction of writing, and halves of characters are shown as escapes, ``\x1b``
-for ESC, and brackets are brackets.
+control characters, marks that turn the direction of writing, blanks of no width, and halves of characters are shown as
+escapes, ``\x1b`` for ESC, and brackets are brackets. Joiners stay: emoji and several scripts need them.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ import copy
 import logging
 import re
 from collections.abc import Iterable
+from numbers import Number
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-# C0 and C1 but for tab and newline; lines and paragraphs of Unicode; direction; the byte-order mark; lone surrogates.
+# C0 and C1 but for tab and newline; lines and paragraphs of Unicode; direction; what has no width and joins nothing;
+# the byte-order mark; lone surrogates.
 _CONTROL = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb"
-    "\ud800-\udfff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u2028\u2029\u202a-\u202e\u2060-\u206f"
+    "\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
 _BREAKS = re.compile("[\t\n]")
 
@@ -65,7 +67,9 @@ class VisibleFormatter(logging.Formatter):
         """The record as text."""
         if isinstance(record.args, tuple):
             record = copy.copy(record)
-            record.args = tuple(one_line(value) if isinstance(value, str) else value for value in record.args or ())
+            record.args = tuple(
+                value if isinstance(value, Number) else one_line(str(value)) for value in record.args or ()
+            )
         return visible(super().format(record))
 
 

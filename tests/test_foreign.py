@@ -13,6 +13,7 @@ from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import tiny_run
@@ -52,6 +53,7 @@ RAW = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069
         ("\u202e\u2067\u200f\u2028\ufeff", r"\u202e\u2067\u200f\u2028\ufeff"),
         ("half \ud83d", r"half \ud83d"),
         ("\r\b\x00", r"\r\x08\x00"),
+        ("no\u200bwidth\u2060", r"no\u200bwidth\u2060"),
         ("Amélie 👩‍👧 日本 [red]", "Amélie 👩‍👧 日本 [red]"),
         ("two\nlines\tand tab", "two\nlines\tand tab"),
     ],
@@ -85,10 +87,9 @@ def test_tables_show_what_stands_there(forced: bool) -> None:
 
 
 def test_values_of_log_lines_begin_no_lines_of_their_own() -> None:
-    record = logging.LogRecord(
-        "plum", logging.INFO, __file__, 1, "item %s: %d\nmore", (f"a\n12:00:00 {ESC}[0m", 3), None
-    )
-    assert VisibleFormatter("%(message)s").format(record) == "item a\\n12:00:00 \\x1b[0m: 3\nmore"
+    values = (f"a\n12:00:00 {ESC}[0m", np.int64(3), Path("b\nc"))
+    record = logging.LogRecord("plum", logging.INFO, __file__, 1, "item %s: %d %s\nmore", values, None)
+    assert VisibleFormatter("%(message)s").format(record) == "item a\\n12:00:00 \\x1b[0m: 3 b\\nc\nmore"
 
 
 def test_comments_of_a_written_pipeline_stay_comments() -> None:

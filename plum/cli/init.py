@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -71,7 +72,8 @@ def init(
         choices = make.configuration(data, recipe, log.name, run_folder)
         estimate = make.estimate(make.validated(choices), data.measured, data.seconds, data.log_mib)
     make.write(path, choices, data, estimate)
-    following = [f"plum data describe --config {path}", f"plum run --config {path}"]
+    quoted = shlex.quote(str(path))
+    following = [f"plum data describe --config {quoted}", f"plum run --config {quoted}"]
     if json:
         print_json(make.as_json(data, choices, recipe, estimate, path, following))
         return

@@ -21,17 +21,17 @@ Part = Annotated[float, Field(ge=1e-4, lt=0.5)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
-def _not_empty(given: Any) -> Any:
-    """An empty text would be the current folder."""
+def names_a_path(given: Any) -> Any:
+    """The value, which is not empty, since that would be the current folder, and has no zero byte."""
     if isinstance(given, str) and not given.strip():
         raise ValueError("a path can't be empty; write . for the current folder")
+    if "\0" in str(given):
+        raise ValueError("a path can't hold a zero byte")
     return given
 
 
 def _expanded(path: Path) -> Path:
     """A path with ``~`` replaced by the home folder."""
-    if "\0" in str(path):
-        raise ValueError("a path can't hold a zero byte")
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -42,7 +42,7 @@ def _expanded(path: Path) -> Path:
         raise ValueError(f"there is no user with the home folder {path.parts[0]}") from error
 
 
-UserPath = Annotated[Path, BeforeValidator(_not_empty), AfterValidator(_expanded)]
+UserPath = Annotated[Path, BeforeValidator(names_a_path), AfterValidator(_expanded)]
 
 
 class Section(BaseModel):

@@ -136,8 +136,8 @@ class SyntheticSource(Section):
     """Chooses this source."""
     n_users: Annotated[int, Field(ge=1, le=10**7)] = 2000
     """Number of users."""
-    n_items: Annotated[int, Field(ge=1, le=10**7)] = 300
-    """Number of items in the catalogue."""
+    n_items: Annotated[int, Field(ge=1, le=10**5)] = 300
+    """Number of items in the catalogue. Time grows with its square."""
     seed: Seed = 0
     """Seed of the generator, independent of the run's seed."""
 

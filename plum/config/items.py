@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from plum.config.base import Batch, Count, Rate, Section, Share, UserPath, Weight, Width
+from plum.config.base import Batch, Count, Rate, Section, Share, UserPath, Weight, Width, names_a_path
 from plum.config.models import TrainingConfig
 
 BEHAVIOUR = ("cooccurrence", "dense")
@@ -32,7 +32,7 @@ class ModalityConfig(Section):
     window: Count | None = None
     """cooccurrence: two items at most this many places apart in a history are a pair; by default any two of a
     history."""
-    model: str | None = None
+    model: Annotated[str, BeforeValidator(names_a_path)] | None = None
     """sentence-transformers: a hub id, a local folder, or ``package:NAME`` for a model that a Python package ships."""
     path: UserPath | None = None
     """file: a float32 .npy of shape (N, D), rows in the order of items.parquet; or a .parquet with a column item_id

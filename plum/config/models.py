@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     ConfigDict,
     Field,
     TypeAdapter,
@@ -18,7 +19,20 @@ from pydantic import (
     model_validator,
 )
 
-from plum.config.base import Batch, Count, Layers, Length, Many, Rate, Section, Share, Weight, Width, without_booleans
+from plum.config.base import (
+    Batch,
+    Count,
+    Layers,
+    Length,
+    Many,
+    Rate,
+    Section,
+    Share,
+    Weight,
+    Width,
+    names_a_path,
+    without_booleans,
+)
 
 SCRATCH = "scratch"
 """The base that is no model: a new one with random weights."""
@@ -91,7 +105,7 @@ class CptConfig(LanguageModelConfig):
     """Blocks of ``context_length`` tokens per training step."""
     learning_rate: Rate = 2e-3
     """Peak learning rate of AdamW. The default is for ``base: scratch``; use a smaller one for a pre-trained model."""
-    base: Annotated[str, AfterValidator(os.path.expanduser)] = SCRATCH
+    base: Annotated[str, BeforeValidator(names_a_path), AfterValidator(os.path.expanduser)] = SCRATCH
     """``scratch`` for a small model with random weights, or a local folder or hub id of a decoder-only model."""
     scratch: ScratchModelConfig = ScratchModelConfig()
     """Shape of the model if ``base`` is ``scratch``."""

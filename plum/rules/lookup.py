@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from plum.errors import PlumError
+from plum.foreign import one_line
 from plum.rules.values import fold, nearest
 
 CANDIDATES = 8
@@ -65,12 +66,13 @@ class ItemNames:
         1. its id is the text, or the text but for blanks around it, case, and the spelling of accents in Unicode;
         2. so is its title;
         3. so is its title, read without year and with its article in front: "Matrix, The (1999)" is "the matrix";
-        4. its title contains the text;
-        5. its title contains the words of the text, in any order, accents and punctuation left out.
+        4. plum shows its id, or its title, as the text, with control characters as escapes;
+        5. its title contains the text;
+        6. its title contains the words of the text, in any order, accents and punctuation left out.
 
         Args:
             asked: the text.
-            words: whether to go on to 4 and 5.
+            words: whether to go on to 5 and 6.
         """
         if not (wanted := _plain(asked)):
             return Found("id", [])
@@ -81,6 +83,8 @@ class ItemNames:
             return Found("id", rows)
         if rows := _equal(self._titles, wanted) or self._by_parts(wanted):
             return Found("title", rows)
+        if "\\" in wanted and (shown := self._as_shown(wanted)):
+            return shown
         if words and (rows := [row for row, title in enumerate(self._titles) if wanted in title]):
             return Found("words", rows)
         return Found("words", self._by_words(wanted) if words else [])
@@ -140,6 +144,14 @@ class ItemNames:
         name, year = _parted(wanted)
         found = [(row, own) for row, (title, own) in enumerate(self._parts) if title == name and title]
         return [row for row, own in found if not (year and own) or own == year]
+
+    def _as_shown(self, wanted: str) -> Found | None:
+        """The rows whose id, or else title, is shown as a folded text, with escapes in it."""
+        for column in ("item_id", "title"):
+            texts = [one_line(text) if isinstance(text, str) else "" for text in self._items[column].tolist()]
+            if rows := [row for row, text in enumerate(texts) if "\\" in text and _plain(text) == wanted]:
+                return Found("id" if column == "item_id" else "title", rows)
+        return None
 
     def _by_words(self, wanted: str) -> list[int]:
         words = set(_words(wanted))

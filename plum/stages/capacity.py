@@ -17,6 +17,9 @@ TRAINED = 16
 SCRATCH_POSITIONS = 2048
 """Tokens that a model of ``cpt.base: scratch`` reads at least, if ``cpt.context_length`` is not larger."""
 
+_OF_USER = 4096
+"""Bytes of a made-up user, whose 25 interactions are several columns each."""
+
 
 def machine_bytes() -> int:
     """Memory that this process can have: the machine's, or less where a control group says so."""
@@ -26,6 +29,12 @@ def machine_bytes() -> int:
         return min(total, int(limit.read_text()))
     except (OSError, ValueError):  # no such limit, or "max"
         return total
+
+
+def of_synthetic(n_users: int, memory: int) -> Iterator[str]:
+    """The interactions of made-up users."""
+    remedy = f"lower it to {max(1, memory // _OF_USER // 2):,} or less"
+    yield from _told("data.source.n_users", n_users * _OF_USER, memory, remedy)
 
 
 def of_tokenize(config: RunConfig, memory: int) -> Iterator[str]:

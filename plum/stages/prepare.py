@@ -40,7 +40,7 @@ from plum.rules.log_rows import log_rule
 from plum.run import artifacts
 from plum.run.stage import StageRun
 from plum.run.writing import write_tensors
-from plum.stages import inputs
+from plum.stages import capacity, inputs
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +118,8 @@ def load(config: DataConfig) -> RawTables:
     if isinstance(source, RowChoice):
         return _load_log(source, bad)
     if isinstance(source, SyntheticSource):
+        for lack in capacity.of_synthetic(source.n_users, capacity.machine_bytes()):
+            raise PlumError("this machine can't hold the made-up data", lack, "correct this key")
         return synthetic.generate(source.n_users, source.n_items, source.seed)
     folder = fetch.locate(f"amazon-2014/{source.name}", data_home())
     return amazon.load_amazon_sequences(folder, source.name, max_bad_share=bad)

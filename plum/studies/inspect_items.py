@@ -168,11 +168,10 @@ def spelt(codes: Sequence[int]) -> str:
 
 def _meaning(asked: str, catalogue: _Catalogue) -> _Meaning:
     """The meaning of a request: an item id, a whole title, codes, or words of a title; the first that matches."""
-    asked = asked.strip()
-    codes = _parsed(asked)
+    codes = _parsed(asked.strip())
     legal = codes is not None and not _mistake(codes, catalogue.table.sizes)
     names = ItemNames(catalogue.frame, catalogue.popularity)
-    tokens = _TOKENS.fullmatch(asked) is not None
+    tokens = _TOKENS.fullmatch(asked.strip()) is not None
     found = names.find(asked, words=not (legal or tokens))
     if len(found.rows) == 1:
         note = None

@@ -122,6 +122,17 @@ def test_seeds_alone_have_students_interval():
     assert found[0] == pytest.approx([0.3 - 4.303 * 0.1, 0.3 + 4.303 * 0.1], abs=1e-3)
 
 
+@pytest.mark.parametrize("n_seeds", [2, 3, 5])
+@pytest.mark.parametrize("ratio", [0.0, 1.0, 3.0, 8.0])
+def test_users_and_few_seeds_are_covered_as_often_as_stated(n_seeds, ratio):
+    rng, size = np.random.default_rng(4), 20_000  # users' standard error 0.01, seeds' deviation ``ratio`` times that
+    seeds = rng.normal(0.0, 0.01 * ratio, (n_seeds, size))
+    mean = rng.normal(0.0, 0.01, size) + seeds.mean(axis=0)
+    ends = mean[:, None] + 0.01 * 1.962 * np.array([-1.0, 1.0])
+    found = widened(mean, ends, 1000, [(seeds.var(axis=0, ddof=1) / n_seeds, n_seeds)])
+    assert 0.92 < ((found[:, 0] <= 0) & (found[:, 1] >= 0)).mean() < 0.985
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

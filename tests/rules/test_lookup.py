@@ -90,6 +90,12 @@ def test_the_nearest_are_named_with_every_id_of_equal_titles(names: ItemNames) -
     assert "10 'Heat', 11 'Heat'" in (error.value.found or "")
 
 
+def test_an_item_is_found_by_what_plum_shows_of_it() -> None:
+    frame = pd.DataFrame({"item_id": ["a\x1b[2J", "b", " c"], "title": ["Up", "\u202eDown\u200b", r"C\x1b"]})
+    names = ItemNames(frame, np.zeros(3))
+    assert [names.row_of(shown) for shown in (r"a\x1b[2J", r"\u202eDown\u200b", " c", r"c\x1b")] == [0, 1, 2, 2]
+
+
 def test_ids_that_differ_in_case_alone_are_told_apart() -> None:
     frame = pd.DataFrame({"item_id": ["ab", "AB", "aB"], "title": [None, None, None]})
     names = ItemNames(frame, np.zeros(3))

@@ -15,7 +15,7 @@ from plum.config.base import Section
 from plum.config.file import load_config
 from plum.config.run import RunConfig
 from plum.errors import PlumError
-from plum.stages import capacity
+from plum.stages import capacity, prepare
 from plum.stages.checks import check_named
 
 GIB = 2**30
@@ -79,7 +79,8 @@ def test_true_is_no_number(pipeline: Path, value: str) -> None:
 
 @pytest.mark.parametrize("value", ['""', '"  "', '"a\\0b"', "~nosuchuser/x"])
 def test_a_path_must_name_something(pipeline: Path, value: str) -> None:
-    for key in ("workdir", "tokenize.warm_start"):
+    models = () if value.startswith("~") else ("cpt.base",)  # which may also be a name on the hub
+    for key in ("workdir", "tokenize.warm_start", *models):
         assert loaded(pipeline, key, value) is None
 
 
@@ -104,6 +105,12 @@ def test_what_the_machine_can_not_hold_is_told_first(
     with pytest.raises(PlumError, match="no stage has started") as error:
         check_named(config, ["data", "features", "tokenize", "cpt", "finetune", "dense", "lem", "eval"])
     assert told in str(error.value)
+
+
+def test_made_up_data_that_the_machine_can_not_hold_is_refused(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capacity, "machine_bytes", lambda: 4 * GIB)
+    with pytest.raises(PlumError, match="lower it to 524,288 or less"):
+        prepare.load(load_config(pipeline, ["data.source.n_users=10000000"]).data)
 
 
 def test_usual_settings_fit(pipeline: Path) -> None:

@@ -26,7 +26,7 @@ test: $(STAMP)  ## fast tests, offline
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadscope
 
 test-slow: $(STAMP)  ## what takes longer: real runs, kill and resume, repeatability
-	$(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --numprocesses 2 --dist loadscope
 
 smoke: $(STAMP)  ## the full pipeline on MovieLens 100K with a short budget, its outputs checked
 	$(BIN)/plum data fetch ml-100k

@@ -35,6 +35,8 @@ from plum.errors import PlumError
 log = logging.getLogger(__name__)
 
 DUPLICATE = "exact repetition of an earlier row"
+KNOWN_USERS = "user_id is not null"
+"""The rule that leaves out rows without a user."""
 _LARGEST = float(np.finfo(np.float32).max)
 _BAD_ROWS = "fix the rows, or allow more with --set data.max_bad_share=SHARE"
 _Unusable = tuple[np.ndarray, str, str]  # mask (N,), reason, column
@@ -277,7 +279,7 @@ def _advice(problems: Iterable[RowProblem]) -> str:
     """What to do about too many unusable rows."""
     fix = _BAD_ROWS
     if any(problem.reason.startswith("user_id is missing") for problem in problems):
-        fix += "; rows of users who are not known are left out with --set 'data.source.where=user_id is not null'"
+        fix += f"; rows of users who are not known are left out with --set 'data.source.where={KNOWN_USERS}'"
     return fix
 
 

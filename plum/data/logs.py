@@ -144,7 +144,7 @@ def load_logs(
         item_rows = _read_items(items, {"item_id": "item_id"} | dict(item_columns or {}), read, dialect)
         catalogue, problems = check_items(item_rows, topic_separator=topic_separator, max_bad_share=max_bad_share)
         known = Known(catalogue["item_id"].tolist(), items.name, item_rows.unread_lines)
-    parts = find_parts(interactions, partial(file_format, delimiter=dialect and dialect.delimiter), tell=True)
+    parts = find_parts(interactions, partial(file_format, delimiter=(dialect or Dialect()).delimiter), tell=True)
     rows = read_parts(interactions, parts, partial(read, columns=named, optional=optional, advice=_advice("columns")))
     log_rows, found = check_interactions(
         rows,

@@ -119,8 +119,7 @@ def load_logs(
         interactions: the log: a file, a folder of parts, or a pattern such as ``log/part-*.csv``.
         items: the catalogue; interactions with other items are unusable. None derives the items from the log.
         users: user attributes; all columns are kept.
-        columns: our name -> the name in ``interactions`` (and, for ``user_id``, in ``users``). An empty name for
-            ``rating`` or ``reward`` leaves out the column of that name.
+        columns: our name -> the name in ``interactions`` (``user_id``: and ``users``); "" leaves out an optional one.
         item_columns: our name -> the name in ``items``.
         topic_separator: between the topics of one text.
         timestamp_unit, timestamp_format: how times are read, see :class:`plum.config.data.LogsSource`.
@@ -134,14 +133,11 @@ def load_logs(
         PlumError: for every mistake in the files, the mapping or the rule.
     """
     check_time_settings(timestamp_unit, timestamp_format)
-    _refuse_left_out(columns or {}, where, timestamp_unit)
     read = partial(read_table, encoding=encoding, dialect=dialect)
-    named, optional = _required_and_optional(columns or {}, timestamp_unit)
-    named, only_for_where = _with_fields(named, where)
-    catalogue = people = known = None
-    problems: list[RowProblem] = []
+    named, optional, only_for_where = _columns_to_read(columns or {}, where, timestamp_unit)
+    catalogue, known, problems = None, None, list[RowProblem]()
     if items is not None:
-        item_rows = _read_items(items, {"item_id": "item_id"} | dict(item_columns or {}), read, dialect)
+        item_rows = _read_items(items, item_columns or {}, read, dialect)
         catalogue, problems = check_items(item_rows, topic_separator=topic_separator, max_bad_share=max_bad_share)
         known = Known(catalogue["item_id"].tolist(), items.name, item_rows.unread_lines)
     parts = find_parts(interactions, partial(file_format, delimiter=(dialect or Dialect()).delimiter), tell=True)
@@ -154,17 +150,11 @@ def load_logs(
         known=None if keep_unlisted else known,
         choice=Choice(where, only_for_where, keep_repeats),
     )
-    if users is not None:
-        people, of_users = _load_users(users, named["user_id"], read, max_bad_share)
-        found += of_users
-    return RawTables(
-        _typed_extras(log_rows, rows),
-        _catalogue(catalogue, log_rows["item_id"], interactions.name),
-        people,
-        problems=problems + found,
-        n_rows=rows.n_read,
-        timestamps_are_positions=timestamp_unit == POSITION,
-    )
+    people, of_users = _load_users(users, named["user_id"], read, max_bad_share) if users else (None, [])
+    catalogue = _catalogue(catalogue, log_rows["item_id"], interactions.name)
+    problems = [*problems, *found, *of_users]
+    positions = timestamp_unit == POSITION
+    return RawTables(_typed_extras(log_rows, rows), catalogue, people, None, problems, rows.n_read, None, positions)
 
 
 def check_time_settings(unit: str, layout: str | None) -> None:
@@ -184,6 +174,20 @@ def check_time_settings(unit: str, layout: str | None) -> None:
             "set timestamp_unit to auto, or leave timestamp_format out",
         )
     check_layout(layout)
+
+
+def _columns_to_read(
+    columns: Mapping[str, str], where: RowFilter | None, unit: str
+) -> tuple[dict[str, str], list[str], list[str]]:
+    """The columns of the log, our name -> its name; those read if it has them; those that only a rule needs.
+
+    Raises:
+        PlumError: if they don't fit together.
+    """
+    _refuse_left_out(columns, where, unit)
+    named, optional = _required_and_optional(columns, unit)
+    named, only_for_where = _with_fields(named, where)
+    return named, optional, only_for_where
 
 
 def _required_and_optional(columns: Mapping[str, str], unit: str) -> tuple[dict[str, str], list[str]]:
@@ -242,7 +246,7 @@ def _read_items(
     path: Path, columns: Mapping[str, str], read: Callable[..., RawRows], dialect: Dialect | None
 ) -> RawRows:
     """Read the catalogue: known columns under our names, all others as extra columns."""
-    known = {ours: theirs for ours, theirs in columns.items() if ours in ITEM_COLUMNS}
+    known = {"item_id": "item_id"} | {ours: theirs for ours, theirs in columns.items() if ours in ITEM_COLUMNS}
     extras = {ours: theirs for ours, theirs in columns.items() if ours not in ITEM_COLUMNS}
     packed_as = file_format(path, None if dialect is None else dialect.delimiter)
     lists = ITEM_COLUMNS[1:] if packed_as == JSON_LINES else ("topics",)  # Parquet's types tell what are lists

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,7 +49,7 @@ def init(
 
     Example: `plum init events.csv --items products.csv`
     """
-    path = output or Path(f"{log.name.split('.')[0]}.yaml")
+    path = output or Path(f"{_stem(log)}.yaml")
     if path.exists() and not force:
         raise PlumError(f"{path} exists already", None, "give another --output, or --force to replace it")
     if path.suffix not in (".yaml", ".yml"):
@@ -78,6 +79,12 @@ def init(
         print_json(make.as_json(data, choices, recipe, estimate, path, following))
         return
     _show(data, recipe, estimate, path, following)
+
+
+def _stem(log: Path) -> str:
+    """The name of a pipeline: that of the log, without suffixes; of a pattern, that of its folder."""
+    named = next((part for part in (log, *log.parents) if not glob.has_magic(part.name)), log)
+    return named.name.split(".")[0] or "log"
 
 
 def _times(unit: str | None, layout: str | None) -> TimeWay | None:

@@ -15,10 +15,11 @@ from plum.data.amazon_content import Content, content_of, merged
 from plum.data.amazon_reviews import parse_line, read_reviews
 from plum.data.files import Advice, Source, damage_reported, empty_file, missing_file
 from plum.data.filters import RowFilter
+from plum.data.interactions import Choice, check_interactions
 from plum.data.items import clean, item_frame
 from plum.data.jsonl import ObjectReader
 from plum.data.lines import open_text
-from plum.data.rows import check_interactions, warn
+from plum.data.rows import warn
 from plum.data.tables import ITEM_COLUMNS, RawTables, RowProblem, refuse_many_problems
 from plum.errors import PlumError
 
@@ -175,9 +176,7 @@ def load_amazon_reviews(
         time_advice=f"{Advice.fetch_again('the Amazon reviews').columns}; or read it as source kind logs",
         max_bad_share=max_bad_share,
         rating_required=True,
-        where=where,
-        only_for_where=only_for_where,
-        keep_repeats=keep_repeats,
+        choice=Choice(where, only_for_where, keep_repeats),
     )
     reviewed = dict.fromkeys(interactions["item_id"].tolist())
     products: dict[str, Content] = {}

@@ -148,7 +148,7 @@ def scalar_text(value: Any) -> str | None:
         return str(int(value)) if value.is_integer() else repr(value)
     if isinstance(value, bytes | complex):  # of Python literals
         return str(value)
-    raise TypeError(type(value).__name__)
+    raise TypeError("an object" if isinstance(value, dict) else "a list")
 
 
 class _Asked:
@@ -298,7 +298,7 @@ def read_jsonl(
         try:
             asked.add(record)
         except TypeError as error:
-            reader.fail(f"a {error} instead of a single value", line, _shown(record))
+            reader.fail(f"{error} instead of a single value", line, _shown(record))
             continue
         if reader.is_broken:
             for ours in asked.broken_in(record):

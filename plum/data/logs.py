@@ -1,9 +1,17 @@
-"""Users' own logs in CSV, TSV, Parquet or JSON Lines, through a mapping from our column names to theirs."""
+"""Users' own logs in CSV, TSV, Parquet or JSON Lines, through a mapping from our column names to theirs.
+
+``user_id``, ``item_id`` and ``timestamp`` are required; unmapped names are looked up as they are. ``rating``,
+``reward`` and the item columns ``title``, ``topics``, ``creator``, ``description`` are optional, but required once they
+are mapped. Other mapped names become extra columns. Unmapped unknown columns of items become extra columns, for rules;
+those of the log are not read. Rows of the log that agree in every column read are repetitions: if they are separate
+events, map an event id as an extra column.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -17,19 +25,22 @@ from plum.data.encodings import undecodable
 from plum.data.files import Advice, Source, damage_reported, refuse_other_contents
 from plum.data.filters import RowFilter
 from plum.data.ids import as_ids, one_id
+from plum.data.interactions import Choice, Known, check_interactions
 from plum.data.items import check_items, item_frame, typed_column
 from plum.data.jsonl import read_jsonl
 from plum.data.lines import lines
 from plum.data.moments import NANOSECOND, TIMESTAMP
 from plum.data.parts import find_parts, read_parts
 from plum.data.readers import RawRows, read_delimited, read_parquet
-from plum.data.rows import Tally, check_interactions, refuse_swallowed_lines, repeats, strike_unusable_ids, warn
+from plum.data.rows import Tally, refuse_swallowed_lines, repeats, strike_unusable_ids, warn
 from plum.data.tables import INTERACTION_COLUMNS, ITEM_COLUMNS, RawTables, RowProblem, refuse_many_problems
 from plum.data.time_texts import check_layout
 from plum.data.times import AUTO, POSITION, WAYS
 from plum.errors import PlumError
 
 log = logging.getLogger(__name__)
+
+_BOOLEANS = pa.array(["true", "false"])
 
 
 def _advice(key: str) -> Advice:
@@ -102,77 +113,48 @@ def load_logs(
     keep_repeats: bool = False,
     keep_unlisted: bool = False,
 ) -> RawTables:
-    """Read interaction logs, with their items and users.
-
-    ``user_id``, ``item_id`` and ``timestamp`` are required; unmapped names are looked up as they are. ``rating``,
-    ``reward`` and the item columns ``title``, ``topics``, ``creator``, ``description`` are optional, but required once
-    they are mapped. Other mapped names become extra columns. Unmapped unknown columns of items become extra columns,
-    for rules; those of the log are not read. Rows of the log that agree in every column read are repetitions: if they
-    are separate events, map an event id as an extra column.
+    """Read interaction logs, with their items and users; which columns, the module says.
 
     Args:
         interactions: the log: a file, a folder of parts, or a pattern such as ``log/part-*.csv``.
         items: the catalogue; interactions with other items are unusable. None derives the items from the log.
         users: user attributes; all columns are kept.
-        columns: our name -> the name in ``interactions`` (and, for ``user_id``, in ``users``). An empty name for
-            ``rating`` or ``reward`` leaves out the column of that name.
+        columns: our name -> the name in ``interactions`` (``user_id``: and ``users``); "" leaves out an optional one.
         item_columns: our name -> the name in ``items``.
         topic_separator: between the topics of one text.
         timestamp_unit, timestamp_format: how times are read, see :class:`plum.config.data.LogsSource`.
-        encoding: of text files.
-        dialect: of delimited text, where it is not what the suffix says.
+        encoding, dialect: of text files; the dialect where it is not what the suffix says.
         max_bad_share: share of unusable rows, from 0 to 1, over which a file is refused.
         where: a rule on the rows of the log; it may name columns that are not mapped.
         keep_repeats: keep rows that agree in every column.
-        keep_unlisted: add items that only the log has to the catalogue, without content, instead of leaving out their
-            interactions.
+        keep_unlisted: add items that only the log has, without content, instead of leaving out their interactions.
 
     Raises:
         PlumError: for every mistake in the files, the mapping or the rule.
     """
     check_time_settings(timestamp_unit, timestamp_format)
-    _refuse_left_out(columns or {}, where, timestamp_unit)
-    columns, optional = _required_and_optional(columns or {}, timestamp_unit)
-    columns, only_for_where = _with_fields(columns, where)
-    problems: list[RowProblem] = []
-    catalogue = item_rows = None
+    read = partial(read_table, encoding=encoding, dialect=dialect)
+    named, optional, only_for_where = _columns_to_read(columns or {}, where, timestamp_unit)
+    catalogue, known, problems = None, None, list[RowProblem]()
     if items is not None:
-        item_rows = _read_items(items, {"item_id": "item_id"} | dict(item_columns or {}), encoding, dialect)
+        item_rows = _read_items(items, item_columns or {}, read, dialect)
         catalogue, problems = check_items(item_rows, topic_separator=topic_separator, max_bad_share=max_bad_share)
-    log_files = partial(file_format, delimiter=None if dialect is None else dialect.delimiter)
-    reading = partial(
-        read_table,
-        columns=columns,
-        optional=optional,
-        encoding=encoding,
-        advice=_advice("columns"),
-        dialect=dialect,
-    )
-    rows = read_parts(interactions, find_parts(interactions, log_files), reading)
+        known = Known(catalogue["item_id"].tolist(), items.name, item_rows.unread_lines)
+    parts = find_parts(interactions, partial(file_format, delimiter=(dialect or Dialect()).delimiter), tell=True)
+    rows = read_parts(interactions, parts, partial(read, columns=named, optional=optional, advice=_advice("columns")))
     log_rows, found = check_interactions(
         rows,
         timestamp_unit=timestamp_unit,
         timestamp_format=timestamp_format,
         max_bad_share=max_bad_share,
-        known_items=None if catalogue is None or keep_unlisted else catalogue["item_id"].tolist(),
-        items_name=items.name if items is not None else "",
-        unread_items=None if item_rows is None else item_rows.unread_lines,
-        where=where,
-        only_for_where=only_for_where,
-        keep_repeats=keep_repeats,
+        known=None if keep_unlisted else known,
+        choice=Choice(where, only_for_where, keep_repeats),
     )
-    problems, log_rows = problems + found, _typed_extras(log_rows, rows)
-    people = None
-    if users is not None:
-        people, found = _load_users(users, columns["user_id"], encoding, dialect, max_bad_share)
-        problems += found
-    if catalogue is None:
-        catalogue = item_frame({"item_id": sorted(pd.unique(log_rows["item_id"]))})  # no order of the log leaks
-    elif keep_unlisted:
-        catalogue = _with_bare_items(catalogue, log_rows["item_id"], interactions.name)
-    tables = RawTables(log_rows, catalogue, people, problems=problems, n_rows=rows.n_read)
-    tables.timestamps_are_positions = timestamp_unit == POSITION
-    return tables
+    people, of_users = _load_users(users, named["user_id"], read, max_bad_share) if users else (None, [])
+    catalogue = _catalogue(catalogue, log_rows["item_id"], interactions.name)
+    problems = [*problems, *found, *of_users]
+    positions = timestamp_unit == POSITION
+    return RawTables(_typed_extras(log_rows, rows), catalogue, people, None, problems, rows.n_read, None, positions)
 
 
 def check_time_settings(unit: str, layout: str | None) -> None:
@@ -192,6 +174,20 @@ def check_time_settings(unit: str, layout: str | None) -> None:
             "set timestamp_unit to auto, or leave timestamp_format out",
         )
     check_layout(layout)
+
+
+def _columns_to_read(
+    columns: Mapping[str, str], where: RowFilter | None, unit: str
+) -> tuple[dict[str, str], list[str], list[str]]:
+    """The columns of the log, our name -> its name; those read if it has them; those that only a rule needs.
+
+    Raises:
+        PlumError: if they don't fit together.
+    """
+    _refuse_left_out(columns, where, unit)
+    named, optional = _required_and_optional(columns, unit)
+    named, only_for_where = _with_fields(named, where)
+    return named, optional, only_for_where
 
 
 def _required_and_optional(columns: Mapping[str, str], unit: str) -> tuple[dict[str, str], list[str]]:
@@ -233,8 +229,10 @@ def _with_fields(columns: dict[str, str], where: RowFilter | None) -> tuple[dict
     return columns | {name: name for name in needed}, [name for name in needed if name not in INTERACTION_COLUMNS]
 
 
-def _with_bare_items(catalogue: pd.DataFrame, logged: pd.Series, name: str) -> pd.DataFrame:
+def _catalogue(catalogue: pd.DataFrame | None, logged: pd.Series, name: str) -> pd.DataFrame:
     """The catalogue with the items that only the log has, which have no content."""
+    if catalogue is None:
+        return item_frame({"item_id": sorted(pd.unique(logged))})  # no order of the log leaks
     bare = sorted(set(logged.unique()) - set(catalogue["item_id"]))
     if not bare:
         return catalogue
@@ -244,16 +242,15 @@ def _with_bare_items(catalogue: pd.DataFrame, logged: pd.Series, name: str) -> p
     return joined.assign(**{column: joined[column].where(joined[column].notna(), None) for column in objects})
 
 
-def _read_items(path: Path, columns: Mapping[str, str], encoding: str, dialect: Dialect | None) -> RawRows:
+def _read_items(
+    path: Path, columns: Mapping[str, str], read: Callable[..., RawRows], dialect: Dialect | None
+) -> RawRows:
     """Read the catalogue: known columns under our names, all others as extra columns."""
-    known = {ours: theirs for ours, theirs in columns.items() if ours in ITEM_COLUMNS}
+    known = {"item_id": "item_id"} | {ours: theirs for ours, theirs in columns.items() if ours in ITEM_COLUMNS}
     extras = {ours: theirs for ours, theirs in columns.items() if ours not in ITEM_COLUMNS}
-    advice = _advice("item_columns")
     packed_as = file_format(path, None if dialect is None else dialect.delimiter)
     lists = ITEM_COLUMNS[1:] if packed_as == JSON_LINES else ("topics",)  # Parquet's types tell what are lists
-    return read_table(
-        path, known, ITEM_COLUMNS[1:], lists, encoding=encoding, advice=advice, extras=extras, dialect=dialect
-    )
+    return read(path, known, ITEM_COLUMNS[1:], lists, advice=_advice("item_columns"), extras=extras)
 
 
 def read_fields(path: Path, id_column: str = "item_id", *, max_bad_share: float = 0.01) -> pd.DataFrame:
@@ -309,27 +306,28 @@ def _typed_extras(frame: pd.DataFrame, rows: RawRows) -> pd.DataFrame:
 
 
 def typed(text: pa.ChunkedArray) -> pd.Series:
-    """Convert text to int64 if all values are whole numbers, else to float64 if all are numbers or empty.
+    """Convert text to booleans, int64 or float64 if all values are true or false, whole numbers, or numbers.
 
-    Other text is returned unchanged, as is text such as "007", which a number would not reproduce.
+    Blank text is missing; whole numbers of which some are missing are float64, as pandas reads them from Parquet. Other
+    text is returned unchanged, as is text such as "007", which a number would not reproduce.
     """
+    text = pc.if_else(pc.equal(text, ""), None, text)
+    if text.null_count == len(text):
+        return text.to_pandas()
+    if pc.all(pc.is_in(pc.utf8_lower(text.drop_null()), value_set=_BOOLEANS)).as_py():
+        return pc.equal(pc.utf8_lower(text), "true").to_pandas()
     if not pc.any(pc.match_substring_regex(text, r"^[+-]?0\d|^\+")).as_py():
-        for kind in (pa.int64(), pa.float64()):
-            try:
-                filled = text if kind == pa.int64() else pc.if_else(pc.equal(text, ""), None, text)
-                numbers = filled.cast(kind)
-            except pa.ArrowInvalid:
-                continue
-            if numbers.null_count < len(numbers) and not (kind == pa.int64() and numbers.null_count):
-                return numbers.to_pandas()
+        for kind in (pa.float64(),) if text.null_count else (pa.int64(), pa.float64()):
+            with suppress(pa.ArrowInvalid):
+                return text.cast(kind).to_pandas()
     return text.to_pandas()
 
 
 def _load_users(
-    path: Path, user_column: str, encoding: str, dialect: Dialect | None, max_bad_share: float
+    path: Path, user_column: str, read: Callable[..., RawRows], max_bad_share: float
 ) -> tuple[pd.DataFrame, list[RowProblem]]:
     """Read user attributes, ``user_id`` first; the id's column has the same name as in the log, or ``user_id``."""
-    rows = read_table(path, None, encoding=encoding, advice=_advice("columns"), dialect=dialect)
+    rows = read(path, None, advice=_advice("columns"))
     names = rows.table.column_names
     user_column = "user_id" if user_column not in names and "user_id" in names else user_column
     if user_column not in names:

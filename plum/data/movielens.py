@@ -16,9 +16,10 @@ import pandas as pd
 from plum.data.dialect import Delimited
 from plum.data.files import Advice, Source, damage_reported
 from plum.data.filters import RowFilter, filtered
+from plum.data.interactions import Known, check_interactions
 from plum.data.items import as_objects, check_items
 from plum.data.readers import read_delimited
-from plum.data.rows import check_interactions, warn
+from plum.data.rows import warn
 from plum.data.tables import RawTables, RowProblem, refuse_many_problems
 from plum.errors import PlumError
 
@@ -263,8 +264,7 @@ def load_movielens(
         time_advice=advice.columns,
         max_bad_share=max_bad_share,
         rating_required=True,
-        known_items=known,
-        items_name=info.movies.file,
+        known=Known(known, info.movies.file),
     )
     problems += rating_problems
     tables = RawTables(interactions, items, problems=problems, n_rows=rows.n_read)
@@ -350,8 +350,7 @@ def _tags(
         timestamp_unit="s",
         time_advice=advice.columns,
         max_bad_share=max_bad_share,
-        known_items=known,
-        items_name=info.movies.file,
+        known=Known(known, info.movies.file),
     )
     frame["tag"] = frame["tag"].str.strip()
     blank = (frame["tag"] == "").to_numpy()

@@ -19,6 +19,10 @@ from plum.errors import PlumError
 log = logging.getLogger(__name__)
 
 _SHOWN = 5
+_NO_TABLE = (
+    "name a file, or a folder of .csv, .tsv, .jsonl or .parquet files; if these are text, say what separates the "
+    "values, for example --set data.source.delimiter=comma"
+)
 
 
 def is_pattern(path: Path) -> bool:
@@ -26,12 +30,13 @@ def is_pattern(path: Path) -> bool:
     return glob.has_magic(str(path)) and not (is_file(path) or is_folder(path))
 
 
-def find_parts(path: Path, file_format: Callable[[Path], str]) -> list[Path]:
+def find_parts(path: Path, file_format: Callable[[Path], str], *, tell: bool = False) -> list[Path]:
     """The files that a path names.
 
     Args:
         path: a file, a folder with parts at any depth, or a pattern with ``*``, ``?``, ``[...]`` and ``**``.
         file_format: file -> its format; raises ``PlumError`` for a file that is no table.
+        tell: log the files that are left out.
 
     Returns:
         A file as it is; else all tables, in the order of the numbers in their names. Names that begin with a dot or an
@@ -55,11 +60,12 @@ def find_parts(path: Path, file_format: Callable[[Path], str]) -> list[Path]:
         try:
             formats[file] = file_format(file)
         except PlumError:
-            log.info("%s: %s is no table and is left out", path, file.name)
+            if tell:
+                log.info("%s: %s is no table and is left out", path, file.name)
     if not formats:
         shown = ", ".join(sorted(file.name for file in files)[:_SHOWN]) or "no file"
         what = f"{path} is a folder without a table" if path.is_dir() else f"{path} fits no table"
-        raise PlumError(what, shown, "name a file, or a folder of .csv, .tsv, .jsonl or .parquet files")
+        raise PlumError(what, shown, _NO_TABLE)
     if len(set(formats.values())) > 1:
         firsts = {kind: file.name for file, kind in reversed(formats.items())}
         fix = f"name those of one format by a pattern, such as {path if path.is_dir() else path.parent}/*.csv"

@@ -10,8 +10,8 @@ from plum.data.civil import seconds_of
 from plum.data.time_numbers import Numbers
 from plum.errors import PlumError
 
-_MOST, _DIFFERENT = 0.95, 3
-"""Share of the numbers that must fit, and how many different ones, for a notation to be no coincidence."""
+_MOST, _DIFFERENT, _MANY = 0.95, 3, 10
+"""Share of the numbers that must fit, and how many different ones, or how many, for a notation to be no coincidence."""
 _ROUNDED, _FIRST = r"^[+-]?\d(\.\d{1,7})?[eE]\+?\d{1,2}$", 1000
 _DAYS_1990, _DAYS_2100 = 32_874, 73_051  # of spreadsheets, which count days from the end of 1899
 _PER_DAY = 864_000_000_000  # .NET's ticks and Windows' file times, of 100 nanoseconds
@@ -30,7 +30,7 @@ def refuse_other_numbers(numbers: Numbers, example: str, name: str) -> None:
         PlumError: naming the notation and what to do.
     """
     some = numbers.where(numbers.ok & ~numbers.negative)
-    if len(np.unique(some.whole + some.fraction / 1e9)) < _DIFFERENT:
+    if len(some.whole) < _MANY and len(np.unique(some.whole + some.fraction / 1e9)) < _DIFFERENT:
         return
     layouts = [layout for layout, fits in _layouts(some.whole).items() if (some.is_whole & fits).mean() >= _MOST]
     if layouts:

@@ -59,7 +59,7 @@ class Ambiguous(NamedTuple):
 
     Attributes:
         rows: (M,) places in the column.
-        example: the first of them.
+        example: the first of them, or the first that rules out a layout.
         both: whether some values put the day first and some the month; else none tells.
     """
 
@@ -247,7 +247,8 @@ def _slashed(
     day_first = bool(((a > 12) & (b <= 12) & ~short).any())
     month_first = bool(((b > 12) & (a <= 12)).any())
     if day_first == month_first:
-        return Ambiguous(rows, str(text[int(rows[0])].as_py()), both=day_first)
+        telling = rows[0] if day_first else rows[np.argmax(a > 12)]  # a year or a day, but no month
+        return Ambiguous(rows, str(text[int(telling)].as_py()), both=day_first)
     for where, parts in groups:
         one, two = _number(parts, "a"), _number(parts, "b")
         found.put(where, _instants(parts, [_year(parts), two if day_first else one, one if day_first else two]))
@@ -260,7 +261,9 @@ def layouts_of(example: str) -> list[str]:
     if match is None:
         return []
     year = "%Y" if len(match[5]) == 4 else "%y"
-    orders = [("%d", "%m", year), ("%m", "%d", year)]
+    orders = [("%d", "%m", year)]
+    if int(match[1]) <= 12:
+        orders.append(("%m", "%d", year))
     if len(match[1]) == len(match[5]) == 2:
         orders.append(("%y", "%m", "%d"))
     rest = _clock_layout(example[match.end() :])

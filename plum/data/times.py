@@ -194,7 +194,11 @@ def _ambiguous(dates: time_texts.Ambiguous, name: str) -> PlumError:
     if dates.both:
         fix = f"{rewrite}; or {told}, which leaves out the others as unusable rows"
         return PlumError(what, f"{found}; some dates have the day first, some the month", fix)
-    return PlumError(what, f"{found}; no date has a day above 12", f"{told}, whichever is right; or {rewrite}")
+    return PlumError(
+        what,
+        f"{found}; no date has a number that must be the day",
+        f"{told}, whichever is right; or {rewrite}",
+    )
 
 
 def _auto(column: pa.ChunkedArray, numbers: Numbers, missing: np.ndarray, name: str) -> Times:
@@ -282,10 +286,12 @@ def _reads(column: pa.ChunkedArray, name: str) -> str:
 
 
 def _unreadable(column: pa.ChunkedArray, bad: np.ndarray, how: str, name: str, advice: str) -> PlumError:
+    first = _first(column, bad)
+    if first[:1] in ('"', "'") and first[-1:] == first[:1]:
+        quoting = "double" if first[0] == '"' else "single"
+        advice = f"the quotes count as part of the values; to take them off: --set data.source.quoting={quoting}"
     layout = (
         "name their layout, such as --set data.source.timestamp_format='%d/%m/%Y %H:%M'; or write times as "
         "2020-09-13 12:26:40; or, if the rows are in order, --set data.source.timestamp_unit=position"
     )
-    return PlumError(
-        f"{name}: no timestamp can be read {how}", f"the first is {_first(column, bad)!r}", advice or layout
-    )
+    return PlumError(f"{name}: no timestamp can be read {how}", f"the first is {first!r}", advice or layout)

@@ -10,6 +10,7 @@ from typing import Any
 
 from plum.data.dialect import PARQUET, SEPARATORS, file_format
 from plum.data.files import is_file, missing_file
+from plum.data.parts import find_parts, is_pattern
 from plum.data.sample import Sample, first_lines, guess_encoding, read_sample
 from plum.data.times import AUTO
 from plum.errors import PlumError
@@ -24,6 +25,8 @@ LOG_ROWS, ITEM_ROWS = 20_000, 100_000
 _SEPARATED_BY = {"\t": "tabs", "::": "'::'", ";": "semicolons", "|": "bars", ",": "commas"}
 _MOST_NAMED = 8
 """Columns, at most, of a file without names for which names are guessed."""
+_MOST_PARTS = 100
+"""Parts of a log, at most, whose columns are compared."""
 _FORMATS = "plum reads .csv, .tsv, .dat, .txt, .inter, .jsonl (each also as .gz, .bz2, .xz, .zst) and .parquet"
 
 
@@ -38,7 +41,7 @@ class Found:
         times: how the times are read.
         topic_separator: between the topics of a text.
         notices: what a user should know.
-        layout: settings of the quotes in the text, where they are not the usual ones.
+        layout: settings of quotes and rows, where the usual ones don't read the log.
     """
 
     log: Path
@@ -75,7 +78,7 @@ def find(
     """Look at the first rows of a log, and of an item table.
 
     Args:
-        log: the interactions.
+        log: the interactions: a file, a folder of parts or a pattern.
         items: the item table, if there is one.
         columns, item_columns: our name -> the file's name, where the user has decided.
         times: how to read the times, likewise.
@@ -83,8 +86,9 @@ def find(
     Raises:
         PlumError: for files that plum can't read, and for columns that can't be told; all of these at once.
     """
-    encoding = _encoding([log] if items is None else [log, items])
-    log_sample = _sample(log, LOG_ROWS, encoding)
+    parts = _parts(log)
+    encoding = _encoding(parts if items is None else [*parts, items])
+    log_sample = _sample(max(parts, key=lambda part: part.stat().st_size), LOG_ROWS, encoding)
     item_sample = None if items is None else _sample(items, ITEM_ROWS, encoding)
     item_looks = looks_of(item_sample) if item_sample else {}
     ids = id_sets(item_sample, item_looks) if item_sample else []
@@ -107,6 +111,23 @@ def find(
         seen = roles.chosen["timestamp"].look
         times = TimeWay("s" if seen.kind in ("integer", "number") and seen.refusal is None else AUTO)
     return Found(log, items, roles, of_items, encoding, times, separator, notices)
+
+
+def _parts(log: Path) -> list[Path]:
+    """The files of a log.
+
+    Raises:
+        PlumError: for a folder of tables with different columns: which of them is the log?
+    """
+    if not (is_pattern(log) or log.is_dir()):
+        return [log]
+    parts = [part for part in find_parts(log, file_format) if part.stat().st_size]
+    if not parts:
+        raise PlumError(f"{log}: all parts are empty", None, "check what wrote them")
+    headers = {tuple(read_sample(part, 1, "latin-1").columns) for part in parts[:_MOST_PARTS]}
+    if len(headers) > 1:
+        raise _several(log, parts)
+    return parts
 
 
 def _sample(path: Path, n_rows: int, encoding: str) -> Sample:
@@ -132,7 +153,7 @@ def _encoding(paths: list[Path]) -> str:
     found: dict[str, Path] = {}
     for path in paths:
         if path.is_dir():
-            raise _folder(path)
+            raise PlumError(f"{path} is a folder", None, "name the file of the items")
         if not is_file(path):
             raise missing_file(path)
         if not path.stat().st_size:
@@ -150,12 +171,10 @@ def _encoding(paths: list[Path]) -> str:
     return next(iter(found), "utf-8")
 
 
-def _folder(path: Path) -> PlumError:
-    suffixes = (*SEPARATORS, ".jsonl", ".ndjson", ".parquet", ".pq", ".gz")
-    there = sorted(entry.name for entry in path.iterdir() if entry.suffix.lower() in suffixes)
-    shown = ", ".join(there[:8]) + (", ..." if len(there) > 8 else "")
-    found = f"tables in it: {shown}" if there else "no .csv, .tsv, .jsonl or .parquet file in it"
-    return PlumError(f"{path} is a folder", found, "name the file with the interactions, and the items by --items")
+def _several(path: Path, tables: list[Path]) -> PlumError:
+    shown = ", ".join(table.name for table in tables[:8]) + (", ..." if len(tables) > 8 else "")
+    fix = "name the file with the interactions, and the items by --items"
+    return PlumError(f"{path} is a folder with tables of different columns", f"tables in it: {shown}", fix)
 
 
 def _not_a_table(path: Path, lines: list[str]) -> PlumError:
@@ -185,7 +204,7 @@ def _convertible(path: Path, line: str, separator: str) -> PlumError:
         rewrite = f"csv.writer(sys.stdout,delimiter='\\t').writerows(csv.reader(sys.stdin,delimiter='{separator}'))"
         read += f' | python3 -c "import csv,sys; {rewrite}"'
     lacks = "has no line of column names" if headless else "is not separated as its suffix says"
-    what = f"{path.name} {lacks}, and plum can't read it as it stands"
+    what = f"{path.name} {lacks}, and plum init can't read it as it stands"
     found = f"text separated by {_SEPARATED_BY[separator]}; line 1: {line[:60]!r}"
     if not headless:
         return PlumError(what, found, f"run\n    {read} > {made}\n    plum init {made}")

@@ -14,6 +14,7 @@ from plum.config.data import LogsSource
 from plum.config.file import validate
 from plum.config.run import RunConfig
 from plum.data.dialect import Dialect
+from plum.data.interactions import KNOWN_USERS
 from plum.data.logs import load_logs
 from plum.data.tables import RawTables
 from plum.errors import PlumError
@@ -23,10 +24,17 @@ from plum.recipes.finding import Found
 from plum.recipes.recipe import Choice, Machine, Recipe, choose, warnings
 from plum.recipes.sizes import Measured, Sizes, measure
 from plum.recipes.writing import nested, to_yaml
+from plum.rules.log_rows import log_rule
 from plum.run.writing import write_text
 
 LEAST_BAD, MOST_BAD = 0.01, 0.1
 """Share of unusable rows that plum allows by default, and the most that a written pipeline allows."""
+
+_WHY = {
+    "escape": "quotes inside values are escaped so",
+    "quoting": "quotes are plain text",
+    "where": "the other rows name no user",
+}
 
 
 @dataclass(frozen=True)
@@ -76,12 +84,12 @@ def read(found: Found) -> Read:
 
 
 def _load(found: Found) -> tuple[Found, RawTables]:
-    """Read the files; where their quotes are not the usual ones, as the message of the reader says."""
+    """Read the files; where the message of the reader names a setting that makes them readable, with this one."""
     try:
         return found, _loaded(found)
     except PlumError as error:
-        for key, value in (("escape", "backslash"), ("quoting", "none")):
-            if f"--set data.source.{key}={value}" in str(error):
+        for key, value in (("escape", "backslash"), ("quoting", "none"), ("where", KNOWN_USERS)):
+            if f"data.source.{key}={value}" in str(error):
                 other = replace(found, layout={key: value})
                 with contextlib.suppress(PlumError):
                     return other, _loaded(other)
@@ -103,6 +111,7 @@ def _loaded(found: Found) -> RawTables:
             encoding=source.encoding,
             dialect=Dialect(quoting=source.quoting, escape=source.escape),
             max_bad_share=MOST_BAD,
+            where=log_rule(source.where, source.min_rating),
         )
     except PlumError as error:
         fix = (error.fix or "").replace("--set data.source.columns.OUR_NAME=YOUR_NAME", "--column OUR_NAME=YOUR_NAME")
@@ -147,8 +156,7 @@ def _source(data: Read) -> list[Choice]:
     if found.encoding != "utf-8":
         choices.append(Choice(f"{prefix}encoding", found.encoding, "its bytes are no UTF-8"))
     for key, value in found.layout.items():
-        why = "quotes inside values are escaped so" if key == "escape" else "quotes are plain text"
-        choices.append(Choice(f"{prefix}{key}", value, why))
+        choices.append(Choice(f"{prefix}{key}", value, _WHY[key]))
     if data.bad_share > LEAST_BAD:
         sizes = data.measured.sizes
         why = f"{sizes.bad_rows:,} of {sizes.rows:,} rows can't be used"

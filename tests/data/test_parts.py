@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from plum.data.dialect import Dialect
 from plum.data.logs import load_logs
 from plum.errors import PlumError
 
@@ -61,6 +62,10 @@ def test_parts_that_do_not_fit_are_refused(folder: Path) -> None:
 
 
 def test_a_folder_without_tables_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "part-00000").write_text("user_id;item_id;timestamp\nu1;a;1\n")
+    assert "data.source.delimiter" in message(tmp_path)
+    assert len(load_logs(tmp_path, dialect=Dialect(delimiter=";")).interactions) == 1
+    (tmp_path / "part-00000").unlink()
     assert "is a folder without a table" in message(tmp_path)
     (tmp_path / "a.csv").write_text("")
     assert "all parts are empty" in message(tmp_path)

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from plum.data.arrow_types import plain
+from plum.data.dialect import Dialect
 from plum.data.ids import as_ids, nearest, one_id
 from plum.data.logs import load_logs, read_fields, read_ids
 from plum.data.sample import read_sample
@@ -322,3 +323,38 @@ def test_numbers_beyond_single_precision_are_bad_rows(tmp_path: Path, name: str)
 def test_ids_that_are_typed_have_the_form_of_those_that_are_read(tmp_path: Path) -> None:
     (tmp_path / "ids").write_text("e\u0301\n\n 12 \n")
     assert read_ids(tmp_path / "ids") == ["\u00e9", "12"]
+
+
+def test_further_columns_are_alike_in_all_formats(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Booleans, words and numbers, some of them missing; and ratings that are true or false."""
+    rows = [
+        {"user_id": f"u{n}", "item_id": "a", "timestamp": n, "rating": n != 1, "is": n > 1, "may": [None, True][n % 2],
+         "word": ["x", None, "y"][n], "count": [1, None, 3][n]}
+        for n in range(3)
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows, dtype=object)
+    frame.map(lambda value: str(value).lower() if isinstance(value, bool) else value).to_csv(
+        tmp_path / "log.csv", index=False
+    )
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "log.parquet")
+    extras = {name: name for name in ("is", "may", "word", "count")}
+    tables = [load_logs(tmp_path / f"log.{kind}", columns=extras).interactions for kind in ("csv", "jsonl", "parquet")]
+    assert tables[0]["rating"].tolist() == [1.0, 0.0, 1.0]
+    assert tables[0]["is"].tolist() == [False, False, True]
+    assert tables[0]["may"].tolist() == [None, True, None]
+    for other in tables[1:]:
+        pd.testing.assert_frame_equal(tables[0], other)
+
+
+def test_quotes_that_are_part_of_ids_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\n" + "".join(f"'u{n}','a',{n}\n" for n in range(3)))
+    assert load_logs(tmp_path / "log.csv").interactions["user_id"][0] == "'u0'"
+    assert "data.source.quoting=single" in caplog.text
+    caplog.clear()
+    quoted = load_logs(tmp_path / "log.csv", dialect=Dialect(quoting="single"))
+    assert quoted.interactions["user_id"][0] == "u0"
+    assert "quoting" not in caplog.text
+    (tmp_path / "log.tsv").write_text('user_id\titem_id\ttimestamp\nu\ta\t"1600000000"\n')
+    with pytest.raises(PlumError, match=r"quoting=double"):
+        load_logs(tmp_path / "log.tsv")

@@ -265,6 +265,8 @@ def test_dates_that_their_values_explain(values: list[object], want: list[int], 
         (["13092020", "1102020", "28092020"], "dates written as numbers"),
         (["2020091312", "2020091313", "2020091314"], "dates written as numbers"),
         (["2018", "2019", "2020"], "dates written as numbers"),
+        (["2020"] * 12, "dates written as numbers"),
+        (["13/09/20 12:26", "14/09/20 12:26"], "day from the month"),  # or September 2013 and 2014
         (["44087.5", "44088.25", "44089"], "spreadsheets"),
         (["44087", "44088", "44089"], "spreadsheets"),
         (["1.60E+12", "1.59E+12", "1.61E+12"], "rounded"),

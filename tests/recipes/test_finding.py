@@ -196,10 +196,31 @@ def test_odd_files_are_refused_in_one_message(name: str, content: bytes, told: s
 
 def test_a_folder_and_an_item_table_are_no_log(tmp_path: Path) -> None:
     items = made.write(tmp_path / "items.csv", made.items())
-    with pytest.raises(PlumError, match=r"tables in it: items\.csv"):
+    made.write(tmp_path / "log.csv", made.log())
+    with pytest.raises(PlumError, match=r"different columns\n.*items\.csv, log\.csv"):
         find(tmp_path)
     with pytest.raises(PlumError, match="looks like a table of items"):
         find(items)
+
+
+def test_a_log_in_parts_is_read_as_a_whole(tmp_path: Path) -> None:
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    log = made.log()
+    for number, rows in enumerate((log[:0], log[:99], log[99:])):
+        made.write(parts / f"part-{number}.csv", rows)
+    (parts / "_SUCCESS").write_text("")
+    for named in (parts, parts / "part-*.csv"):
+        found = find(named)
+        assert found.source()["interactions"] == str(named)
+        assert read(found).measured.sizes.interactions == len(log)
+
+
+def test_rows_without_a_user_are_left_out_by_a_rule(tmp_path: Path) -> None:
+    log = made.log().astype({"user_id": "str"})
+    log.loc[log.index % 4 == 0, "user_id"] = "NA"
+    found = read(find(made.write(tmp_path / "log.csv", log))).found
+    assert found.source()["where"] == "user_id is not null"
 
 
 def test_another_encoding_is_found(tmp_path: Path) -> None:

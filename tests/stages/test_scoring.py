@@ -114,15 +114,15 @@ def test_a_tie_counts_where_it_stands_between_the_last_two(tmp_path: Path) -> No
         ("late", "a", 3, None),
         ("late", "b", 9, None),
         ("late", "c", 9, None),
-        ("none", "a", 3, None),
-        ("none", "b", 5, None),
-        ("none", "c", 9, None),
+        ("apart", "a", 3, None),
+        ("apart", "b", 5, None),
+        ("apart", "c", 9, None),
     ]
     config, data = prepared(config_of(tmp_path, log))
     asked = scoring.read_asked(config, data)
     assert asked.tied is not None
     named = dict(zip(data.histories.user_ids[asked.users], asked.tied.tolist(), strict=True))
-    assert named == {"early": False, "late": True, "none": False, "three": True}
+    assert named == {"early": False, "late": True, "apart": False, "three": True}
     summary = artifacts.read_json(config.workdir / artifacts.DATA_SUMMARY)
     assert summary["ties"]["users_test_tied"] == sum(named.values())
 

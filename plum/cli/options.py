@@ -75,12 +75,13 @@ def load_pipeline(
 ) -> RunConfig:
     """The configuration of a command; a run folder's own if no file is given."""
     from plum.config.file import load_config
+    from plum.run import artifacts
     from plum.runtime import setup_logging
 
     if config is None and workdir is None and not settings:
         raise PlumError("no pipeline given", None, "give --config FILE, for example pipelines/synthetic.yaml")
-    if config is None and workdir is not None and (workdir / "config.yaml").exists():
-        config = workdir / "config.yaml"
+    if config is None and workdir is not None:
+        config = artifacts.recorded_config(workdir)
     if config is None and not settings:
         raise PlumError(f"no run in {workdir}", "no config.yaml there", "give --config FILE, or another --workdir")
     loaded = load_config(config, settings or (), workdir=workdir, device=device, seed=seed)

@@ -122,6 +122,18 @@ def config_path(workdir: Path) -> Path:
     return workdir / "config.yaml"
 
 
+def recorded_config(workdir: Path) -> Path | None:
+    """Path of a run's configuration; None if there is none.
+
+    Raises:
+        PlumError: if something else has its name: a pipe would be waited for.
+    """
+    path = config_path(workdir)
+    if path.exists() and not path.is_file():
+        raise PlumError(f"{path} is no plain file", None, "rename it, or give another --workdir")
+    return path if path.exists() else None
+
+
 def write_config(workdir: Path, values: Mapping[str, Any]) -> None:
     """Record the configuration of a run, as YAML for ``plum run --config``.
 
@@ -130,8 +142,8 @@ def write_config(workdir: Path, values: Mapping[str, Any]) -> None:
     """
     import yaml
 
-    there = config_path(workdir)
-    if there.exists() and not configuration.is_plums(there.read_bytes()):
+    recorded, there = recorded_config(workdir), config_path(workdir)
+    if recorded is not None and not configuration.is_plums(recorded.read_bytes()):
         raise PlumError(
             f"{there} exists, but plum did not write it",
             None,

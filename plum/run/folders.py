@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 DATA, FEATURES, TOKENIZE, CPT, FINETUNE, DENSE, LEM, EVAL = (
@@ -39,11 +40,11 @@ def owner_of(path: Path) -> Path | None:
     """
     if path.name == MANIFEST:
         return None
-    if (path.parent / MANIFEST).is_file():
+    if os.path.lexists(path.parent / MANIFEST):  # whatever it is: what can't be read vouches for nothing
         return path.parent
     for folder in list(path.parents)[:DEEPEST]:
         if folder.name in COMMANDS:
-            return folder if (folder / MANIFEST).is_file() else None
+            return folder if os.path.lexists(folder / MANIFEST) else None
     return None
 
 

@@ -14,6 +14,8 @@ import re
 import time
 from pathlib import Path
 
+from plum.run.plain import open_plain, read_plain
+
 MEMORY = ".verified.json"
 """In a run's folder."""
 SMALL = 1 << 18
@@ -32,7 +34,7 @@ _known: dict[str, tuple[Stamp, str]] = {}
 def sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
@@ -72,7 +74,7 @@ def _stamp(path: Path) -> Stamp:
 def _read_memory(workdir: Path) -> dict[str, tuple[Stamp, str]]:
     """The memory of a run, of its well-formed entries; empty if there is none."""
     try:
-        stored = json.loads((workdir / MEMORY).read_text(encoding="utf-8"))
+        stored = json.loads(read_plain(workdir / MEMORY))
     except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(stored, dict):
@@ -100,6 +102,7 @@ def _remember(workdir: Path, name: str) -> None:
     partial = workdir / f"{MEMORY}.partial"
     # Not synced: what a power cut leaves of it is no memory, or that of unchanged files.
     try:
+        partial.unlink(missing_ok=True)  # it could be a pipe, which would be waited for
         partial.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
         partial.replace(workdir / MEMORY)
     except OSError:  # a run that can't be written is read all the same

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from plum.run.artifacts import ASSIGNED, CHECKPOINT, COMMANDS
 from plum.run.place import Place
+from plum.run.plain import read_plain
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def checkpoint_told(partial: Path) -> str:
 
 def _step(path: Path) -> int | None:
     try:
-        return int(json.loads(path.read_text(encoding="utf-8"))["step"])
+        return int(json.loads(read_plain(path))["step"])
     except (OSError, ValueError, TypeError, LookupError, RecursionError):
         return None
 

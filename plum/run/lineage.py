@@ -35,7 +35,7 @@ def refuse_mixed(workdir: Path, manifests: Mapping[str, Manifest], fix: str | No
                 raise PlumError(
                     f"{workdir / folder}/ was made from another {name} than the one now in the run",
                     f"SHA-256 {made_from[:12]}… then, {(now or 'missing')[:12]}… now",
-                    fix or f"run `{COMMANDS[folder]}` again, or `plum run`, which runs what is out of date",
+                    fix or f"run `{COMMANDS[folder]} --workdir {workdir}`, or `plum run` for all that is out of date",
                 )
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from plum.errors import PlumError
 from plum.run.folders import MANIFEST, remedy
+from plum.run.plain import read_plain
 from plum.run.typed import check, parse
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -59,7 +60,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path, fix = folder / MANIFEST, remedy(folder)
     try:
-        text = path.read_bytes()
+        text = read_plain(path)
     except FileNotFoundError:
         raise PlumError(f"{path} is missing", None, fix) from None
     except OSError as error:

@@ -18,6 +18,7 @@ from typing import Any
 from plum.errors import PlumError
 from plum.run.artifacts import CHECKPOINT, FINGERPRINT, MANIFEST, SCAFFOLD, write_json
 from plum.run.lock import LOCK, locked
+from plum.run.plain import read_plain
 from plum.run.writing import make_folder, remove, sync_folder, sync_tree, write_errors
 
 logger = logging.getLogger(__name__)
@@ -163,7 +164,7 @@ class Place:
         if self.partial.is_symlink() or not self.partial.is_dir():
             return False
         try:
-            there = json.loads(mark.read_text(encoding="utf-8"))
+            there = json.loads(read_plain(mark))
         except (OSError, ValueError, RecursionError):
             there = None
         if there == fingerprint:

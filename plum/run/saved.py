@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 
 from plum.errors import PlumError
 from plum.run import typed, verified
+from plum.run.plain import open_plain
 
 SHOWN = 3
 """Arrays that a message names."""
@@ -119,7 +120,7 @@ def read_vectors(path: Path, n_rows: int, fix: str, mapped: bool = False) -> np.
 def _refuse_unreadable(path: Path, fix: str) -> None:
     """Check that a file is there, can be opened, and is as its stage wrote it."""
     try:
-        path.open("rb").close()  # safetensors' own error for a missing file differs between its versions
+        open_plain(path).close()  # safetensors' own error for a missing file differs between its versions
     except FileNotFoundError:
         raise PlumError(f"{path} is missing", None, fix) from None
     except OSError as error:

@@ -14,6 +14,7 @@ from plum.errors import PlumError
 from plum.run.folders import MANIFEST, owner_of, remedy
 from plum.run.hashes import remembered_sha256
 from plum.run.manifest import Manifest, read_manifest
+from plum.run.plain import read_plain
 
 ATTEMPTS = 3
 PAUSE_S = 0.05
@@ -38,11 +39,11 @@ def read_bytes(path: Path) -> bytes:
         OSError: if a file outside the stages' folders can't be read.
     """
     if (folder := owner_of(path)) is None:
-        return path.read_bytes()
+        return read_plain(path)
     read: list[bytes] = []
 
     def digest() -> str:
-        read.append(path.read_bytes())
+        read.append(read_plain(path))
         return hashlib.sha256(read[-1]).hexdigest()
 
     _checked(folder, path, digest)

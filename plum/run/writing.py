@@ -53,6 +53,7 @@ def written(path: Path, needs: int | None = None, elsewhere: str = WORKDIR, sync
     partial = path.with_name(path.name + PARTIAL)
     with write_errors(path, needs, elsewhere):
         make_folder(path.parent)
+        partial.unlink(missing_ok=True)  # a link would be written through, and a pipe waited for
         try:
             yield partial
             sync_file(partial)

@@ -112,9 +112,9 @@ class Recommender:
         Raises:
             PlumError: if there is no finished run.
         """
-        file = artifacts.config_path(Path(workdir))
-        if not file.exists():
-            raise PlumError(f"no run in {workdir}", f"no {file.name} there", "give the folder of a finished run")
+        file = artifacts.recorded_config(Path(workdir))
+        if file is None:
+            raise PlumError(f"no run in {workdir}", "no config.yaml there", "give the folder of a finished run")
         return cls(load_config(file, workdir=Path(workdir)))
 
     def for_user(self, user_id: str, request: Request) -> Answer:

@@ -222,11 +222,9 @@ def read_sid_table(workdir: Path, items: pd.DataFrame) -> SidTable:
     """
     table = artifacts.read_table(workdir / artifacts.SEMANTIC_IDS)
     if "item_id" not in table or not table["item_id"].equals(items["item_id"]):
-        raise PlumError(
-            f"{workdir / artifacts.SEMANTIC_IDS} is not of this catalogue",
-            f"{len(table):,} Semantic IDs, {len(items):,} items",
-            "run `plum tokenize` again",
-        )
+        path = workdir / artifacts.SEMANTIC_IDS
+        found = f"{len(table):,} Semantic IDs, {len(items):,} items; ids or their order differ"
+        raise PlumError(f"{path} is not of this catalogue", found, artifacts.made_again_by(path))
     codes = table.drop(columns="item_id")
     sizes = _read_sizes(workdir, len(items), len(codes.columns))
     whole = pd.DataFrame({name: _whole(column) for name, column in codes.items()}).to_numpy(dtype=bool)

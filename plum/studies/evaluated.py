@@ -199,7 +199,11 @@ def _verify(run: EvaluatedRun, stored: Mapping[str, Mapping[str, Any]], cutoffs:
 
 def _damaged(folder: Path, found: str) -> PlumError:
     what = f"{folder}: eval/metrics.json and eval/recommendations.parquet do not belong together"
-    return PlumError(what, found, f"one was changed or damaged: run `plum eval --workdir {folder}`")
+    return PlumError(
+        what,
+        found,
+        f"one was changed or damaged: remove {folder / artifacts.EVAL}, then run `plum eval --workdir {folder}`",
+    )
 
 
 def refuse_differences(runs: Sequence[EvaluatedRun]) -> None:

@@ -249,3 +249,15 @@ def test_a_manifest_of_another_shape_names_key_and_command(run):
         path.write_text(json.dumps(values | {key: wrong}))
         with pytest.raises(PlumError, match=rf"(?s)not as plum writes it.*{key}.*found.*plum cpt --workdir {run}`"):
             read_manifest(run / "cpt")
+
+
+@pytest.mark.parametrize("name", [MEMORY, f"{MEMORY}.partial", "cpt/model/weights", "cpt/manifest.json", "config.yaml"])
+def test_a_pipe_or_device_in_the_place_of_a_file_is_not_waited_for(run, name, hashed):
+    for put in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
+        (run / name).unlink(missing_ok=True)
+        put(run / name)
+        if MEMORY in name:  # no more than a memory
+            remembered_sha256(run / "data/split.parquet", run)
+            continue
+        with pytest.raises(PlumError, match="no plain file"):
+            artifacts.write_config(run, {}) if name == "config.yaml" else verified.verify(run / "cpt/model/weights")

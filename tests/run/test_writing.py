@@ -158,3 +158,13 @@ def test_a_disk_that_fails_to_sync_is_an_error(tmp_path, monkeypatch):
     with pytest.raises(PlumError, match="input/output error"):
         writing.write_text(tmp_path / "file", "text")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_lies_in_the_place_of_an_unfinished_file_is_replaced(tmp_path):
+    (tmp_path / "other").write_text("other")
+    for put in (os.mkfifo, lambda path: path.symlink_to(tmp_path / "other")):
+        put(tmp_path / "a.txt.partial")
+        writing.write_text(tmp_path / "a.txt", "new")
+        assert (tmp_path / "a.txt").read_text() == "new"
+    assert (tmp_path / "other").read_text() == "other"
+    assert not (tmp_path / "a.txt").is_symlink()

@@ -194,11 +194,9 @@ def _read_present(workdir: Path, names: list[str], item_ids: pd.Series) -> np.nd
         return np.ones((len(item_ids), len(names)), dtype=bool)
     table = artifacts.read_table(workdir / artifacts.PRESENT, ["item_id", *names])
     if not table["item_id"].equals(item_ids):
-        raise PlumError(
-            f"{workdir / artifacts.PRESENT} is not of this catalogue",
-            f"{len(table):,} rows, {len(item_ids):,} items",
-            "make the features again with `plum tokenize --force`",
-        )
+        path = workdir / artifacts.PRESENT
+        found = f"{len(table):,} rows, {len(item_ids):,} items; ids or their order differ"
+        raise PlumError(f"{path} is not of this catalogue", found, artifacts.made_again_by(path))
     return table[names].to_numpy(dtype=bool, copy=True)  # torch needs a writable array
 
 

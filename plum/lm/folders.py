@@ -197,7 +197,7 @@ def _check_sizes(folder: Folder, config: PreTrainedConfig) -> None:
     for name, tensor in stored.items():
         if not tensor.is_float and (name in parameters or name.endswith("weight")):
             raise folder.refusal(
-                f"{tensor.file}: {name} is of type {tensor.dtype}", "get the model in float32, bfloat16 or float16"
+                f"{tensor.file}: {name} is of type {tensor.dtype}; plum reads float32, bfloat16 and float16"
             )
 
 

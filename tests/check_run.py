@@ -11,7 +11,8 @@ import pandas as pd
 
 from plum.data.histories import Histories
 from plum.run import artifacts
-from plum.run.stage import read_manifest, sha256
+from plum.run.hashes import sha256
+from plum.run.manifest import read_manifest
 
 FOLDERS = ("data", "features", "tokenize", "cpt", "finetune", "dense", "eval")
 RETRIEVERS = ("popularity", "recencypop", "textknn", "itemknn", "dense", "plum", "hybrid")

@@ -40,7 +40,9 @@ def test_residual_kmeans(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
     pd.DataFrame({"item_id": [str(number) for number in range(40)]}).to_parquet(tmp_path / artifacts.ITEMS)
     np.save(tmp_path / "features/text.npy", np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32))
-    artifacts.write_json(tmp_path / artifacts.FEATURES_SUMMARY, {"modalities": {"text": {}}})
+    artifacts.write_json(
+        tmp_path / artifacts.FEATURES_SUMMARY, {"modalities": {"text": {"encoder": "tfidf", "shape": [40, 3]}}}
+    )
     found = run("residual_kmeans.py", tmp_path, "--sizes", "4", "2", "--seeds", "1")
     assert len(found) == 3
     for figures in found.values():

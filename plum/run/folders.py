@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 DATA, FEATURES, TOKENIZE, CPT, FINETUNE, DENSE, LEM, EVAL = (
@@ -29,6 +30,8 @@ ASSIGNED = "assigned"
 """The folder of `plum tokenize --assign`, beside those of the stages."""
 MANIFEST = "manifest.json"
 """In the folder of every stage."""
+PATIENCE_S = 0.5
+"""For another process that is just putting a folder in its place; leftovers of a killed one look alike."""
 DEEPEST = 3
 """Folders, at most, between a file of a stage and the run: ``cpt/model/config.json`` has two."""
 
@@ -46,6 +49,18 @@ def owner_of(path: Path) -> Path | None:
         if folder.name in COMMANDS:
             return folder if os.path.lexists(folder / MANIFEST) else None
     return None
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a stage's folder is there with its manifest; one that is just being replaced is waited for."""
+    patience = time.monotonic() + PATIENCE_S
+    while not (folder / MANIFEST).exists():
+        real = Path(os.path.realpath(folder))
+        hidden = (real.with_name(f".{real.name}.partial") / MANIFEST, real.with_name(f".{real.name}.retired"))
+        if time.monotonic() > patience or not any(path.exists() for path in hidden):
+            return (folder / MANIFEST).exists()  # it may have come between the two looks
+        time.sleep(0.005)
+    return True
 
 
 def remedy(folder: Path, force: bool = False) -> str:

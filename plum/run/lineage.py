@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from plum.errors import PlumError
-from plum.run.folders import COMMANDS, MANIFEST
+from plum.run.folders import COMMANDS, is_complete
 from plum.run.manifest import Manifest, read_manifest
 
 
@@ -26,7 +26,7 @@ def refuse_mixed(workdir: Path, manifests: Mapping[str, Manifest], fix: str | No
         for name, made_from in manifest.inputs.items():
             owner, _, rest = name.partition("/")
             if owner not in owners:
-                there = owner != "source" and (workdir / owner / MANIFEST).exists()
+                there = owner != "source" and is_complete(workdir / owner)
                 owners[owner] = read_manifest(workdir / owner) if there else None
             if (present := owners[owner]) is None:
                 continue
@@ -45,7 +45,7 @@ def ancestry(workdir: Path, folder: str) -> dict[str, Manifest]:
     waiting = [folder]
     while waiting:
         one = waiting.pop(0)
-        if one in found or one not in COMMANDS or not (workdir / one / MANIFEST).exists():
+        if one in found or one not in COMMANDS or not is_complete(workdir / one):
             continue
         found[one] = read_manifest(workdir / one)
         waiting += list(dict.fromkeys(name.partition("/")[0] for name in found[one].inputs))

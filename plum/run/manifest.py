@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from plum.errors import PlumError
-from plum.run.folders import MANIFEST, remedy
+from plum.run.folders import MANIFEST, is_complete, remedy
 from plum.run.plain import read_plain
 from plum.run.typed import check, parse
 
@@ -60,13 +60,23 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path, fix = folder / MANIFEST, remedy(folder)
     try:
-        text = read_plain(path)
+        text = _bytes_of(folder)
     except FileNotFoundError:
         raise PlumError(f"{path} is missing", None, fix) from None
     except OSError as error:
         raise PlumError(f"{path} can't be read", str(error), fix) from None
     values = check(parse(text, str(path), fix), Stored, str(path), fix)
     return Manifest(**{name: values[name] for name in Stored.model_fields})
+
+
+def _bytes_of(folder: Path) -> bytes:
+    """The bytes of a folder's manifest, also if the folder is replaced at this moment."""
+    while True:
+        try:
+            return read_plain(folder / MANIFEST)
+        except FileNotFoundError:
+            if not is_complete(folder):
+                raise
 
 
 def settings_of(folder: Path, shape: Any) -> dict[str, Any]:
@@ -87,4 +97,4 @@ def settings_of(folder: Path, shape: Any) -> dict[str, Any]:
 def has_file(workdir: Path, name: str) -> bool:
     """Whether a completed run holds a file of this name (``"data/truth.safetensors"``)."""
     folder, _, rest = name.partition("/")
-    return (workdir / folder / MANIFEST).exists() and rest in read_manifest(workdir / folder).outputs
+    return is_complete(workdir / folder) and rest in read_manifest(workdir / folder).outputs

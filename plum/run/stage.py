@@ -22,12 +22,10 @@ import plum
 from plum import runtime
 from plum.errors import PlumError
 from plum.run.artifacts import CHECKPOINT, COMMANDS, MANIFEST, SCAFFOLD, write_json
-from plum.run.hashes import remembered_sha256
-from plum.run.hashes import sha256 as sha256
+from plum.run.folders import is_complete
+from plum.run.hashes import remembered_sha256, sha256
 from plum.run.lineage import refuse_mixed
-from plum.run.manifest import Manifest as Manifest
-from plum.run.manifest import has_file as has_file
-from plum.run.manifest import read_manifest as read_manifest
+from plum.run.manifest import Manifest, read_manifest
 from plum.run.place import Place
 from plum.run.verified import changed_outputs, verify_outputs
 
@@ -148,7 +146,7 @@ def _input_hashes(workdir: Path, stage: str, inputs: Sequence[str]) -> dict[str,
     """
     manifests: dict[str, Manifest] = {}
     for folder in dict.fromkeys(name.split("/")[0] for name in inputs):
-        if not (workdir / folder / MANIFEST).exists():
+        if not is_complete(workdir / folder):
             if foreign := Place(workdir, folder).foreign():
                 raise foreign
             raise PlumError(

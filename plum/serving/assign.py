@@ -22,7 +22,8 @@ from plum.features.encoding import Encoder, named
 from plum.features.given import FileEncoder
 from plum.features.registry import load_encoder
 from plum.run import artifacts
-from plum.run.stage import StageRun, read_manifest
+from plum.run.manifest import read_manifest
+from plum.run.stage import StageRun
 from plum.run.writing import mapped_array, written
 from plum.runtime import pick_device
 from plum.serving.new_items import Layout, NewItems, read_new, refuse_lacking

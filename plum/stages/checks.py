@@ -21,8 +21,8 @@ from plum.errors import PlumError
 from plum.features.sentences import check_encoder, packaged_model
 from plum.model_files import PICKLES, Folder
 from plum.run import artifacts
+from plum.run.manifest import read_manifest
 from plum.run.place import Place
-from plum.run.stage import read_manifest
 from plum.stages import capacity, inputs, prepare
 
 WEIGHTS = ("model*.safetensors", *PICKLES)

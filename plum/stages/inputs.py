@@ -23,7 +23,8 @@ from plum.evaluation.metrics import per_user_metrics
 from plum.features.encoding import refuse_repeated
 from plum.retrievers.protocol import Retriever
 from plum.run import artifacts, saved, shapes
-from plum.run.stage import read_manifest
+from plum.run.folders import is_complete
+from plum.run.manifest import read_manifest
 from plum.runtime import pick_device
 from plum.sid.table import SidTable
 from plum.vectors.unit import joined
@@ -196,7 +197,7 @@ def is_taught_by_trials(workdir: Path) -> bool:
 
 def is_made_of(workdir: Path, stage: str, other: str) -> bool:
     """Whether the folder that a stage of the run has written was made of files of another one's folder."""
-    if not (workdir / stage / artifacts.MANIFEST).exists():
+    if not is_complete(workdir / stage):
         return False
     return any(name.startswith(f"{other}/") for name in read_manifest(workdir / stage).inputs)
 

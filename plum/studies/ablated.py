@@ -17,7 +17,8 @@ from plum.evaluation.metrics import per_user_metrics
 from plum.evaluation.seeds import compare_seeds, summarise_seeds
 from plum.evaluation.significance import N_RESAMPLES
 from plum.run import artifacts, shapes
-from plum.run.stage import read_manifest, sha256
+from plum.run.hashes import sha256
+from plum.run.manifest import read_manifest
 from plum.studies import evaluated
 
 RETRIEVER, METRIC, CUTOFF = "plum", "recall@10", 10

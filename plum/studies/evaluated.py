@@ -17,9 +17,9 @@ from plum.evaluation.metrics import per_user_metrics
 from plum.evaluation.rankings import NO_ITEM
 from plum.report.wording import as_number, is_accuracy
 from plum.run import artifacts, shapes
+from plum.run.folders import is_complete
 from plum.run.lineage import ancestry, refuse_mixed
-from plum.run.manifest import settings_of
-from plum.run.stage import Manifest, read_manifest
+from plum.run.manifest import Manifest, read_manifest, settings_of
 from plum.run.verified import verify
 from plum.stages import inputs
 
@@ -161,13 +161,13 @@ def _manifests(folder: Path) -> dict[str, Manifest]:
     if not folder.is_dir():
         raise PlumError(f"no run in {folder}", None, "name the folder of a run, such as runs/ml-100k")
     for stage in (artifacts.DATA, artifacts.EVAL):
-        if not (folder / stage / artifacts.MANIFEST).exists():
+        if not is_complete(folder / stage):
             raise PlumError(
                 f"{folder} has no {stage}/, so there is nothing to compare",
                 None,
                 f"run `{artifacts.COMMANDS[stage]} --workdir {folder}` first",
             )
-    present = [stage for stage in artifacts.COMMANDS if (folder / stage / artifacts.MANIFEST).exists()]
+    present = [stage for stage in artifacts.COMMANDS if is_complete(folder / stage)]
     manifests = {stage: read_manifest(folder / stage) for stage in present}
     # The lists are those of the models that eval read: a stage that has run alone since has other results.
     refuse_mixed(folder, ancestry(folder, artifacts.EVAL), f"run `plum run --workdir {folder}` again")

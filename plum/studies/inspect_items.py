@@ -16,7 +16,8 @@ from plum.config.run import RunConfig
 from plum.errors import PlumError
 from plum.rules.lookup import ItemNames
 from plum.run import artifacts, shapes
-from plum.run.stage import StageRun, has_file
+from plum.run.manifest import has_file
+from plum.run.stage import StageRun
 from plum.sid.neighbours import Shared, at_each_prefix, with_prefixes
 from plum.sid.table import SidTable
 from plum.stages import inputs

@@ -11,7 +11,9 @@ from crash_points import Machine, stops_everywhere
 
 from plum.errors import PlumError
 from plum.run import stage as stage_module
-from plum.run.stage import StageRun, has_file, read_manifest, sha256
+from plum.run.hashes import sha256
+from plum.run.manifest import has_file, read_manifest
+from plum.run.stage import StageRun
 
 DATA, SIDS = "data/items.parquet", "tokenize/semantic_ids.parquet"
 

@@ -13,7 +13,8 @@ from plum.errors import PlumError
 from plum.run import artifacts, hashes, saved, verified
 from plum.run.hashes import MEMORY, remembered_sha256, sha256
 from plum.run.lineage import ancestry, refuse_mixed
-from plum.run.stage import StageRun, read_manifest
+from plum.run.manifest import read_manifest
+from plum.run.stage import StageRun
 
 BIG = bytes(range(256)) * 2048
 

@@ -18,7 +18,7 @@ from plum.config.run import RunConfig
 from plum.lm.examples import windows
 from plum.retrievers.dense import Dense
 from plum.run import artifacts
-from plum.run.stage import read_manifest
+from plum.run.manifest import read_manifest
 from plum.runtime import seed_everything
 from plum.stages import dense, inputs, pipeline, prepare, trained
 from plum.training.cost import Cost

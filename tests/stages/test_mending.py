@@ -12,7 +12,8 @@ import tiny_run
 
 from plum.errors import PlumError
 from plum.run import artifacts
-from plum.run.stage import read_manifest, sha256
+from plum.run.hashes import sha256
+from plum.run.manifest import read_manifest
 from plum.stages import pipeline
 from plum.studies.compare import compare_runs
 

@@ -10,7 +10,7 @@ import tiny_run
 
 from plum.errors import PlumError
 from plum.run import artifacts
-from plum.run.stage import read_manifest
+from plum.run.manifest import read_manifest
 from plum.stages import dense, eval, finetune, inputs
 
 ALL = (

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 
 from plum.errors import PlumError
 from plum.lm.vocab import train_tokenizer
-from plum.run.stage import read_manifest
+from plum.run.manifest import read_manifest
 from plum.serving import recommend
 from plum.stages import cpt, finetune
 

@@ -14,7 +14,7 @@ import tiny_run
 from safetensors.numpy import load_file
 
 from plum.run import artifacts
-from plum.run.stage import sha256
+from plum.run.hashes import sha256
 
 RETRIEVERS = ["popularity", "recencypop", "textknn", "itemknn", "dense", "plum", "hybrid", "optimum"]
 SEEN = ("train", "valid")

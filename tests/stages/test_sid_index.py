@@ -16,7 +16,7 @@ from plum.config.file import load_config
 from plum.decoding.trie import Trie, fingerprint
 from plum.errors import PlumError
 from plum.run import artifacts
-from plum.run.stage import has_file
+from plum.run.manifest import has_file
 from plum.sid.table import SidTable
 from plum.stages import features, inputs, prepare, tokenize
 

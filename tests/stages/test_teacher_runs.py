@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import tiny_run
+from sealed import seal
 
 from plum.config.run import RunConfig
 from plum.errors import PlumError
 from plum.run import artifacts
-from plum.run.stage import read_manifest
+from plum.run.manifest import read_manifest
 from plum.stages import cpt, dense, eval, inputs, pipeline, trained
 from plum.stages.eval import reporting
 from plum.studies.compare import compare_runs
@@ -100,9 +101,11 @@ def test_all_trials_of_a_search_teach_together(run_copy: Path, caplog: pytest.Lo
     path = run_copy / "dense/trials.json"
     told = path.read_text()
     path.write_text(told.replace('"cost"', '"flops"'))
+    seal(run_copy)
     with pytest.raises(PlumError, match="written by an earlier version"):
         reporting.costs(tiny_run.config_of(run_copy, TAUGHT, *TRIALS, "eval.retrievers=[plum, dense]"))
     path.write_text(told)
+    seal(run_copy)
 
     lost = run_copy / "dense/trials/1.safetensors"
     was = lost.read_bytes()

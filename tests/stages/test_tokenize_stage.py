@@ -19,7 +19,8 @@ from plum.config.file import load_config, validate
 from plum.config.run import RunConfig
 from plum.errors import PlumError
 from plum.run import artifacts
-from plum.run.stage import read_manifest, sha256
+from plum.run.hashes import sha256
+from plum.run.manifest import read_manifest
 from plum.sid.frozen import load_frozen
 from plum.stages import features, inputs, prepare, tokenize
 

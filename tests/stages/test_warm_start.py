@@ -21,7 +21,8 @@ from plum.features.given import FileEncoder
 from plum.features.numeric import fit_numeric
 from plum.features.text import fit_tfidf
 from plum.run import artifacts
-from plum.run.stage import Manifest, sha256
+from plum.run.hashes import sha256
+from plum.run.manifest import Manifest
 from plum.sid.frozen import Frozen, Modality, Rules, Shape, load_frozen
 from plum.sid.rqvae import RQVAE
 from plum.sid.standardise import fit_standardisation

@@ -21,7 +21,7 @@ from plum.retrievers.optimum import BayesOptimal
 from plum.retrievers.protocol import Retriever
 from plum.retrievers.simple import ItemKNN, Popularity, RecencyPopularity, choose_half_life
 from plum.run import artifacts, saved, shapes
-from plum.run.stage import has_file, read_manifest
+from plum.run.manifest import has_file, read_manifest
 from plum.stages import inputs, trained
 
 ABOUT = {

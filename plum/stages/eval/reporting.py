@@ -17,8 +17,7 @@ from plum.retrievers.dense import MeanDense
 from plum.retrievers.generative import Generative
 from plum.retrievers.hybrid import Hybrid
 from plum.run import artifacts, shapes
-from plum.run.manifest import settings_of
-from plum.run.stage import read_manifest
+from plum.run.manifest import read_manifest, settings_of
 from plum.sid.quality import tree
 from plum.stages import inputs
 from plum.stages.eval import picture_data

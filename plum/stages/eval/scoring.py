@@ -18,8 +18,7 @@ from plum.evaluation.rankings import NO_ITEM, Recommendations
 from plum.evaluation.slices import Slice, by_history_length, by_popularity, by_tie, by_user_feature, score_slices
 from plum.retrievers.optimum import BayesOptimal
 from plum.run import artifacts, shapes
-from plum.run.manifest import settings_of
-from plum.run.stage import has_file, read_manifest
+from plum.run.manifest import has_file, read_manifest, settings_of
 from plum.sid.table import SidTable
 from plum.stages import inputs
 

@@ -18,7 +18,8 @@ from plum.retrievers.generative import Generative
 from plum.retrievers.hybrid import Hybrid
 from plum.retrievers.optimum import BayesOptimal
 from plum.run import artifacts
-from plum.run.stage import StageRun, has_file, read_manifest
+from plum.run.manifest import has_file, read_manifest
+from plum.run.stage import StageRun
 from plum.run.writing import write_text
 from plum.runtime import seed_everything, track
 from plum.stages import inputs

@@ -15,7 +15,7 @@ from plum.config.run import RunConfig
 from plum.errors import PlumError
 from plum.features.encoding import Encoded, refuse_useless
 from plum.run import artifacts
-from plum.run.stage import has_file
+from plum.run.manifest import has_file
 from plum.sid.cooccurrence import Pairs, by_pmi, cooccurrence_pairs, sessions
 from plum.sid.frozen import Modality, Shape, load_frozen
 from plum.sid.methods import weights_for

@@ -11,7 +11,8 @@ import pandas as pd
 
 from plum.errors import PlumError
 from plum.run import artifacts
-from plum.run.stage import read_manifest, sha256
+from plum.run.hashes import sha256
+from plum.run.manifest import read_manifest
 from plum.sid.frozen import load_frozen
 from plum.sid.standardise import Standardisation
 from plum.stages import inputs

@@ -127,7 +127,7 @@ def test_recommend_names_the_missing_stage_with_its_command(cli: Cli, run_copy: 
 
 def test_finetune_refuses_a_model_of_other_semantic_ids(cli: Cli, run_copy: Path) -> None:
     assert cli("tokenize", "--workdir", run_copy, "--set", "tokenize.epochs=40")[0] == 0
-    refused(cli("finetune", "--workdir", run_copy), "tokenize/semantic_ids.parquet", "run `plum cpt` again")
+    refused(cli("finetune", "--workdir", run_copy), "tokenize/semantic_ids.parquet", "run `plum cpt --workdir")
 
 
 def test_a_finished_run_is_shown_again_in_a_moment(run_copy: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -307,8 +307,7 @@ def read_jsonl(
             others.add(len(at), record)
         at.append(line)
     if asked is None or not keys:
-        told = "; ".join(f"{p.count:,} lines: {p.reason} ({p.example})" for p in reader.problems)
-        raise PlumError(f"{source.name} holds no JSON object", told, "write one JSON object per line")
+        raise _no_object(source, reader.problems)
     if others.nested:
         shown = ", ".join([*others.nested][:MOST_FURTHER])
         log.warning("%s: left out keys with nested values or vectors: %s", source.name, shown)
@@ -328,6 +327,11 @@ def read_jsonl(
     if reader.problems:
         rows.unread_lines = lambda ids: _in_other_lines(source, encoding, set(at), ids)
     return rows
+
+
+def _no_object(source: Source, problems: Sequence[RowProblem]) -> PlumError:
+    told = "; ".join(f"{one.count:,} lines: {one.reason} ({one.example})" for one in problems)
+    return PlumError(f"{source.name} holds no JSON object", told, "write one JSON object per line")
 
 
 def _in_other_lines(source: Source, encoding: str, read: Collection[int], ids: Collection[str]) -> dict[str, int]:

@@ -240,21 +240,8 @@ def load_movielens(
     Raises:
         PlumError: if the release isn't there, or a file is damaged, unusable or not as published.
     """
-    info = get_release(release)
-    found = find_release(path, release)
-    if found is None:
-        raise PlumError(
-            f"{release} is not in {path}",
-            f"neither {release}/{info.ratings.file} nor {release}.zip",
-            f"get it with: plum data fetch {release}",
-        )
-    advice = Advice.fetch_again(release)
-    opener = release_opener(found, release)
-    for table in (info.ratings, info.movies):
-        if opener(table.file) is None:
-            raise PlumError(
-                f"{found} lacks {table.file}", None, f"this is not {release}, or is incomplete: get it again"
-            )
+    info, advice = get_release(release), Advice.fetch_again(release)
+    opener = _opened(path, release, info)
     items, problems = _movies(opener, info, advice, max_bad_share)
     known = items["item_id"].tolist()
     rows = read_delimited(_there(opener, info.ratings), info.ratings.layout, _RATINGS, advice=advice)
@@ -278,6 +265,23 @@ def load_movielens(
     warn(left_out)
     tables.problems += left_out
     return tables
+
+
+def _opened(path: Path, release: str, info: Release) -> Callable[[str], Source | None]:
+    """What opens the files of a release; refuses a folder that has not the main ones."""
+    found = find_release(path, release)
+    if found is None:
+        raise PlumError(
+            f"{release} is not in {path}",
+            f"neither {release}/{info.ratings.file} nor {release}.zip",
+            f"get it with: plum data fetch {release}",
+        )
+    opener = release_opener(found, release)
+    for table in (info.ratings, info.movies):
+        if opener(table.file) is None:
+            fix = f"this is not {release}, or is incomplete: get it again"
+            raise PlumError(f"{found} lacks {table.file}", None, fix)
+    return opener
 
 
 def _there(opener: Callable[[str], Source | None], table: Table) -> Source:

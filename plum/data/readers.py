@@ -129,10 +129,7 @@ def read_delimited(
         except UnicodeError as error:
             raise undecodable(source, layout.encoding, advice.encoding) from error
         except pa.ArrowInvalid as error:
-            if "UTF8" in str(error):
-                raise undecodable(source, layout.encoding, advice.encoding) from error
-            what = f"{source.name} can't be read as text with separator {layout.separator!r}"
-            raise PlumError(what, str(error)[:200], advice.columns) from error
+            raise _unparsed(source, layout, advice, error) from error
         problems = _malformed(source, layout, len(names), text.malformed)
     where = lambda row: f"line {line_of(source, layout, len(names), row)[0]}"  # noqa: E731
     rows = _sorted_out(source, parsed, picked, lists, where, parsed.num_rows + text.malformed, problems)
@@ -143,6 +140,13 @@ def read_delimited(
     if text.malformed or text.has_multi_line:
         rows.unread_lines = lambda ids: lines_of(source, layout, id_place, len(names), ids)
     return rows
+
+
+def _unparsed(source: Source, layout: Delimited, advice: Advice, error: pa.ArrowInvalid) -> PlumError:
+    if "UTF8" in str(error):
+        return undecodable(source, layout.encoding, advice.encoding)
+    what = f"{source.name} can't be read as text with separator {layout.separator!r}"
+    return PlumError(what, str(error)[:200], advice.columns)
 
 
 def _header(source: Source, layout: Delimited) -> tuple[list[str], int]:

@@ -55,12 +55,14 @@ class MovieLensSource(RowChoice):
 
 
 class AmazonSequencesSource(Section):
-    """Amazon 2014 5-core sequences, ``NAME.txt`` and ``NAME_item2attributes.json``, in ``<data home>/amazon-2014``."""
+    """Amazon 2014 5-core sequences in ``<data home>/amazon-2014``: ``NAME.txt``, and the attributes, titles and days
+    that lie beside it (``docs/data-files.md``).
+    """
 
     kind: Literal["amazon-sequences"]
     """Chooses this source."""
     name: str
-    """The NAME in the two file names, such as ``Beauty``."""
+    """The NAME in the file names, such as ``Beauty``."""
 
 
 class AmazonReviewsSource(RowChoice):
@@ -86,6 +88,12 @@ class LogsSource(RowChoice):
     interactions: UserPath
     """The log, one interaction per row: user_id, item_id and timestamp, optionally rating and reward. A file, a folder
     of parts, or a pattern such as ``log/part-*.parquet``."""
+    layout: Literal["rows", "sequences"] = "rows"
+    """rows: one interaction per row. sequences: text with one line per user, the user and then the user's items in
+    order, without header or times."""
+    in_data_home: bool = False
+    """Whether ``interactions``, ``items`` and ``users`` are paths below the data home (``PLUM_DATA_HOME``, else
+    ``data/``)."""
     items: UserPath | None = None
     """The catalogue, one item per row: item_id, optionally title, topics, creator, description and further columns.
     Without it, the catalogue is the items of the log."""
@@ -115,7 +123,8 @@ class LogsSource(RowChoice):
     """What separates the fields of text: one or more characters such as ``;`` or ``::``, or ``tab``, ``comma``,
     ``semicolon``, ``bar``, ``space``, ``double-colon``. Default: comma in .csv, tab in .tsv and in RecBole's .inter,
     .item and .user, else recognised by the first lines (.dat, .txt, ...). A file whose suffix names another separator,
-    and whose first line lacks this one, keeps its own."""
+    and whose first line lacks this one, keeps its own. With layout sequences it holds for the log alone, and the
+    default there is comma in .csv, else blanks and tabs."""
     quoting: Literal["auto", "double", "single", "none"] = "auto"
     """Whether values may stand in quotes, and then hold delimiters and line ends. ``none``: quotes are plain text.
     ``auto``: double quotes in .csv; in other text, quotes are plain text unless the file was clearly written with
@@ -126,7 +135,7 @@ class LogsSource(RowChoice):
     header: bool = True
     """Whether the first line of delimited text names the columns. If not, columns are called by their place, from 1:
     ``columns: {user_id: 1, item_id: 2, timestamp: 4}``. A file whose first line holds the names of all mapped columns
-    has a header all the same."""
+    has a header all the same. A log in layout sequences never has one: this holds for its items and users."""
 
 
 class SyntheticSource(Section):

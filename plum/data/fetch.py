@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from plum import runtime
-from plum.data.amazon import SEQUENCE_COUNTS, find_sequences
+from plum.data.amazon_sequences import SEQUENCE_COUNTS, find_sequences
 from plum.data.movielens import RELEASES, find_release, open_zip, release_opener
 from plum.errors import PlumError
 from plum.run.writing import explained, system_error

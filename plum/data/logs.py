@@ -1,4 +1,5 @@
-"""Users' own logs in CSV, TSV, Parquet or JSON Lines, through a mapping from our column names to theirs.
+"""Users' own logs: rows in CSV, TSV, Parquet or JSON Lines, through a mapping from our column names to theirs; or text
+with a line per user.
 
 ``user_id``, ``item_id`` and ``timestamp`` are required; unmapped names are looked up as they are. ``rating``,
 ``reward`` and the item columns ``title``, ``topics``, ``creator``, ``description`` are optional, but required once they
@@ -12,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +35,7 @@ from plum.data.moments import NANOSECOND, TIMESTAMP
 from plum.data.parts import find_parts, read_parts
 from plum.data.readers import RawRows, read_delimited, read_parquet
 from plum.data.rows import Tally, refuse_swallowed_lines, repeats, strike_unusable_ids, warn
+from plum.data.sequences import pseudo_random, read_log
 from plum.data.tables import INTERACTION_COLUMNS, ITEM_COLUMNS, RawTables, RowProblem, refuse_many_problems
 from plum.data.time_texts import check_layout
 from plum.data.times import AUTO, POSITION, WAYS
@@ -41,6 +44,7 @@ from plum.errors import PlumError
 log = logging.getLogger(__name__)
 
 _BOOLEANS = pa.array(["true", "false"])
+_OF_SEQUENCES = ("user_id", "item_id")
 
 
 def _advice(key: str) -> Advice:
@@ -112,6 +116,7 @@ def load_logs(
     where: RowFilter | None = None,
     keep_repeats: bool = False,
     keep_unlisted: bool = False,
+    sequences: bool = False,
 ) -> RawTables:
     """Read interaction logs, with their items and users; which columns, the module says.
 
@@ -128,11 +133,17 @@ def load_logs(
         where: a rule on the rows of the log; it may name columns that are not mapped.
         keep_repeats: keep rows that agree in every column.
         keep_unlisted: add items that only the log has, without content, instead of leaving out their interactions.
+        sequences: the log has a line per user, ``user item item ...`` (see :mod:`plum.data.sequences`). The delimiter
+            of ``dialect`` is that of the log alone then, and the catalogue is in pseudo-random order.
 
     Raises:
         PlumError: for every mistake in the files, the mapping or the rule.
     """
     check_time_settings(timestamp_unit, timestamp_format)
+    delimiter = None if dialect is None else dialect.delimiter
+    if sequences:
+        _refuse_beyond_sequences(columns or {}, where, timestamp_unit, timestamp_format)
+        timestamp_unit, dialect = POSITION, replace(dialect or Dialect(), delimiter=None)
     read = partial(read_table, encoding=encoding, dialect=dialect)
     named, optional, only_for_where = _columns_to_read(columns or {}, where, timestamp_unit)
     catalogue, known, problems = None, None, list[RowProblem]()
@@ -140,8 +151,12 @@ def load_logs(
         item_rows = _read_items(items, item_columns or {}, read, dialect)
         catalogue, problems = check_items(item_rows, topic_separator=topic_separator, max_bad_share=max_bad_share)
         known = Known(catalogue["item_id"].tolist(), items.name, item_rows.unread_lines)
-    parts = find_parts(interactions, partial(file_format, delimiter=(dialect or Dialect()).delimiter), tell=True)
-    rows = read_parts(interactions, parts, partial(read, columns=named, optional=optional, advice=_advice("columns")))
+    if sequences:
+        rows = read_log(interactions, encoding=encoding, delimiter=delimiter, max_bad_share=max_bad_share)
+    else:
+        parts = find_parts(interactions, partial(file_format, delimiter=delimiter), tell=True)
+        one = partial(read, columns=named, optional=optional, advice=_advice("columns"))
+        rows = read_parts(interactions, parts, one)
     log_rows, found = check_interactions(
         rows,
         timestamp_unit=timestamp_unit,
@@ -152,6 +167,8 @@ def load_logs(
     )
     people, of_users = _load_users(users, named["user_id"], read, max_bad_share) if users else (None, [])
     catalogue = _catalogue(catalogue, log_rows["item_id"], interactions.name)
+    if sequences:
+        catalogue = catalogue.sort_values("item_id", key=lambda ids: ids.map(pseudo_random), ignore_index=True)
     problems = [*problems, *found, *of_users]
     positions = timestamp_unit == POSITION
     return RawTables(_typed_extras(log_rows, rows), catalogue, people, None, problems, rows.n_read, None, positions)
@@ -174,6 +191,23 @@ def check_time_settings(unit: str, layout: str | None) -> None:
             "set timestamp_unit to auto, or leave timestamp_format out",
         )
     check_layout(layout)
+
+
+def _refuse_beyond_sequences(
+    columns: Mapping[str, str], where: RowFilter | None, unit: str, layout: str | None
+) -> None:
+    """Refuse settings of what sequences, which hold users and items alone, don't have.
+
+    Raises:
+        PlumError: for columns but the users' id, a unit or layout of times, and a rule on other fields.
+    """
+    beyond = [f"columns.{name}" for name in columns if name != "user_id"]
+    beyond += ["timestamp_unit"] if unit not in (AUTO, POSITION) else []
+    beyond += ["timestamp_format"] if layout is not None else []
+    beyond += [] if where is None else [f"where, on {name}" for name in where.fields if name not in _OF_SEQUENCES]
+    if beyond:
+        what = "layout sequences has no columns and no times, only users and their items in order"
+        raise PlumError(what, ", ".join(beyond), "leave these settings out, or the layout")
 
 
 def _columns_to_read(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from html.entities import html5
 from html.parser import HTMLParser
 
 _ALL = """
@@ -24,9 +25,36 @@ _CUT = re.compile(r"<(?:/?[a-zA-Z][a-zA-Z0-9]*(?:\s[^<>]*)?|!-?-?[^<>]*)$")
 _SECTION = re.compile(r"<!\[CDATA\[|\]\]>|<!\[[^<>\[]*\]>(?:-->)?|<!\[")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u200b\ufeff\u00ad]")
 _ANY_TAG = re.compile(r"</?[a-zA-Z][^<>]*>?")
+_ENTITY = re.compile(r"&(#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
 _MOST_TAGS = 1_000
 _ROUNDS = 5
 """Times that text is taken to have been escaped, at most."""
+
+
+def unescaped(text: str) -> str:
+    """Text with its entities resolved, twice escaped ones too; all else, tags included, stays.
+
+    Only names that HTML has, ended by a semicolon, are entities, so that ``AT&T`` and ``?a=1&copy=2`` stay. Those that
+    stand for a blank or a line end become a blank.
+
+    Example:
+        >>> unescaped("Bob&amp;#39;s &lt;b&gt;nice&lt;/b&gt; soap &amp; AT&T")
+        "Bob's <b>nice</b> soap & AT&T"
+    """
+    if ";" not in text:
+        return text
+    for _ in range(_ROUNDS):
+        if "&" not in text or (found := _ENTITY.sub(_character, text)) == text:
+            break
+        text = found
+    return text
+
+
+def _character(entity: re.Match[str]) -> str:
+    """What an entity stands for; the entity itself if HTML has none of that name."""
+    name = entity[1]
+    meant = html.unescape(entity[0]) if name[0] == "#" else html5.get(f"{name};", entity[0])
+    return " " if meant.isspace() else _CONTROL.sub("", meant)
 
 
 def plain_text(text: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from plum.data.markup import unescaped
 from plum.data.missing import SPELLINGS, no_prose, prose_or_none
 from plum.errors import PlumError
 
@@ -86,7 +87,7 @@ def _read_text(text: str, separator: str) -> tuple[list[str] | None, bool]:
     """The topics of a text, and whether it spells a list."""
     held = written_list(text, separator)
     if isinstance(held, str):
-        return _distinct(held.split(separator)), False
+        return _distinct(unescaped(held).split(separator)), False  # first: the separator may be the ; of &amp;
     return _distinct(texts_of(held)), True
 
 
@@ -264,7 +265,9 @@ def _bare(part: str) -> str | None:
 
 
 def _distinct(texts: Sequence[str]) -> list[str] | None:
-    return list(dict.fromkeys(text.strip() for text in texts if not no_prose(text))) or None
+    """Texts without entities, repetitions and what is no text; None if none is left."""
+    shown = [unescaped(text) for text in texts]
+    return list(dict.fromkeys(text.strip() for text in shown if not no_prose(text))) or None
 
 
 def _tell_untold(
@@ -300,6 +303,7 @@ def _drop_words(found: list[list[str] | None], name: str) -> None:
 
 def likely_separator(texts: Sequence[str]) -> str | None:
     """What separates the topics that stand in one text each (N, none blank); None if nothing does."""
+    texts = [unescaped(text) for text in texts]
     for separator in SEPARATORS if texts else ():
         parts = [part.strip() for text in texts for part in text.split(separator)]
         # Parts of a separated list come again more often than whole values do.

@@ -8,15 +8,13 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Collection, Iterator
-from functools import partial
 from pathlib import Path
 
 from plum.config.data import AmazonReviewsSource, LogsSource, SyntheticSource
 from plum.config.models import SCRATCH
 from plum.config.run import RunConfig
-from plum.data.dialect import file_format
 from plum.data.files import found_at, is_file, is_folder
-from plum.data.parts import find_parts, is_pattern
+from plum.data.parts import is_pattern
 from plum.errors import PlumError
 from plum.features.sentences import check_encoder, packaged_model
 from plum.model_files import PICKLES, Folder
@@ -83,10 +81,11 @@ def _is_made(config: RunConfig, stage: str) -> bool:
 def _of_data(config: RunConfig) -> Iterator[str]:
     source = config.data.source
     if isinstance(source, LogsSource):
+        source = prepare.located(source)
         named: dict[str, Path | None] = {"items": source.items, "users": source.users}
         if is_folder(source.interactions) or is_pattern(source.interactions):
             try:
-                find_parts(source.interactions, partial(file_format, delimiter=source.delimiter))
+                prepare.parts_of(source)
             except PlumError as error:
                 yield f"data.source.interactions: {error}"
         else:

@@ -25,7 +25,7 @@ from plum.config.data import (
     SyntheticSource,
 )
 from plum.config.run import RunConfig
-from plum.data import amazon, fetch, logs, movielens, splits, synthetic
+from plum.data import amazon, amazon_sequences, fetch, logs, movielens, splits, synthetic
 from plum.data.cautions import giants, ratings_that_differ
 from plum.data.dialect import Dialect, file_format
 from plum.data.files import is_file
@@ -33,6 +33,7 @@ from plum.data.filters import without_consecutive
 from plum.data.histories import Histories
 from plum.data.moments import Moment, before
 from plum.data.parts import find_parts
+from plum.data.sequences import sequences_format
 from plum.data.tables import RawTables, RowProblem
 from plum.errors import PlumError
 from plum.rules.language import spell_value
@@ -122,7 +123,7 @@ def load(config: DataConfig) -> RawTables:
             raise PlumError("this machine can't hold the made-up data", lack, "correct this key")
         return synthetic.generate(source.n_users, source.n_items, source.seed)
     folder = fetch.locate(f"amazon-2014/{source.name}", data_home())
-    return amazon.load_amazon_sequences(folder, source.name, max_bad_share=bad)
+    return amazon_sequences.load_amazon_sequences(folder, source.name, max_bad_share=bad)
 
 
 def _load_log(source: MovieLensSource | AmazonReviewsSource | LogsSource, bad: float) -> RawTables:
@@ -136,6 +137,7 @@ def _load_log(source: MovieLensSource | AmazonReviewsSource | LogsSource, bad: f
         return amazon.load_amazon_reviews(
             source.reviews, source.metadata, max_bad_share=bad, where=where, keep_repeats=every
         )
+    source = located(source)
     return logs.load_logs(
         source.interactions,
         source.items,
@@ -151,7 +153,17 @@ def _load_log(source: MovieLensSource | AmazonReviewsSource | LogsSource, bad: f
         where=where,
         keep_repeats=every,
         keep_unlisted=source.unlisted_items == "keep",
+        sequences=source.layout == "sequences",
     )
+
+
+def located(source: LogsSource) -> LogsSource:
+    """A source whose paths are those of its files, wherever the configuration says that they lie."""
+    if not source.in_data_home:
+        return source
+    names = ("interactions", "items", "users")
+    paths = {name: data_home() / path for name in names if (path := getattr(source, name)) is not None}
+    return source.model_copy(update=paths)
 
 
 def dialect_of(source: LogsSource) -> Dialect:
@@ -167,14 +179,24 @@ def source_files(config: DataConfig) -> list[Path]:
         return sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
     if isinstance(source, AmazonSequencesSource):
         folder = fetch.locate(f"amazon-2014/{source.name}", data_home())
-        names = (f"{source.name}.txt", f"{source.name}_item2attributes.json")
-        return [folder / name for name in names if (folder / name).is_file()]
+        named = [folder / f"{source.name}{end}" for end in (".txt", *amazon_sequences.BESIDE)]
+        return [path for path in named if path.is_file()]
     if isinstance(source, AmazonReviewsSource):
         return [path for path in (source.reviews, source.metadata) if path and is_file(path)]
     if isinstance(source, LogsSource):
-        parts = find_parts(source.interactions, partial(file_format, delimiter=source.delimiter))
-        return [path for path in (*parts, source.items, source.users) if path and is_file(path)]
+        source = located(source)
+        return [path for path in (*parts_of(source), source.items, source.users) if path and is_file(path)]
     return []
+
+
+def parts_of(source: LogsSource) -> list[Path]:
+    """The files of a log whose paths are located.
+
+    Raises:
+        PlumError: if a folder or a pattern holds none.
+    """
+    known = sequences_format if source.layout == "sequences" else file_format
+    return find_parts(source.interactions, partial(known, delimiter=source.delimiter))
 
 
 def _caution(log: pd.DataFrame, config: DataConfig) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from plum.data.amazon import SEQUENCE_COUNTS, load_amazon_reviews, load_amazon_sequences
+from plum.data.amazon import load_amazon_reviews
+from plum.data.amazon_sequences import SEQUENCE_COUNTS, load_amazon_sequences
 from plum.errors import PlumError
 from plum.rules.log_rows import LogRule
 

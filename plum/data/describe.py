@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from plum.data import moments
+from plum.data.splits import MIN_SPLIT_LENGTH
 from plum.data.tables import ITEM_COLUMNS, RawTables
 from plum.foreign import cell
 
@@ -33,7 +34,8 @@ def describe(tables: RawTables) -> dict[str, Any]:
         - ``counts``: users, items (in the catalogue), items with interactions, interactions, rows read, tags;
         - ``density``: interactions / (users x items in the catalogue), from 0 to 1 (above it with repeats);
         - ``time``: ``first`` and ``last`` as ISO 8601 in UTC, ``ties``, the share of interactions whose user has
-          another one at the same time; all None if timestamps are positions;
+          another one at the same time, and ``last_tied``, the users with 3 interactions or more whose last two are at
+          one time; all None if timestamps are positions;
         - ``repeats``: interactions with an item that the user had before;
         - ``nulls``: missing values per column of interactions;
         - ``sequence_length`` and ``item_popularity``: percentiles over users, and over items with interactions;
@@ -84,13 +86,22 @@ def iso(seconds: int) -> str:
 
 def _time(log: pd.DataFrame, users: np.ndarray, positions: bool) -> dict[str, Any]:
     if not len(log):
-        return {"first": None, "last": None, "ties": 0.0}
+        return {"first": None, "last": None, "ties": 0.0, "last_tied": 0}
     stamps = log["timestamp"].to_numpy()
     if positions:
-        return {"first": None, "last": None, "ties": None}
+        return {"first": None, "last": None, "ties": None, "last_tied": None}
     times = moments.codes(log)
     ties = pd.Series(users.astype(np.int64) * (int(times.max()) + 1) + times).duplicated(keep=False).mean()
-    return {"first": iso(stamps.min()), "last": iso(stamps.max()), "ties": float(ties)}
+    told = {"first": iso(stamps.min()), "last": iso(stamps.max()), "ties": float(ties)}
+    return {**told, "last_tied": _n_last_tied(users, times)}
+
+
+def _n_last_tied(users: np.ndarray, times: np.ndarray) -> int:
+    """Count users with enough interactions for a test item whose last two are at one time."""
+    order = np.lexsort((times, users))
+    lengths = np.bincount(users)
+    last = np.cumsum(lengths)[lengths >= MIN_SPLIT_LENGTH] - 1
+    return int((times[order[last]] == times[order[last - 1]]).sum())
 
 
 def _n_repeats(users: np.ndarray, items: np.ndarray) -> int:
@@ -161,6 +172,8 @@ def _overview(d: dict[str, Any]) -> Any:
     table.add_row("last", d["time"]["last"] or "")
     ties = d["time"]["ties"]
     table.add_row("interactions tied in time", "unknown" if ties is None else f"{ties:.1%}")
+    if d["time"]["last_tied"] is not None:
+        table.add_row("users whose last two tie", f"{d['time']['last_tied']:,}")
     table.add_row("repeats of (user, item)", f"{d['repeats']:,}")
     return table
 

@@ -60,7 +60,8 @@ def locate(name: str, home: Path) -> Path:
         "these 5-core sequences have no stable official address, so they can't be downloaded",
         f"place {' or '.join(f'{part}.txt' for part in parts)} (lines 'user item item ...') and "
         f"NAME_item2attributes.json, as prepared for S3-Rec (github.com/RUCAIBox/CIKM2020-S3Rec, folder data), in "
-        f"{home / AMAZON}; or use McAuley's raw reviews with source kind amazon-reviews",
+        f"{home / AMAZON}; titles and days may lie beside them (docs/data-files.md); or use McAuley's raw reviews with "
+        "source kind amazon-reviews",
     )
 
 

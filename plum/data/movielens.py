@@ -18,6 +18,7 @@ from plum.data.files import Advice, Source, damage_reported
 from plum.data.filters import RowFilter, filtered
 from plum.data.interactions import Known, check_interactions
 from plum.data.items import as_objects, check_items
+from plum.data.markup import unescaped
 from plum.data.readers import read_delimited
 from plum.data.rows import warn
 from plum.data.tables import RawTables, RowProblem, refuse_many_problems
@@ -356,7 +357,7 @@ def _tags(
         max_bad_share=max_bad_share,
         known=Known(known, info.movies.file),
     )
-    frame["tag"] = frame["tag"].str.strip()
+    frame["tag"] = frame["tag"].map(unescaped).str.strip()
     blank = (frame["tag"] == "").to_numpy()
     if blank.any():
         found.append(

@@ -185,7 +185,9 @@ def _tied(data: Mapping[str, Any], protocol: Mapping[str, Any], n_users: Any) ->
         return None
     return (
         f"Tie-breaking decides the test target of {_percent(share)} of the users.",
-        "Their last interactions share a timestamp, so the log does not say which item came last.",
+        "Their last interactions share a timestamp, so the log does not say which item came last"
+        + (": the order of the input decides." if protocol.get("ties in time") == "keep" else ".")
+        + " The slices show these users apart.",
     )
 
 

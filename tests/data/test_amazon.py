@@ -1,19 +1,16 @@
-"""Amazon data: prepared sequences, and raw reviews of three years."""
+"""Raw Amazon reviews of three years."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from plum.data.amazon import load_amazon_reviews
-from plum.data.amazon_sequences import SEQUENCE_COUNTS, load_amazon_sequences
 from plum.errors import PlumError
 from plum.rules.log_rows import LogRule
 
@@ -22,64 +19,6 @@ def write_lines(path: Path, records: list[Any]) -> Path:
     text = "".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in records)
     path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
     return path
-
-
-def test_sequences(tmp_path: Path) -> None:
-    (tmp_path / "Games.txt").write_text("1 10 2 10\n2 2\n")
-    (tmp_path / "Games_item2attributes.json").write_text('{"2": [12, 3], "30": []}')
-    tables = load_amazon_sequences(tmp_path, "Games")
-    assert tables.interactions[["user_id", "item_id", "timestamp"]].values.tolist() == [
-        ["1", "10", 0], ["1", "2", 1], ["1", "10", 2], ["2", "2", 0],
-    ]  # fmt: skip
-    assert tables.interactions["rating"].isna().all()
-    assert tables.interactions["reward"].tolist() == [1.0] * 4
-    assert tables.timestamps_are_positions
-    assert tables.items.set_index("item_id")["topics"].to_dict() == {"2": ["attr_12", "attr_3"], "10": None, "30": None}
-    assert tables.items["title"].tolist() == [None, None, None]
-
-
-def test_sequences_order_of_the_catalogue_says_nothing_about_time(tmp_path: Path) -> None:
-    """The files number items as they first occur, and the catalogue's order breaks ties between scores."""
-    later = " ".join(str(item) for item in range(1, 201))
-    (tmp_path / "Games.txt").write_text(f"1 {later}\n")
-    order = load_amazon_sequences(tmp_path, "Games").items["item_id"].astype(int)
-    assert abs(np.corrcoef(order, np.arange(200))[0, 1]) < 0.2
-    (tmp_path / "Games.txt").write_text(f"1 {' '.join(reversed(later.split()))}\n")
-    assert load_amazon_sequences(tmp_path, "Games").items["item_id"].astype(int).tolist() == order.tolist()
-
-
-def test_sequences_in_data_home_without_attributes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "amazon-2014").mkdir()
-    (tmp_path / "amazon-2014" / "Beauty.txt").write_text("1 1 2\n")
-    with caplog.at_level(logging.WARNING):
-        tables = load_amazon_sequences(tmp_path, "Beauty")
-    assert "Beauty_item2attributes.json is not there" in caplog.text
-    assert "22,363" in caplog.text  # counts that differ from the published ones are told
-    assert tables.items["topics"].tolist() == [None, None]
-
-
-def test_sequences_report_bad_lines(tmp_path: Path) -> None:
-    (tmp_path / "X.txt").write_text("1 1 2\n\n2\n1 5\n3 4\n")
-    tables = load_amazon_sequences(tmp_path, "X", max_bad_share=0.6)
-    assert [(p.file, p.reason, p.count, p.example) for p in tables.problems] == [
-        ("X.txt", "no item after the user", 1, "line 3: '2'"),
-        ("X.txt", "a second line of the user", 1, "line 4: '1 5'"),
-    ]
-    assert len(tables.interactions) == 3
-    with pytest.raises(PlumError, match=r"2 of 4 rows are unusable(.|\n)*line 3"):
-        load_amazon_sequences(tmp_path, "X")
-
-
-def test_sequences_absent_empty_or_wrong(tmp_path: Path) -> None:
-    (tmp_path / "Beauty.txt").write_text("1 1\n")
-    with pytest.raises(PlumError, match=r"Beaty\.txt does not exist(.|\n)*did you mean Beauty\.txt"):
-        load_amazon_sequences(tmp_path, "Beaty")
-    (tmp_path / "Empty.txt").write_text("\n")
-    with pytest.raises(PlumError, match=r"Empty\.txt is empty"):
-        load_amazon_sequences(tmp_path, "Empty")
-    (tmp_path / "Beauty_item2attributes.json").write_text("[1")
-    with pytest.raises(PlumError, match=r"Beauty_item2attributes\.json is not a JSON object"):
-        load_amazon_sequences(tmp_path, "Beauty")
 
 
 REVIEWS_2014 = [
@@ -173,17 +112,6 @@ def test_truncated_gz(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(PlumError, match=r"r\.json\.gz is damaged or truncated(.|\n)*again"):
         load_amazon_reviews(path)
-
-
-@pytest.mark.parametrize("name", sorted(SEQUENCE_COUNTS))
-def test_real_sequences(name: str) -> None:
-    home = os.environ.get("PLUM_DATA_HOME")
-    if not home or not (Path(home) / "amazon-2014" / f"{name}.txt").is_file():
-        pytest.skip("not at hand")
-    tables = load_amazon_sequences(Path(home), name)
-    log = tables.interactions
-    assert (log["user_id"].nunique(), log["item_id"].nunique(), len(log)) == SEQUENCE_COUNTS[name]
-    assert tables.items["topics"].notna().all()
 
 
 def reviewed(folder: Path, metadata: list[Any], **kwargs: Any) -> Any:

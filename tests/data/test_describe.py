@@ -44,6 +44,7 @@ def test_counts_by_hand() -> None:
         "first": "1970-01-01T00:00:00+00:00",
         "last": "1970-01-02T00:00:00+00:00",
         "ties": pytest.approx(2 / 6),  # u twice at 0; v and u share 60 but are different users
+        "last_tied": 0,
     }
     assert d["repeats"] == 1
     assert d["nulls"] == {"user_id": 0, "item_id": 0, "timestamp": 0, "rating": 1, "reward": 0, "device": 1}
@@ -70,8 +71,16 @@ def test_many_ratings_are_binned() -> None:
 
 def test_positions_are_no_times() -> None:
     d = describe(tables(timestamps_are_positions=True))
-    assert d["time"] == {"first": None, "last": None, "ties": None}
+    assert d["time"] == {"first": None, "last": None, "ties": None, "last_tied": None}
     assert "positions" in text_of(d)
+
+
+def test_users_whose_last_two_interactions_tie_are_counted() -> None:
+    """v has two alone, and so no test item; rows need not be in order."""
+    log = tables().interactions.assign(timestamp=np.array([60, 0, 60, 7, 7, 5], np.int64))
+    d = describe(tables(interactions=log))
+    assert (d["time"]["ties"], d["time"]["last_tied"]) == (pytest.approx(4 / 6), 1)
+    assert "users whose last two tie" in text_of(d)
 
 
 def test_nothing_at_all() -> None:

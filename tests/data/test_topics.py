@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from plum.data.logs import load_logs
-from plum.data.topics import Untold, joined_text, read_topics, written_list
+from plum.data.topics import Untold, joined_text, likely_separator, read_topics, written_list
 from plum.errors import PlumError
 
 BOTH = ["Science Fiction", "Drama"]
@@ -145,3 +145,26 @@ def test_nested_columns_of_files(tmp_path: Path, suffix: str) -> None:
     items = load_logs(log, path).items
     assert items.loc[0, ["topics", "creator", "description"]].tolist() == [["War"], "Ann, Bob", "x. y."]
     assert items.loc[1, ["topics", "creator", "description"]].tolist() == [None, None, None]
+
+
+def test_entities_are_resolved_before_topics_are_separated() -> None:
+    """The separator may be the end of an entity."""
+    assert topics(["Health &amp; Beauty;Men&#39;s", "Men's"], separator=";") == [
+        ["Health & Beauty", "Men's"],
+        ["Men's"],
+    ]
+    assert topics(['["A &amp; B", "say &quot;C&quot;"]']) == [["A & B", 'say "C"']]
+    assert topics([["A &amp;amp; B", "A & B"]]) == [["A & B"]]
+    assert likely_separator(["A &amp; B", "C &amp; D", "A &amp; B"] * 10) is None
+
+
+def test_entities_are_resolved_in_texts_but_not_in_ids(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text(
+        "item_id,title,topics,creator,description,note\n"
+        "a&amp;b,Tom &amp;amp; Jerry,Kids &amp; Family|Fun,L&#39;Oreal,5 &lt; 6 &gt; 4,x&amp;y\n"
+    )
+    (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\nu,a&amp;b,1000000000\n")
+    items = load_logs(tmp_path / "log.csv", tmp_path / "items.csv").items
+    assert items.values.tolist() == [
+        ["a&amp;b", "Tom & Jerry", ["Kids & Family", "Fun"], "L'Oreal", "5 < 6 > 4", "x&amp;y"]
+    ]

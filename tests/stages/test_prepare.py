@@ -16,6 +16,7 @@ from plum.config.run import RunConfig
 from plum.errors import PlumError
 from plum.run import artifacts
 from plum.stages import cpt, dense, finetune, inputs, pipeline, prepare
+from plum.stages.checks import check_named
 
 MOVIELENS = {"kind": "movielens", "release": "ml-latest"}
 N_ITEMS = 40
@@ -111,6 +112,42 @@ def test_the_temporal_protocol_is_refused_for_a_source_without_times(home: Path,
         prepare.run(run_config(tmp_path / "run", source, protocol="temporal"))
     prepare.run(run_config(tmp_path / "run", source))
     assert len(descriptions(tmp_path / "run")) == 11
+
+
+def test_days_beside_sequences_allow_the_temporal_protocol(home: Path, tmp_path: Path) -> None:
+    (home / "amazon-2014").mkdir(parents=True)
+    (home / "amazon-2014/Beauty.txt").write_text("".join(f"{user} 1 2 3 {user + 3}\n" for user in range(1, 9)))
+    days = home / "amazon-2014/Beauty_days.txt"
+    days.write_text("".join(f"{user} {16000 + user} 16010 16011 16012\n" for user in range(1, 9)))
+    source = {"kind": "amazon-sequences", "name": "Beauty"}
+    config = run_config(tmp_path / "run", source, protocol="temporal", valid_share=0.25, test_share=0.25)
+    prepare.run(config)
+    split = artifacts.read_table(tmp_path / "run" / artifacts.SPLIT)
+    assert {part: set(rows["item_id"]) for part, rows in split.groupby("part")} == {
+        "train": {"1", "2"}, "valid": {"3"}, "test": {str(item) for item in range(4, 12)},
+    }  # fmt: skip
+    assert days in prepare.source_files(config.data)
+    before = tiny_run.times(tmp_path / "run")
+    days.write_text(days.read_text().replace("16012", "16013"))
+    prepare.run(config)
+    assert tiny_run.rerun(before, tiny_run.times(tmp_path / "run")) == {"data"}
+
+
+def test_a_log_of_sequences_may_lie_in_the_data_home(home: Path, tmp_path: Path) -> None:
+    (home / "games").mkdir(parents=True)
+    (home / "games/log.txt").write_text("".join(f"{user} 1 2 3 {user + 3}\n" for user in range(1, 9)))
+    (home / "games/titles.tsv").write_text("".join(f"{item}\tGame {item}\n" for item in range(1, 12)))
+    source = {"kind": "logs", "layout": "sequences", "in_data_home": True, "interactions": "games/log.txt"}
+    source |= {"items": "games/titles.tsv", "header": False, "item_columns": {"item_id": 1, "title": 2}}
+    config = run_config(tmp_path / "run", source)
+    assert prepare.source_files(config.data) == [home / "games/log.txt", home / "games/titles.tsv"]
+    check_named(config, ["data"])
+    prepare.run(config)
+    items = artifacts.read_table(tmp_path / "run" / artifacts.ITEMS)
+    assert (items["title"] == "Game " + items["item_id"]).all()
+    (home / "games/titles.tsv").unlink()
+    with pytest.raises(PlumError, match=r"data\.source\.items: .*titles\.tsv \(no such file\)"):
+        check_named(config, ["data"])
 
 
 def test_the_amazon_set_asked_for_is_the_one_looked_for(home: Path, tmp_path: Path) -> None:

@@ -163,6 +163,33 @@ def test_a_source_that_gives_no_times_has_neither_ties_nor_times(
     assert scoring._protocol(config, len(data.items))["ties in time"] == "no times"
 
 
+@pytest.mark.parametrize("ties", ["keep", "shuffle"])
+def test_days_beside_sequences_tell_certain_users_from_tied_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ties: str
+) -> None:
+    """Users with an even number have their last two items on one day."""
+    (tmp_path / "amazon-2014").mkdir()
+    lines = "".join(f"{user} {user} 20 30 {user + 30}\n" for user in range(1, 12))
+    days = "".join(f"{user} 16000 16001 16003 {16004 - (user + 1) % 2}\n" for user in range(1, 12))
+    (tmp_path / "amazon-2014/Beauty.txt").write_text(lines)
+    (tmp_path / "amazon-2014/Beauty_days.txt").write_text(days)
+    monkeypatch.setenv("PLUM_DATA_HOME", str(tmp_path))
+    source = {"kind": "amazon-sequences", "name": "Beauty"}
+    config, data = prepared(validate(tiny_run.pipeline(tmp_path / "run", source, ties=ties), "the test"))
+    asked = scoring.read_asked(config, data)
+    names = data.histories.user_ids[asked.users].astype(int)
+    assert asked.tied is not None
+    assert asked.tied.tolist() == [user % 2 == 0 for user in names]
+    targets = np.array([data.items["item_id"][row[0]] for row in asked.targets]).astype(int)
+    last = targets == names + 30
+    assert last[~asked.tied].all()
+    assert last[asked.tied].all() == (ties == "keep")
+    found = {one.name: names[one.users] % 2 for one in scoring._slices(asked, data, 5) if "order" in one.group}
+    assert {name: set(odd) for name, odd in found.items()} == {"certain": {1}, "decided by a tie": {0}}
+    assert scoring._protocol(config, len(data.items))["ties in time"] == ties
+    assert inputs.train_times(config.workdir) is not None
+
+
 def test_what_is_known_of_users_stands_in_the_order_asked(tmp_path: Path) -> None:
     config, data = prepared(config_of(tmp_path, users=USERS))
     asked = scoring.read_asked(config, data)

@@ -93,12 +93,12 @@ def _time(log: pd.DataFrame, users: np.ndarray, positions: bool) -> dict[str, An
     times = moments.codes(log)
     ties = pd.Series(users.astype(np.int64) * (int(times.max()) + 1) + times).duplicated(keep=False).mean()
     told = {"first": iso(stamps.min()), "last": iso(stamps.max()), "ties": float(ties)}
-    return {**told, "last_tied": _n_last_tied(users, times)}
+    return {**told, "last_tied": _n_last_tied(log, users, times)}
 
 
-def _n_last_tied(users: np.ndarray, times: np.ndarray) -> int:
+def _n_last_tied(log: pd.DataFrame, users: np.ndarray, times: np.ndarray) -> int:
     """Count users with enough interactions for a test item whose last two are at one time."""
-    order = np.lexsort((times, users))
+    order = np.lexsort((*moments.sort_keys(log), users))
     lengths = np.bincount(users)
     last = np.cumsum(lengths)[lengths >= MIN_SPLIT_LENGTH] - 1
     return int((times[order[last]] == times[order[last - 1]]).sum())

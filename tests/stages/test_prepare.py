@@ -147,7 +147,7 @@ def test_a_log_of_sequences_may_lie_in_the_data_home(home: Path, tmp_path: Path)
     assert (items["title"] == "Game " + items["item_id"]).all()
     (home / "games/titles.tsv").unlink()
     with pytest.raises(PlumError, match=r"data\.source\.items: .*titles\.tsv \(no such file\)"):
-        check_named(config, ["data"])
+        check_named(run_config(tmp_path / "other", source), ["data"])
 
 
 def test_the_amazon_set_asked_for_is_the_one_looked_for(home: Path, tmp_path: Path) -> None:

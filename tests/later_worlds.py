@@ -13,24 +13,7 @@ import tiny_run
 from plum.config.file import validate
 from plum.config.run import RunConfig
 
-WORDS = [
-    "red",
-    "blue",
-    "small",
-    "large",
-    "old",
-    "new",
-    "paper",
-    "glass",
-    "wooden",
-    "iron",
-    "lamp",
-    "chair",
-    "table",
-    "clock",
-    "box",
-    "garden",
-]
+WORDS = ("red", "blue", "small", "large", "old", "new", "paper", "glass", "wooden", "lamp", "chair", "table", "box")
 TOPICS = ("home", "work", "play", "food")
 LATE = tuple(f"late{number}" for number in range(6))
 """Items that occur after the training cut only."""

@@ -63,7 +63,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
         if not _has_content(modality, items[known]):
             _leave_out(name, config, bool(known.all()))
             continue
-        encoder = _fit(name, modality, items, known, config)
+        encoder = fit_modality(name, modality, items, known, config)
         encoded = encode_apart(encoder, items, known)
         refuse_non_finite(encoded.vectors, f"modality {name!r}", item_ids)
         refuse_useless(Encoded(encoded.vectors[known], encoded.present[known]), name, items["item_id"][known].tolist())
@@ -126,7 +126,9 @@ def _leave_out(name: str, config: RunConfig, all_known: bool) -> None:
     logger.warning("features: %s has %s; modality %s is left out", nobody, fields, name)
 
 
-def _fit(name: str, modality: ModalityConfig, catalogue: pd.DataFrame, known: np.ndarray, config: RunConfig) -> Encoder:
+def fit_modality(
+    name: str, modality: ModalityConfig, catalogue: pd.DataFrame, known: np.ndarray, config: RunConfig
+) -> Encoder:
     """The encoder of a modality, fitted on the items of the catalogue that are known, (N,) bool."""
     if modality.encoder == "file" and modality.path:  # nothing is fitted
         return fit_given(modality.path, catalogue["item_id"].tolist(), name)

@@ -172,6 +172,7 @@ class WholeCatalogue(Levels, Distinct):
     levels: Annotated[list[Health], Field(min_length=1, max_length=64)]  # type: ignore[assignment]
     items: Count
     later_items: Count
+    max_items_per_sid: Count
 
 
 class Quality(Levels, Distinct):

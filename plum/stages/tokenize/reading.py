@@ -139,7 +139,7 @@ class Features(NamedTuple):
         return int((~self.present.any(axis=1)).sum())
 
 
-def read_features(workdir: Path, item_ids: pd.Series, known: np.ndarray, warm_start: Path | None = None) -> Features:
+def read_features(workdir: Path, item_ids: pd.Series, warm_start: Path | None = None) -> Features:
     """Read and standardise the vectors that stage features made of the known items.
 
     On a warm start, modalities of the same space get the standardisation of the other run; a warning names the others.
@@ -147,13 +147,13 @@ def read_features(workdir: Path, item_ids: pd.Series, known: np.ndarray, warm_st
     Args:
         workdir: the run.
         item_ids: of its catalogue.
-        known: which of these items are known, (len(item_ids),) bool; see ``inputs.read_known``.
         warm_start: the folder of another run, from whose tokenizer the training starts.
 
     Raises:
         PlumError: if vectors do not fit the catalogue or are all the same.
     """
     names = list(inputs.read_modalities(workdir))
+    known = inputs.read_known(workdir, item_ids)
     present = read_present(workdir, names, item_ids)[known]
     known_ids = item_ids[known]
     origin = None if warm_start is None else warm.Origin.read(warm_start, known_ids)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import later_worlds
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,6 +16,7 @@ import tiny_run
 import yaml
 
 from plum.run import artifacts
+from plum.stages import features, prepare
 
 pytestmark = pytest.mark.slow
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -50,6 +52,16 @@ def test_residual_kmeans(tmp_path: Path) -> None:
         # Standardised vectors have a mean square of 1 per dimension: codewords leave less.
         assert 0 < figures["error"] < 1
         assert figures["seconds"] > 0
+
+
+def test_later_items(tmp_path: Path) -> None:
+    config = later_worlds.config_of(tmp_path / "world", later_worlds.usual(), {"text": {"dimensions": 8}})
+    prepare.run(config)
+    features.run(config)
+    found = run("later_items.py", config.workdir)
+    assert set(found) == {"popularity", "itemknn", "textknn"}
+    assert found["popularity"]["later_recall@10"] == 0  # type: ignore[index]
+    assert found["textknn"]["later_share_of_lists"] > 0  # type: ignore[index]
 
 
 def test_warm_start(tmp_path: Path) -> None:

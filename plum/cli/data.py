@@ -56,13 +56,16 @@ def data_describe(
 ) -> None:
     """Print counts, density, time range, ties, nulls and percentiles of a source, before anything is trained.
 
+    Under the temporal protocol, also how many items are known before validation begins.
+
     Example: `plum data describe --config pipelines/ml-100k.yaml`
     """
     loaded = load_pipeline(config, workdir, settings, device, seed)
     from plum.data.describe import describe, render
-    from plum.stages.prepare import load
+    from plum.stages.prepare import known_items, load
 
-    description = describe(load(loaded.data))
+    tables = load(loaded.data)
+    description = describe(tables, known_items(tables, loaded.data))
     if json:
         print_json(description)
         return

@@ -166,7 +166,8 @@ class SplitConfig(Section):
     protocol: Literal["leave-one-out", "temporal"] = "leave-one-out"
     """leave-one-out: each user's last interaction is the test, the one before it the validation. temporal: two
     cut-off times, the same for all users, as in the PLUM paper; use it to measure how well a model predicts what
-    comes later."""
+    comes later. There, all that is fitted or counted (vocabularies, scales, codebooks, item texts) comes from the
+    items that have a training interaction; the others get their vectors and Semantic IDs as new items do."""
     valid_share: Part = 0.1
     """temporal: share of the interactions, by time, in the validation set."""
     test_share: Part = 0.1

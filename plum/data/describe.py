@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
@@ -22,11 +23,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MAX_BARS = 12  # more distinct ratings than this are put into bins
 
 
-def describe(tables: RawTables) -> dict[str, Any]:
+def describe(tables: RawTables, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Describe a data set in numbers.
 
     Args:
         tables: as read from a source.
+        known: the items by when they first occur (``plum.data.splits.KnownReport``), under the temporal protocol.
 
     Returns:
         Plain values that JSON can hold:
@@ -41,6 +43,7 @@ def describe(tables: RawTables) -> dict[str, Any]:
         - ``sequence_length`` and ``item_popularity``: percentiles over users, and over items with interactions;
         - ``item_fields``: share of items, from 0 to 1, that have a title, topics, ...;
         - ``ratings``: ``[low, high, count]`` of each distinct rating or, if there are many, of each bin;
+        - ``known_items``: as given; None under leave-one-out;
         - ``problems``: rows left out.
     """
     log = tables.interactions
@@ -66,6 +69,7 @@ def describe(tables: RawTables) -> dict[str, Any]:
         "item_popularity": _percentiles(popularity),
         "item_fields": {name: _share_present(tables.items[name]) for name in ITEM_COLUMNS[1:] if name in tables.items},
         "ratings": _histogram(log["rating"].dropna().to_numpy()),
+        "known_items": None if known is None else dict(known),
         "problems": [asdict(problem) for problem in tables.problems],
     }
 
@@ -175,6 +179,11 @@ def _overview(d: dict[str, Any]) -> Any:
     if d["time"]["last_tied"] is not None:
         table.add_row("users whose last two tie", f"{d['time']['last_tied']:,}")
     table.add_row("repeats of (user, item)", f"{d['repeats']:,}")
+    if (known := d["known_items"]) is not None:
+        table.add_row("items known before validation begins", f"{known['known']:,}")
+        table.add_row("items that first occur later", f"{known['first_later']:,}")
+        table.add_row("items that never occur", f"{known['never']:,}")
+        table.add_row("items not known before validation begins", f"{known['later_share']:.1%}")
     return table
 
 

@@ -64,6 +64,20 @@ class Histories:
         users = np.flatnonzero(asked)
         return users, [histories[u] for u in users], [targets[u] for u in users]
 
+    def only(self, kept: np.ndarray) -> Histories:
+        """The interactions with some items, as rows of a catalogue of these alone.
+
+        Args:
+            kept: (N,) bool, which items of the catalogue.
+
+        Example: [4, 7, 9] and a catalogue that keeps items 4 and 9 of ten -> [0, 1].
+        """
+        if kept.all():
+            return self
+        place = np.where(kept, np.cumsum(kept) - 1, -1)
+        parts = {part: [place[rows[kept[rows]]] for rows in getattr(self, part)] for part in PARTS}
+        return Histories(self.user_ids, **parts)
+
     def popularity(self, n_items: int) -> np.ndarray:
         """Training interactions (N,) of each item."""
         if not self.train:

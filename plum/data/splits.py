@@ -69,6 +69,23 @@ class SplitReport:
     test_cold: int
 
 
+@dataclass(frozen=True)
+class KnownReport:
+    """The items of a catalogue by when they first occur, under the temporal protocol.
+
+    Attributes:
+        known: items with a training interaction.
+        first_later: items that occur, but in validation and test only.
+        never: items that don't occur.
+        later_share: share of the items that are not known, 0 to 1.
+    """
+
+    known: int
+    first_later: int
+    never: int
+    later_share: float
+
+
 def order_interactions(
     interactions: pd.DataFrame, ties: Literal["shuffle", "keep"] = "shuffle", seed: int = 0
 ) -> tuple[pd.DataFrame, TieReport]:
@@ -255,6 +272,34 @@ def temporal_cutoffs(interactions: pd.DataFrame, valid_share: float, test_share:
         "too few distinct timestamps for a temporal split with these shares",
         f"{n:,} interactions at {distinct:,} distinct times; valid_share={valid_share}, test_share={test_share}",
         "change the shares, give the cut-offs yourself, or split by leave-one-out",
+    )
+
+
+def known_items(split: pd.DataFrame, item_ids: pd.Series) -> np.ndarray:
+    """Which items of a catalogue are known before validation begins: those with a training interaction.
+
+    An item without one may have been there already; nothing but what comes later could tell it from one that was not,
+    so it does not count as known either.
+
+    Args:
+        split: ``item_id``, ``part`` of a :func:`temporal` split.
+        item_ids: N ids.
+
+    Returns:
+        (N,) bool.
+    """
+    return item_ids.isin(split.loc[split["part"] == "train", "item_id"]).to_numpy(dtype=bool)
+
+
+def report_known(split: pd.DataFrame, item_ids: pd.Series) -> KnownReport:
+    """Count the items of a catalogue by when they first occur; see :func:`known_items`."""
+    known = known_items(split, item_ids)
+    occurs = item_ids.isin(split["item_id"]).to_numpy(dtype=bool)
+    return KnownReport(
+        known=int(known.sum()),
+        first_later=int((occurs & ~known).sum()),
+        never=int((~occurs).sum()),
+        later_share=float((~known).mean()),
     )
 
 

@@ -52,6 +52,27 @@ class Encoder(Protocol):
         ...
 
 
+def encode_apart(encoder: Encoder, items: pd.DataFrame, known: np.ndarray) -> Encoded:
+    """Encode the known items and the others in two calls.
+
+    So no vector of a known item depends on another item, not even by the rounding of a batch.
+
+    Args:
+        encoder: fitted on the known items.
+        items: N rows.
+        known: (N,) bool.
+    """
+    if known.all():
+        return encoder.transform(items)
+    first = encoder.transform(items[known].reset_index(drop=True))
+    rest = encoder.transform(items[~known].reset_index(drop=True))
+    vectors = np.empty((len(items), first.vectors.shape[1]), dtype=first.vectors.dtype)
+    present = np.empty(len(items), dtype=bool)
+    for rows, part in ((known, first), (~known, rest)):
+        vectors[rows], present[rows] = part
+    return Encoded(vectors, present)
+
+
 def save_parts(
     folder: Path, name: str, kind: str, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
 ) -> None:

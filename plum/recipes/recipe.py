@@ -175,18 +175,18 @@ def _features(sizes: Sizes, shape: _Shape) -> list[Choice]:
 
 def _tokenize(sizes: Sizes, shape: _Shape) -> list[Choice]:
     if shape.two_levels:
-        first = 2 ** round(math.log2(sizes.items / 4))
+        first = 2 ** round(math.log2(sizes.learnt / 4))
         return [
             Choice("tokenize.method", "rqkmeans", "as good as the RQ-VAE for many users with short histories, faster"),
-            Choice("tokenize.codebook_sizes", [first, 32], f"{sizes.items / first:.0f} items to a first code"),
+            Choice("tokenize.codebook_sizes", [first, 32], f"{sizes.learnt / first:.0f} items to a first code"),
             Choice("tokenize.collision", "reassign", "two codes an item; colliding items are reassigned"),
         ]
-    codebooks = default_sizes(sizes.items)
-    steps = max(1, sizes.items // 256)
+    codebooks = default_sizes(sizes.learnt)
+    steps = max(1, sizes.learnt // 256)
     return [
         Choice("tokenize.method", "rqvae", "ahead of RQ-KMeans on MovieLens"),
         Choice(
-            "tokenize.codebook_sizes", codebooks, f"{sizes.items / codebooks[0]:.0f} items to a first code; halving"
+            "tokenize.codebook_sizes", codebooks, f"{sizes.learnt / codebooks[0]:.0f} items to a first code; halving"
         ),
         Choice(
             "tokenize.epochs",

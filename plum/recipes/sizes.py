@@ -42,6 +42,7 @@ class Sizes:
         largest_user: share of the log of its most active user, and that user's id.
         odd_times: share of the times before 1990 or in the future.
         protocol: of the split that these numbers are of.
+        later: items that are not known before validation begins, under the temporal protocol.
     """
 
     users: int
@@ -63,6 +64,12 @@ class Sizes:
     largest_user: tuple[float, str] = (0.0, "")
     odd_times: float = 0.0
     protocol: str = LEAVE_ONE_OUT
+    later: int = 0
+
+    @property
+    def learnt(self) -> int:
+        """Items that Semantic IDs are learnt from."""
+        return self.items - self.later
 
 
 @dataclass(frozen=True)
@@ -128,6 +135,7 @@ def measure(tables: RawTables, now: float) -> Measured:
         largest_user=(float(lengths.iloc[0] / len(ordered)), str(lengths.index[0])),
         odd_times=float(((times < USUAL_FROM) | (times > now + 86_400)).mean()) if dates else 0.0,
         protocol=protocol,
+        later=int((~splits.known_items(split, tables.items["item_id"])).sum()) if protocol == TEMPORAL else 0,
     )
     return Measured(sizes, described, tables.items, histories)
 

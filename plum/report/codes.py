@@ -11,7 +11,7 @@ from plum.report.figures import codes as figures
 from plum.report.wording import DASH, as_number, plain, title_text, value_text, words
 
 _AGREEMENT = ("neighbour_overlap", "cooccurrence_agreement")
-_ELSEWHERE = ("levels", "buckets", "reconstruction_by_modality", "stability", *_AGREEMENT)
+_ELSEWHERE = ("levels", "buckets", "reconstruction_by_modality", "stability", "all_items", *_AGREEMENT)
 _SHOWN, _WIDTH = 3, 60  # example titles of a code, and characters of each: shops write some of several lines
 _SHARES = {
     "uniqueness": "items with a Semantic ID of their own",
@@ -100,9 +100,24 @@ def _facts(quality: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     if shares:
         facts.append(("items by the size of the group that shares their Semantic ID", ", ".join(shares)))
+    facts += _of_all_items(quality.get("all_items") or {})
     percentiles = [(key, buckets.get(key)) for key in ("p95", "p99") if buckets.get(key) is not None]
     facts += [(f"group size that {key[1:]}% of the items do not exceed", plain(size)) for key, size in percentiles]
     return facts
+
+
+def _of_all_items(whole: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The same for the whole catalogue, where the tokenizer has learnt from some of the items only."""
+    if not whole:
+        return []
+    known = whole["items"] - whole["later_items"]
+    used = ", ".join(f"{level['usage']:.1%}" for level in whole["levels"])
+    return [
+        ("items that the tokenizer learnt from, over which all but the next three figures are", f"{known:,}"),
+        ("of all items, with a Semantic ID of their own", f"{whole['uniqueness']:.1%}"),
+        ("of all items, most on one Semantic ID", plain(whole["max_items_per_sid"])),
+        ("codes in use per level by all items", used),
+    ]
 
 
 def _level_table(levels: Sequence[Mapping[str, Any]]) -> Table | None:

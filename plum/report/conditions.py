@@ -19,7 +19,8 @@ _PROTOCOL = {
         "temporal",
     ): "Temporal split: training, validation and test follow each other in time, with the same "
     "cuts for all users. Nothing that is later than training reaches any part of the pipeline, tokenizer and features "
-    "included.",
+    "included: they learn from the items that have a training interaction, and the others get their vectors and "
+    "Semantic IDs as new items do.",
     ("seen", "filtered"): "No retriever recommends items of the user's history.",
     ("seen", "kept"): "Every retriever may recommend items of the user's history.",
     ("ties in time", "shuffle"): "Interactions of a user with the same timestamp are put in random order, by the seed "
@@ -48,6 +49,8 @@ _PROTOCOL_VALUES = {
     ("ties in time", "no times"): "unknown, the source has no timestamps",
 }
 _DATA_NAMES = {
+    "later_items": "items not known before validation begins, from which nothing is learnt",
+    "never_items": "of these, items that never occur",
     "train": "training interactions",
     "valid": "validation interactions",
     "test": "test interactions",

@@ -57,6 +57,15 @@ class Unusable(Shape):
     count: Count
 
 
+class KnownCounts(Shape):
+    """Items by when they first occur, under the temporal protocol."""
+
+    known: Count
+    first_later: Count
+    never: Count
+    later_share: Number
+
+
 class Summary(Times):
     """``data/summary.json`` as the report reads it."""
 
@@ -66,6 +75,7 @@ class Summary(Times):
     ties: TieCounts
     test_users_with_seen_targets_only: Count
     unusable_rows: list[Unusable]
+    known_items: KnownCounts | None = None
 
 
 class TieBreaks(Shape):
@@ -156,6 +166,15 @@ class Distinct(Shape):
     cooccurrence_agreement: Agreement | None = None
 
 
+class WholeCatalogue(Levels, Distinct):
+    """The Semantic IDs with the items that the tokenizer has not learnt from."""
+
+    levels: Annotated[list[Health], Field(min_length=1, max_length=64)]  # type: ignore[assignment]
+    items: Count
+    later_items: Count
+    max_items_per_sid: Count
+
+
 class Quality(Levels, Distinct):
     """``tokenize/quality.json`` as the report reads it."""
 
@@ -164,6 +183,7 @@ class Quality(Levels, Distinct):
     neighbour_overlap: dict[str, Any] | None
     reconstruction_by_modality: dict[str, Number] | None
     stability: dict[str, Any] | None
+    all_items: WholeCatalogue | None = None
 
 
 class Spent(Shape):

@@ -40,6 +40,10 @@ class SidTable:
                 "make the Semantic IDs again with plum tokenize --force",
             )
 
+    def only(self, kept: np.ndarray) -> SidTable:
+        """The Semantic IDs of some of the items, ``kept`` (N,) bool."""
+        return SidTable(self.codes[kept], self.sizes)
+
     @property
     def n_items(self) -> int:
         """N, items of the catalogue."""

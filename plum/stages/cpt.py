@@ -31,6 +31,8 @@ from plum.training.cost import Size, training_cost
 
 logger = logging.getLogger(__name__)
 
+INPUTS = (artifacts.ITEMS, artifacts.SPLIT, artifacts.SEMANTIC_IDS, artifacts.QUALITY, artifacts.RQVAE)
+
 
 def run(config: RunConfig, force: bool = False) -> Path:
     """Write ``cpt/model``, ``train_log.jsonl`` and ``metrics.json``; skip if up to date."""
@@ -40,7 +42,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
         artifacts.CPT,
         inputs.recorded(config, artifacts.CPT),
         config.seed,
-        [artifacts.ITEMS, artifacts.SPLIT, artifacts.SEMANTIC_IDS, artifacts.QUALITY, artifacts.RQVAE],
+        [*INPUTS, *inputs.known_files(config.workdir)],
         _base_files(settings.base),
     )
     inputs.warn_outdated(config, artifacts.DATA, artifacts.TOKENIZE)
@@ -48,8 +50,10 @@ def run(config: RunConfig, force: bool = False) -> Path:
         logger.info("cpt: up to date")
         return stage.folder
     seed_everything(config.seed)
-    data = inputs.read_prepared(config.workdir)
-    table = inputs.read_sid_table(config.workdir, data.items)
+    catalogue = inputs.read_prepared(config.workdir)
+    known = inputs.read_known(config.workdir, catalogue.items["item_id"])
+    data = catalogue.only(known)  # later items have neither interactions to learn from nor texts that may be read yet
+    table = inputs.read_sid_table(config.workdir, catalogue.items).only(known)
     model, tokenizer = _base_model(config, data, table)
     inputs.move(model, config.device)
     behaviour, metadata = _corpora(settings, data, table, tokenizer)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from plum.config.items import BEHAVIOUR, ModalityConfig
 from plum.config.run import RunConfig
 from plum.errors import PlumError
 from plum.features.cooccurrence import fit_cooccurrence
-from plum.features.encoding import Encoded, Encoder, refuse_repeated, refuse_useless
+from plum.features.encoding import Encoded, Encoder, encode_apart, refuse_non_finite, refuse_repeated, refuse_useless
 from plum.features.given import fit_given
 from plum.features.learnt import fit_learnt
 from plum.features.numeric import fit_numeric
@@ -25,9 +26,14 @@ from plum.stages import inputs, trained
 
 logger = logging.getLogger(__name__)
 
+_KNOWN = "items that are known before validation begins"
+
 
 def run(config: RunConfig, force: bool = False) -> Path:
     """Write vectors, presence, encoders and a summary; skip if up to date.
+
+    Under the temporal protocol, encoders are fitted on the items that are known before validation begins
+    (``inputs.read_known``), and encode the others as they do new ones.
 
     ``<modality>.npy`` (N, D) holds the vectors, ``present.parquet`` which items have which modality,
     ``encoders/<modality>.json`` and ``.safetensors`` the encoder of new items (see
@@ -41,7 +47,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
         artifacts.FEATURES,
         inputs.recorded(config, artifacts.FEATURES),
         config.seed,
-        [artifacts.ITEMS, *_of_behaviour(config)],
+        [artifacts.ITEMS, *inputs.known_files(config.workdir), *_of_behaviour(config)],
         _files(config),
     )
     if stage.is_complete() and not force:
@@ -51,20 +57,22 @@ def run(config: RunConfig, force: bool = False) -> Path:
     items = artifacts.read_table(config.workdir / artifacts.ITEMS)
     item_ids = items["item_id"].tolist()
     refuse_repeated(item_ids, str(config.workdir / artifacts.ITEMS), "run `plum data prepare --force`")
+    known = inputs.read_known(config.workdir, items["item_id"])
     made: dict[str, tuple[Encoder, Encoded]] = {}
     for name, modality in config.features.modalities.items():
-        if not _has_content(modality, items):
-            _leave_out(name, config)
+        if not _has_content(modality, items[known]):
+            _leave_out(name, config, bool(known.all()))
             continue
-        encoder = _fit(name, modality, items, config)
-        encoded = encoder.transform(items)
-        refuse_useless(encoded, name, item_ids)
+        encoder = fit_modality(name, modality, items, known, config)
+        encoded = encode_apart(encoder, items, known)
+        refuse_non_finite(encoded.vectors, f"modality {name!r}", item_ids)
+        refuse_useless(Encoded(encoded.vectors[known], encoded.present[known]), name, items["item_id"][known].tolist())
         made[name] = encoder, encoded
         lack = int((~encoded.present).sum())
         logger.info("features: %s, %d items, %d dimensions, %d items lack it", name, *encoded.vectors.shape, lack)
     if not made:
         raise PlumError(
-            "the items have no content for Semantic IDs",
+            "the items have no content for Semantic IDs" if known.all() else f"the {_KNOWN} have no content",
             "no title, topics, creator or description",
             "name an items file in data.source.items, or give your own vectors: "
             "features.modalities.NAME with encoder: file and path: VECTORS.npy",
@@ -100,40 +108,45 @@ def _has_content(modality: ModalityConfig, items: pd.DataFrame) -> bool:
     return any(text.strip() for text in texts_of(items, fields))
 
 
-def _leave_out(name: str, config: RunConfig) -> None:
-    """Leave out a default modality that no item has.
+def _leave_out(name: str, config: RunConfig, all_known: bool) -> None:
+    """Leave out a default modality that no item, or no known one, has.
 
     Raises:
         PlumError: if it is not a default one.
     """
     modality = config.features.modalities[name]
     fields = "topics" if modality.encoder == "topics" else ", ".join(modality.fields)
+    nobody = "no item" if all_known else f"none of the {_KNOWN}"
     if not config.features.is_default(name):
         raise PlumError(
-            f"no item has modality {name!r}",
-            f"no item has {fields}",
+            f"{nobody} has modality {name!r}",
+            f"{nobody} has {fields}",
             f"drop features.modalities.{name}, or add these fields to the items",
         )
-    logger.warning("features: no item has %s; modality %s is left out", fields, name)
+    logger.warning("features: %s has %s; modality %s is left out", nobody, fields, name)
 
 
-def _fit(name: str, modality: ModalityConfig, items: pd.DataFrame, config: RunConfig) -> Encoder:
+def fit_modality(
+    name: str, modality: ModalityConfig, catalogue: pd.DataFrame, known: np.ndarray, config: RunConfig
+) -> Encoder:
+    """The encoder of a modality, fitted on the items of the catalogue that are known, (N,) bool."""
+    if modality.encoder == "file" and modality.path:  # nothing is fitted
+        return fit_given(modality.path, catalogue["item_id"].tolist(), name)
+    if modality.encoder == "sentence-transformers":  # nor here
+        return SentenceEncoder(tuple(modality.fields), str(modality.model), pick_device(config.device).type)
+    items = catalogue[known].reset_index(drop=True)
     item_ids = items["item_id"].tolist()
     if modality.encoder == "topics":
         return fit_topics(items, modality.dimensions, config.seed)
     if modality.encoder == "cooccurrence":
-        train = inputs.read_prepared(config.workdir).histories.train
+        train = inputs.read_prepared(config.workdir).histories.only(known).train
         return fit_cooccurrence(train, item_ids, modality.dimensions, config.seed, modality.window)
     if modality.encoder == "dense":
-        train = inputs.read_prepared(config.workdir).histories.train
-        dense = trained.dense_retriever(config, artifacts.DENSE, len(items))
-        return fit_learnt(dense.item_vectors(), train, item_ids)
+        train = inputs.read_prepared(config.workdir).histories.only(known).train
+        dense = trained.dense_retriever(config, artifacts.DENSE, len(catalogue))
+        return fit_learnt(dense.item_vectors()[known], train, item_ids)
     if modality.encoder == "numeric":
         return fit_numeric(items, modality.fields)
-    if modality.encoder == "file" and modality.path:
-        return fit_given(modality.path, item_ids, name)
-    if modality.encoder == "sentence-transformers":
-        return SentenceEncoder(tuple(modality.fields), str(modality.model), pick_device(config.device).type)
     return fit_tfidf(items, modality.fields, modality.dimensions, config.seed)
 
 

@@ -24,7 +24,7 @@ from plum.features.encoding import refuse_repeated
 from plum.retrievers.protocol import Retriever
 from plum.run import artifacts, saved, shapes
 from plum.run.folders import is_complete
-from plum.run.manifest import read_manifest
+from plum.run.manifest import has_file, read_manifest
 from plum.runtime import pick_device
 from plum.sid.table import SidTable
 from plum.vectors.unit import joined
@@ -56,6 +56,12 @@ class Prepared:
         """Training interactions (N,) of each item."""
         return self.histories.popularity(len(self.items))
 
+    def only(self, kept: np.ndarray) -> Prepared:
+        """The same data as if the catalogue were some of its items; ``kept`` (N,) bool."""
+        if kept.all():
+            return self
+        return Prepared(self.items[kept].reset_index(drop=True), self.histories.only(kept))
+
 
 def read_prepared(workdir: Path, columns: Sequence[str] = ITEM_COLUMNS) -> Prepared:
     """Read the catalogue and the split of a run.
@@ -75,6 +81,44 @@ def read_prepared(workdir: Path, columns: Sequence[str] = ITEM_COLUMNS) -> Prepa
         found = f"values of type {split['position'].dtype}"
         raise PlumError(f"{workdir / artifacts.SPLIT}: column position holds no whole numbers", found, again)
     return Prepared(items, Histories.from_split(split, items["item_id"]))
+
+
+def known_files(workdir: Path) -> list[str]:
+    """The file that :func:`read_known` reads, if the run has it."""
+    return [artifacts.KNOWN] if has_file(workdir, artifacts.KNOWN) else []
+
+
+def read_known(workdir: Path, item_ids: pd.Series) -> np.ndarray:
+    """Which items of the catalogue, (N,) bool, may be learnt from; all under leave-one-out.
+
+    Under the temporal protocol, everything that is fitted or counted is so over the items that are known before
+    validation begins (:func:`plum.data.splits.known_items`).
+
+    Args:
+        workdir: the run.
+        item_ids: N, of its catalogue.
+
+    Raises:
+        PlumError: if the file is damaged or of another catalogue, or no item is known.
+    """
+    if not known_files(workdir):
+        return np.ones(len(item_ids), dtype=bool)
+    path = workdir / artifacts.KNOWN
+    again = artifacts.made_again_by(path)
+    table = artifacts.read_table(path, ["item_id", "known"])
+    if not table["item_id"].equals(item_ids):
+        found = f"{len(table):,} rows, {len(item_ids):,} items; ids or their order differ"
+        raise PlumError(f"{path} is not of this catalogue", found, again)
+    if table["known"].dtype != np.bool_:
+        raise PlumError(f"{path}: column known is not true or false", f"type {table['known'].dtype}", again)
+    known = table["known"].to_numpy(dtype=bool, copy=True)
+    if not known.any():
+        raise PlumError(
+            "no item is known before validation begins, so nothing can be learnt from items",
+            f"{len(known):,} items, none with a training interaction",
+            "lower data.split.valid_share and test_share, or use --set data.split.protocol=leave-one-out",
+        )
+    return known
 
 
 Questions = tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]
@@ -177,6 +221,8 @@ def recorded(config: RunConfig, stage: str) -> dict[str, Any]:
         del values["teacher_weight"]
     if stage == artifacts.FINETUNE and not config.taught_by_trials:
         del values["teacher"]
+    if stage == artifacts.DATA and config.data.split.protocol == "temporal":
+        values["fitted_on"] = "known items"  # a run of an earlier version does not say which these are
     for name in WITHOUT_EFFECT:
         values.pop(name, None)
     if stage in (artifacts.FINETUNE, artifacts.DENSE, artifacts.LEM):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -69,12 +70,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
         return stage.folder
     tables = load(config.data)
     _caution(tables.interactions, config.data)
-    ordered, ties = splits.order_interactions(tables.interactions, config.data.split.ties, config.data.split.seed)
-    ordered = _without_repeats(ordered, config.data)
-    cutoffs = _cutoffs(ordered, config.data.split, tables)
-    ordered = _core(ordered, config.data.split, cutoffs)
-    split = splits.temporal(ordered, *cutoffs) if cutoffs else splits.leave_one_out(ordered)
-    valid_from = cutoffs[0] if cutoffs else None
+    ordered, split, ties, valid_from = _divided(tables, config.data)
     items = _items(tables, ordered, split, valid_from, config.data)
     report = splits.report_split(split)
     repeated = _check_questions(split, items)
@@ -83,6 +79,9 @@ def run(config: RunConfig, force: bool = False) -> Path:
         artifacts.write_table(folder / "interactions.parquet", ordered)
         artifacts.write_table(folder / "items.parquet", items)
         artifacts.write_table(folder / "split.parquet", split)
+        if valid_from is not None:
+            known = splits.known_items(split, items["item_id"])
+            artifacts.write_table(folder / Path(artifacts.KNOWN).name, items[["item_id"]].assign(known=known))
         if tables.users is not None:
             artifacts.write_table(folder / "users.parquet", tables.users)
         # The optimum ranks the next item over the whole catalogue: it is not a bound for other protocols.
@@ -100,13 +99,43 @@ def run(config: RunConfig, force: bool = False) -> Path:
             "unusable_rows": [_told(problem) for problem in tables.problems if not problem.asked],
             "filtered_rows": [_told(problem) for problem in tables.problems if problem.asked],
         }
+        counts = None if valid_from is None else asdict(splits.report_known(split, items["item_id"]))
+        if counts:
+            summary["known_items"] = counts
         artifacts.write_json(folder / "summary.json", summary)
     logger.info(
         "data: %s users, %s items, %s interactions (%s train, %s valid, %s test), %.1f%% tied in time",
         *(f"{n:,}" for n in (report.users, len(items), report.interactions, report.train, report.valid, report.test)),
         100 * ties.share,
     )
+    if counts:
+        logger.info("data: %s", _told_known(counts))
     return stage.folder
+
+
+def known_items(tables: RawTables, config: DataConfig) -> dict[str, Any] | None:
+    """How many items of a source are known before validation begins (``splits.KnownReport``); None for leave-one-out.
+
+    Raises:
+        PlumError: if the source can't be split by time.
+    """
+    if config.split.protocol == "leave-one-out":
+        return None
+    ordered, split, _, _ = _divided(tables, config)
+    return asdict(splits.report_known(split, _in_core(tables.items, ordered, config.split)["item_id"]))
+
+
+def _divided(
+    tables: RawTables, config: DataConfig
+) -> tuple[pd.DataFrame, pd.DataFrame, splits.TieReport, Moment | None]:
+    """The interactions in order, their split, the ties, and when validation begins (None under leave-one-out)."""
+    ordered, ties = splits.order_interactions(tables.interactions, config.split.ties, config.split.seed)
+    ordered = _without_repeats(ordered, config)
+    cutoffs = _cutoffs(ordered, config.split, tables)
+    ordered = _core(ordered, config.split, cutoffs)
+    if cutoffs is None:
+        return ordered, splits.leave_one_out(ordered), ties, None
+    return ordered, splits.temporal(ordered, *cutoffs), ties, cutoffs[0]
 
 
 def load(config: DataConfig) -> RawTables:
@@ -241,6 +270,15 @@ def _told(problem: RowProblem) -> dict[str, Any]:
     return {name: value for name, value in asdict(problem).items() if name != "asked"}
 
 
+def _told_known(counts: Mapping[str, Any]) -> str:
+    """Counts of ``splits.KnownReport`` in words."""
+    return (
+        f"{counts['known']:,} items are known before validation begins, and all that is fitted is fitted on them; "
+        f"{counts['first_later'] + counts['never']:,} ({counts['later_share']:.1%}) are not: "
+        f"{counts['first_later']:,} occur later, {counts['never']:,} never"
+    )
+
+
 def _without_repeats(ordered: pd.DataFrame, config: DataConfig) -> pd.DataFrame:
     """The interactions without those that repeat the item just before, if the source is to be read so."""
     if not isinstance(config.source, RowChoice) or config.source.deduplicate != "consecutive":
@@ -271,6 +309,13 @@ def _core(ordered: pd.DataFrame, config: SplitConfig, cutoffs: tuple[Moment, Mom
     core = splits.k_core(known, config.k_core_users, config.k_core_items)
     kept = ordered["user_id"].isin(core["user_id"].unique()) & ordered["item_id"].isin(core["item_id"].unique())
     return ordered[kept].reset_index(drop=True)
+
+
+def _in_core(items: pd.DataFrame, ordered: pd.DataFrame, config: SplitConfig) -> pd.DataFrame:
+    """The catalogue without the items that a k-core drops."""
+    if not (config.k_core_users or config.k_core_items):
+        return items
+    return items[items["item_id"].isin(ordered["item_id"].unique())].reset_index(drop=True)
 
 
 def _check_questions(split: pd.DataFrame, items: pd.DataFrame) -> int:
@@ -308,9 +353,7 @@ def _items(
     tables: RawTables, ordered: pd.DataFrame, split: pd.DataFrame, valid_from: Moment | None, config: DataConfig
 ) -> pd.DataFrame:
     """The catalogue after k-core; tags are appended to descriptions, except those that would leak."""
-    items = tables.items
-    if config.split.k_core_users or config.split.k_core_items:
-        items = items[items["item_id"].isin(ordered["item_id"].unique())].reset_index(drop=True)
+    items = _in_core(tables.items, ordered, config.split)
     if tables.tags is None or not config.tags_as_text:
         return items
     tags = tables.tags

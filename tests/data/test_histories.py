@@ -107,3 +107,20 @@ def test_questions_ask_exactly_those_with_both(logs):
         numbers, histories, targets = found.questions(part)
         assert found.user_ids[numbers].tolist() == asked
         assert all(len(h) and len(t) for h, t in zip(histories, targets, strict=True))
+
+
+def test_a_catalogue_of_some_items_alone_renumbers_them_and_drops_the_others():
+    item_ids = pd.Series(list("abcd"))
+    split = pd.DataFrame(
+        {
+            "user_id": ["u", "u", "u", "u", "v"],
+            "item_id": ["b", "d", "a", "b", "c"],
+            "position": [0, 1, 2, 3, 0],
+            "part": ["train", "train", "valid", "test", "valid"],
+        }
+    )
+    found = Histories.from_split(split, item_ids).only(np.array([False, True, False, True]))
+    assert [rows.tolist() for rows in found.train] == [[0, 1], []]
+    assert [rows.tolist() for rows in found.valid] == [[], []]
+    assert [rows.tolist() for rows in found.test] == [[0], []]
+    assert found.user_ids.tolist() == ["u", "v"]

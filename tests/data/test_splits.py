@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 from plum.data.moments import Moment
 from plum.data.splits import (
     SPLIT_COLUMNS,
+    KnownReport,
     k_core,
+    known_items,
     leave_one_out,
     order_interactions,
+    report_known,
     report_split,
     temporal,
     temporal_cutoffs,
@@ -314,3 +317,21 @@ def check_parts_and_positions(ordered: pd.DataFrame, split: pd.DataFrame) -> Non
     report = report_split(split)
     assert report.train + report.valid + report.test == report.interactions == len(ordered)
     assert report.users_with_test + report.users_without_test == report.users
+
+
+def test_an_item_is_known_if_it_occurs_before_validation_begins():
+    ordered, _ = order_interactions(frame([("u", "a", 1), ("u", "b", 5), ("u", "a", 9), ("v", "c", 9), ("v", "b", 2)]))
+    split = temporal(ordered, Moment(5), Moment(9))
+    catalogue = pd.Series(["d", "c", "b", "a"])  # b is known by v's interaction at 2
+    assert known_items(split, catalogue).tolist() == [False, False, True, True]
+    assert report_known(split, catalogue) == KnownReport(known=2, first_later=1, never=1, later_share=0.5)
+
+
+@given(st.lists(st.tuples(st.sampled_from("uvw"), st.sampled_from("abcde"), st.integers(0, 9)), min_size=1), st.data())
+def test_what_comes_after_the_cut_decides_nothing_about_who_is_known(rows, data):
+    rows += [("u", "a", 0), ("u", "b", 4), ("u", "c", 8)]  # no part is empty
+    later = data.draw(st.lists(st.tuples(st.sampled_from("uvw"), st.sampled_from("abcdef"), st.integers(4, 9))))
+    catalogue = pd.Series(list("abcdef"))
+    parts = [temporal(order_interactions(frame(log))[0], Moment(4), Moment(8)) for log in (rows, rows + later)]
+    known = [known_items(split, catalogue).tolist() for split in parts]
+    assert known[0] == known[1] == [any(i == item and t < 4 for _, i, t in rows) for item in catalogue]

@@ -61,6 +61,11 @@ def test_the_recipes_of_measured_data_are_those_that_were_measured() -> None:
     assert many["cpt.behaviour_share"] == 0.7
 
 
+def test_codebooks_fit_the_items_that_are_learnt_from() -> None:
+    assert settings(replace(FEW_LONG, items=5_000, later=3_318))["tokenize.codebook_sizes"] == [256, 128, 64]
+    assert settings(replace(MANY_SHORT, items=90_000, later=77_899))["tokenize.codebook_sizes"] == [4096, 32]
+
+
 @pytest.mark.parametrize("items", [12, 300, 5_000, 60_000, 2_000_000])
 @pytest.mark.parametrize("users", [30, 3_000, 400_000])
 @pytest.mark.parametrize("lengths", [(3.0, 6.0), (80.0, 900.0)])

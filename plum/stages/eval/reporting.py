@@ -212,6 +212,7 @@ def _data(summary: Mapping[str, Any], n_asked: int, times: np.ndarray | None) ->
     return {
         "users": split["users"],
         "items": summary["items"],
+        **_known(summary.get("known_items")),
         "interactions": split["interactions"],
         "train": split["train"],
         "valid": split["valid"],
@@ -226,6 +227,14 @@ def _data(summary: Mapping[str, Any], n_asked: int, times: np.ndarray | None) ->
         "unusable_rows": sum(problem["count"] for problem in summary["unusable_rows"]),
         "filtered_rows": sum(problem["count"] for problem in summary.get("filtered_rows", [])),
     }
+
+
+def _known(counts: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Items that nothing was learnt from, under the temporal protocol."""
+    if counts is None:
+        return {}
+    told = f"{counts['first_later'] + counts['never']:,} ({counts['later_share']:.1%})"
+    return {"later_items": told, "never_items": counts["never"]}
 
 
 def _codes(workdir: Path, data: inputs.Prepared) -> dict[str, Any]:

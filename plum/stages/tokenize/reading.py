@@ -35,7 +35,8 @@ def input_files(config: RunConfig) -> list[str]:
         names.append(artifacts.PRESENT)
     if config.tokenize.pairs == "session":
         names += [artifacts.INTERACTIONS, artifacts.DATA_SUMMARY]
-    return [artifacts.ITEMS, artifacts.SPLIT, artifacts.FEATURES_SUMMARY, *names]
+    known = inputs.known_files(config.workdir)
+    return [artifacts.ITEMS, artifacts.SPLIT, *known, artifacts.FEATURES_SUMMARY, *names]
 
 
 def other_runs_files(config: RunConfig) -> list[Path]:
@@ -115,7 +116,7 @@ def _compared_with(settings: TokenizeConfig) -> Path | None:
 
 
 class Features(NamedTuple):
-    """Standardised content of the catalogue.
+    """Standardised content of the items that the tokenizer learns from, N of the catalogue.
 
     Attributes:
         modalities: M of them.
@@ -139,25 +140,28 @@ class Features(NamedTuple):
 
 
 def read_features(workdir: Path, item_ids: pd.Series, warm_start: Path | None = None) -> Features:
-    """Read and standardise the vectors of stage features.
+    """Read and standardise the vectors that stage features made of the known items.
 
     On a warm start, modalities of the same space get the standardisation of the other run; a warning names the others.
 
     Args:
         workdir: the run.
-        item_ids: N, of its catalogue.
+        item_ids: of its catalogue.
         warm_start: the folder of another run, from whose tokenizer the training starts.
 
     Raises:
         PlumError: if vectors do not fit the catalogue or are all the same.
     """
     names = list(inputs.read_modalities(workdir))
-    present = _read_present(workdir, names, item_ids)
-    origin = None if warm_start is None else warm.Origin.read(warm_start, item_ids)
+    known = inputs.read_known(workdir, item_ids)
+    present = read_present(workdir, names, item_ids)[known]
+    known_ids = item_ids[known]
+    origin = None if warm_start is None else warm.Origin.read(warm_start, known_ids)
     modalities, vectors = [], []
     for name, there in zip(names, present.T, strict=True):
         found = inputs.read_vectors(workdir, name, len(item_ids))
-        refuse_useless(Encoded(found, there), name, item_ids.tolist())
+        found = found if known.all() else found[known]
+        refuse_useless(Encoded(found, there), name, known_ids.tolist())
         gaps = None if there.all() else there
         standardisation = None if origin is None else origin.standardisation(name, found, there)
         standardisation = standardisation or fit_standardisation(found, name, gaps)
@@ -188,7 +192,7 @@ def shape_of(settings: TokenizeConfig) -> Shape:
     return Shape(settings.latent_dim, settings.hidden_dim, settings.codebook_updates == "ema")
 
 
-def _read_present(workdir: Path, names: list[str], item_ids: pd.Series) -> np.ndarray:
+def read_present(workdir: Path, names: list[str], item_ids: pd.Series) -> np.ndarray:
     """Which items have which modality, (N, M) bool; all True if the run has no such file."""
     if not has_file(workdir, artifacts.PRESENT):
         return np.ones((len(item_ids), len(names)), dtype=bool)
@@ -200,23 +204,30 @@ def _read_present(workdir: Path, names: list[str], item_ids: pd.Series) -> np.nd
     return table[names].to_numpy(dtype=bool, copy=True)  # torch needs a writable array
 
 
-def choose_sizes(settings: TokenizeConfig, n_items: int) -> tuple[list[int], str]:
+def choose_sizes(settings: TokenizeConfig, n_items: int, n_later: int = 0) -> tuple[list[int], str]:
     """Codes per level, and the reason for them.
 
+    Args:
+        settings: of the stage.
+        n_items: items that the tokenizer learns from.
+        n_later: the other items of the catalogue.
+
     Raises:
-        PlumError: if a level has more codes than there are items.
+        PlumError: if a level has more codes than there are items to learn from.
     """
     sizes = settings.codebook_sizes or default_sizes(n_items)
     if max(sizes) > n_items:
+        later = f"; {n_later:,} more items are not known before validation begins" if n_later else ""
         raise PlumError(
             f"{n_items:,} items are too few for {max(sizes):,} codes of a level",
-            f"codebook sizes {list(sizes)}",
+            f"codebook sizes {list(sizes)}{later}",
             f"set tokenize.codebook_sizes to levels of at most {n_items:,} codes, such as [4, 4]",
         )
     reason = "as tokenize.codebook_sizes says"
     if not settings.codebook_sizes:
+        counted, of = ("known items", "of them") if n_later else ("items", "of the catalogue")
         reason = (
-            f"for {n_items:,} items: the first level is the largest power of two within a sixth of the catalogue, "
+            f"for {n_items:,} {counted}: the first level is the largest power of two within a sixth {of}, "
             "from 16 to 2,048, and each next one has half as many"
         )
     logger.info("tokenize: codebook sizes %s %s", "x".join(map(str, sizes)), reason)

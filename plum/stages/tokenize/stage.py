@@ -30,6 +30,7 @@ from plum.sid.rqvae import RQVAE, Content
 from plum.sid.table import SidTable, bucket_rank
 from plum.stages import inputs
 from plum.stages.tokenize import reading
+from plum.stages.tokenize.later import quality_of_all, with_later
 from plum.training import loop
 
 logger = logging.getLogger(__name__)
@@ -63,19 +64,28 @@ def run(config: RunConfig, force: bool = False) -> Path:
     item_ids = artifacts.read_table(items, ["item_id"])["item_id"]
     refuse_repeated(item_ids.tolist(), str(items), "run `plum data prepare --force`")
     data = inputs.read_prepared(config.workdir)
+    known = inputs.read_known(config.workdir, item_ids)
+    seen = data.only(known)  # all that is learnt and counted
     features = reading.read_features(config.workdir, item_ids, config.tokenize.warm_start)
-    sizes, reason = reading.choose_sizes(config.tokenize, len(data.items))
-    pairs = reading.training_pairs(config, data)
+    sizes, reason = reading.choose_sizes(config.tokenize, len(seen.items), len(data.items) - len(seen.items))
+    pairs = reading.training_pairs(config, seen)
     warm = reading.warm_weights(config.tokenize, features, sizes)
     earlier = reading.read_earlier(config.tokenize, item_ids, len(sizes))
     with stage.writing(force) as folder:
-        fitted = _fit(config, data, features, sizes, pairs, warm, folder)
+        fitted = _fit(config, seen, features, sizes, pairs, warm, folder)
         _refuse_unhealthy(config.tokenize, fitted, features)
-        table = _without_collisions(config.tokenize, fitted, data.popularity)
-        survived = reading.stability(earlier, item_ids, table.codes[:, : len(sizes)])
-        quality = _quality(config, data, features, fitted, table) | {"stability": survived, "sizes_reason": reason}
-        _frozen(config, features, fitted, table).save(folder)
-        _write(folder, data, table, quality)
+        table = _without_collisions(config.tokenize, fitted, seen.popularity)
+        frozen = _frozen(config, features, fitted, table)
+        whole = with_later(config.workdir, frozen, fitted.codes, table, item_ids, known)
+        survived = reading.stability(earlier, item_ids, whole.table.codes[:, : len(sizes)])
+        content = inputs.content_vectors(config.workdir)
+        content = content if content is None or known.all() else content[known]
+        quality = _quality(config, seen, features, fitted, table, content)
+        quality |= {"stability": survived, "sizes_reason": reason}
+        if not known.all():
+            quality["all_items"] = quality_of_all(whole, data.histories)
+        frozen.save(folder)
+        _write(folder, data, whole.table, quality)
     return stage.folder
 
 
@@ -145,13 +155,20 @@ def _frozen(config: RunConfig, features: reading.Features, fitted: Fitted, table
 
 
 def _quality(
-    config: RunConfig, data: inputs.Prepared, features: reading.Features, fitted: Fitted, table: SidTable
+    config: RunConfig,
+    data: inputs.Prepared,
+    features: reading.Features,
+    fitted: Fitted,
+    table: SidTable,
+    content: np.ndarray | None,
 ) -> dict[str, Any]:
-    """The content of ``quality.json``: ``levels`` are of the final Semantic IDs, the rest of the content codes."""
+    """The content of ``quality.json``, all over the items that the tokenizer learnt from.
+
+    ``levels`` are of the final Semantic IDs, the rest of the content codes.
+    """
     codes = fitted.codes
     names = [modality.name for modality in features.modalities]
     errors = None if fitted.errors is None else dict(zip(names, fitted.errors.tolist(), strict=True))
-    content = inputs.content_vectors(config.workdir)
     return {
         **uniqueness(codes),
         "buckets": buckets(codes),

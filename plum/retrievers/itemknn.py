@@ -24,8 +24,9 @@ GRID: dict[str, tuple[Any, ...]] = {
     "distance": (0.0, 0.5, 1.0),
 }
 """What it tries, one setting after another."""
-WINDOW = 50
-"""Places up to which it counts pairs, where order or distance matter: longer histories would fill the memory."""
+LARGEST_WINDOW = 50
+"""Places up to which pairs count where order or distance matters, if the log is small enough for it."""
+_MOST_PAIRS = 1 << 26  # entries of the matrices: about 1 GiB each
 
 
 class ItemKNN:
@@ -97,16 +98,31 @@ def choose_itemknn(
         best: the retriever.
         trials: ``{"settings": {...}, "valid_recall@10": x}`` each.
     """
+    start, grid = START, GRID
+    if not _fits_whole(users, n_items):  # keep the matrix small by its neighbours
+        start, grid = START | {"neighbours": 100}, GRID | {"neighbours": (10, 100)}
 
     def make(settings: dict[str, Any]) -> ItemKNN:
         return itemknn_of(users, items, n_items, settings)
 
-    return choose_in_steps(make, START, GRID, histories, targets, seen)
+    return choose_in_steps(make, start, grid, histories, targets, seen)
 
 
 def itemknn_of(users: np.ndarray, items: np.ndarray, n_items: int, settings: dict[str, Any]) -> ItemKNN:
     """:class:`ItemKNN` of settings as :data:`GRID` names them."""
     relation = Relation(**{name: value for name, value in settings.items() if name != "decay"})
     if not relation.is_plain:
-        relation = replace(relation, window=WINDOW)
+        relation = replace(relation, window=window_of(users))
     return ItemKNN(users, items, n_items, relation, settings["decay"])
+
+
+def window_of(users: np.ndarray) -> int:
+    """The largest distance up to which the pairs of a log fit into memory, from 1 to :data:`LARGEST_WINDOW`."""
+    lengths = np.bincount(users)
+    pairs = np.cumsum([np.maximum(lengths - apart, 0).sum() for apart in range(1, LARGEST_WINDOW + 1)])
+    return max(1, int((pairs <= _MOST_PAIRS).sum()))
+
+
+def _fits_whole(users: np.ndarray, n_items: int) -> bool:
+    """Whether the similarities of all pairs of items of a log fit into memory."""
+    return int(min((np.bincount(users).astype(np.int64) ** 2).sum(), n_items**2)) <= _MOST_PAIRS

@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plum.retrievers import cooccurrence, sums
+from plum.retrievers import cooccurrence, itemknn, sums
 from plum.retrievers.cooccurrence import Relation, followers, similarities
-from plum.retrievers.itemknn import GRID, START, WINDOW, ItemKNN, choose_itemknn, itemknn_of
+from plum.retrievers.itemknn import GRID, LARGEST_WINDOW, START, ItemKNN, choose_itemknn, itemknn_of, window_of
 
 # Five users' items: 0 and 1 go together, 2 is taken by many, 3 once, 4 never.
 LOG = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (2, 2), (2, 0), (3, 2), (4, 2), (4, 3)]
@@ -206,9 +206,20 @@ def test_each_setting_is_chosen_in_turn_by_validation_recall():
 
 
 def test_settings_of_the_grid_make_the_retriever_that_they_name():
-    users, items = in_order(list(range(WINDOW + 3)))
-    plain = itemknn_of(users, items, WINDOW + 3, START | {"neighbours": None})
-    ordered = itemknn_of(users, items, WINDOW + 3, START | {"neighbours": None, "backward": 0.0})
-    depth = WINDOW + 3
-    assert (plain.recommend(rows([0]), depth, rows([0])).items >= 0).sum() == WINDOW + 2
-    assert (ordered.recommend(rows([0]), depth, rows([0])).items >= 0).sum() == WINDOW
+    n = LARGEST_WINDOW + 3
+    users, items = in_order(list(range(n)))
+    plain = itemknn_of(users, items, n, START | {"backward": 1.0, "distance": 0.0})
+    ordered = itemknn_of(users, items, n, START | {"backward": 0.0})
+    assert (plain.recommend(rows([0]), n, rows([0])).items >= 0).sum() == n - 1
+    assert (ordered.recommend(rows([0]), n, rows([0])).items >= 0).sum() == LARGEST_WINDOW
+
+
+def test_a_large_log_gets_a_smaller_window_and_fewer_neighbours(monkeypatch):
+    users, items = in_order(list(range(12)), list(range(8)))
+    assert window_of(users) == LARGEST_WINDOW
+    monkeypatch.setattr(itemknn, "_MOST_PAIRS", 34)
+    assert window_of(users) == 2  # 11 + 7 pairs next to each other, 10 + 6 two places apart
+    _, trials = choose_itemknn(users, items, 12, rows([0]), rows([1]), rows([0]))
+    assert {trial["settings"]["neighbours"] for trial in trials} == {10, 100}
+    monkeypatch.setattr(itemknn, "_MOST_PAIRS", 0)
+    assert window_of(users) == 1

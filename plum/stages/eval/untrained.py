@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 WORDS_OF = {TITLE: ("title",), TEXT: ("title", "topics", "creator", "description")}
 """Columns of the items whose words make a space."""
+CHOSEN_ON = 25_000
+"""Validation users, at most, by whom settings are chosen: more would cost minutes and change nothing."""
 _WORD_ENCODERS = ("tfidf", "topics")  # reduced forms of the words and terms that are compared here as they are
 
 
@@ -88,7 +90,7 @@ def _neighbours(config: RunConfig, data: inputs.Prepared) -> Untrained:
 def _content(config: RunConfig, data: inputs.Prepared) -> Untrained | str:
     spaces = content_spaces(config, data)
     if not spaces:
-        return "the items have no content that tells them apart, only training histories"
+        return "the items have no content that tells them apart"
     tuned, trials = choose_textknn(spaces, *_asked(config, data))
     return Untrained(tuned, tuned, trials)
 
@@ -134,6 +136,6 @@ def _interactions(data: inputs.Prepared, parts: tuple[str, ...]) -> tuple[np.nda
 
 
 def _asked(config: RunConfig, data: inputs.Prepared) -> tuple[list[np.ndarray], list[np.ndarray], Any]:
-    """Histories and targets of the validation users, and what is never to be returned to them."""
-    _, histories, targets = data.histories.questions("valid")
+    """Histories and targets of validation users, and what is never to be returned to them."""
+    _, histories, targets = inputs.validation_sample(data, CHOSEN_ON, config.seed)
     return histories, targets, histories if config.eval.filter_seen else None

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from plum.retrievers.simple import ItemKNN, Popularity
 from rich.console import Console
 from rich.table import Table
 
@@ -24,7 +25,6 @@ from plum.evaluation.rankings import NO_ITEM
 from plum.retrievers.choose import choose
 from plum.retrievers.content import choose_decay
 from plum.retrievers.protocol import Retriever
-from plum.retrievers.simple import ItemKNN, Popularity
 from plum.stages import inputs
 from plum.stages.eval.field import NEIGHBOURS, SHRINKAGES
 

@@ -22,7 +22,7 @@ from plum.sid.codebooks import BLOCK
 from plum.sid.kmeans import codes_of
 from plum.sid.random_codes import random_codes
 from plum.sid.rqvae import RQVAE, Content
-from plum.sid.standardise import Standardisation, weighed
+from plum.sid.standardise import Isotropy, Standardisation, weighed
 
 logger = logging.getLogger(__name__)
 
@@ -274,7 +274,8 @@ def load_frozen(folder: Path) -> Frozen:
 
 def _modality(entry: Mapping[str, Any], arrays: dict[str, np.ndarray]) -> Modality:
     """A modality of ``tokenizer.json``; its arrays are taken out of ``arrays``."""
-    name, isotropy = entry["name"], entry.get("isotropy") or "centre"
+    name = entry["name"]
+    isotropy: Isotropy = entry.get("isotropy") or "centre"
     transform = arrays.pop(f"standardise.{name}.transform") if isotropy in ("whiten", "all-but-the-top") else None
     mean, scale = arrays.pop(f"standardise.{name}.mean"), float(arrays.pop(f"standardise.{name}.scale"))
     # Earlier tokenizers weighed modalities by their width.

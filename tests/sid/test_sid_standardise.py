@@ -1,4 +1,4 @@
-"""Modalities on one scale, from the items that have them, without common directions, by weight; and how far they move."""
+"""Modalities on one scale, from the items that have them, without what all share, by weight; and how far they move."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
 """What each way of removing common directions from vectors (``isotropy``) does to RQ-KMeans codes of a run's items.
 
     plum tokenize --config PIPELINE.yaml
-    python benchmarks/isotropy.py RUN --modality NAME [--json] [--alone] [--sizes 1024 512 256] [--seeds 3]
+    python benchmarks/isotropy.py RUN --modality NAME [--json] [--alone] [--weights 2 1] [--ways centre whiten]
+        [--sizes 1024 512 256] [--seeds 3]
 
-The modality NAME is prepared in each way, the others are centred; all weigh the same. With --alone it is the only
-modality. For each way, the mean over the seeds of:
+The modality NAME is prepared in each way, the others are centred; all weigh the same, unless --weights gives those of
+NAME and of the others. With --alone it is the only modality. For each way, the mean over the seeds of:
 
 - cosine: mean cosine of two items' vectors of NAME as they are quantised.
 - error: what residual k-means leaves, mean squared, per dimension of the standardised vectors of NAME. Ways have
@@ -53,16 +54,16 @@ def prepared(run: Path, names: list[str], ways: list[Isotropy]) -> tuple[list[np
 
 
 def measured(
-    run: Path, names: list[str], way: Isotropy, sizes: list[int] | None, seeds: int, pairs: np.ndarray
+    run: Path, names: list[str], way: Isotropy, options: argparse.Namespace, pairs: np.ndarray
 ) -> dict[str, Any]:
     """The figures of one way; NAME is the first of ``names``."""
     rest: list[Isotropy] = ["centre"] * (len(names) - 1)
     vectors, present = prepared(run, names, [way, *rest])
     (centred,), _ = prepared(run, names[:1], ["centre"])
-    sizes = sizes or default_sizes(len(present))
+    sizes = options.sizes or default_sizes(len(present))
     rows = []
-    for seed in range(seeds):
-        found = clustered(vectors, present, sizes, seed)
+    for seed in range(options.seeds):
+        found = clustered(vectors, present, sizes, seed, options.weights)
         first = level_health(found.codes, sizes)[0]
         near, agreed = (
             neighbour_overlap(found.codes, centred, present[:, 0]),
@@ -90,6 +91,8 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="a run with features")
     parser.add_argument("--modality", default="text", metavar="NAME")
     parser.add_argument("--alone", action="store_true", help="leave the other modalities out")
+    parser.add_argument("--weights", type=float, nargs="+", metavar="W", help="one per modality, NAME first")
+    parser.add_argument("--ways", nargs="+", choices=get_args(Isotropy), default=get_args(Isotropy))
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument("--sizes", type=int, nargs="+", metavar="C", help="by default those of the catalogue's size")
     parser.add_argument("--seeds", type=int, default=3)
@@ -98,9 +101,7 @@ def main() -> None:
     names = [options.modality, *([] if options.alone else others)]
     pairs = heldout_pairs(inputs.read_prepared(options.run).histories)
     with threadpool_limits(1):
-        found = {
-            way: measured(options.run, names, way, options.sizes, options.seeds, pairs) for way in get_args(Isotropy)
-        }
+        found = {way: measured(options.run, names, way, options, pairs) for way in options.ways}
     if options.json:
         print(json.dumps(found, indent=2))
         return

@@ -113,3 +113,14 @@ def test_finetune_training(run_copy: Path) -> None:
         assert list(figures) == ["first_s", "last_s", "peak_mib"]
         assert all(value > 0 for value in figures.values())
     assert tiny_run.times(run_copy) == before
+
+
+def test_isotropy(finished_run: Path) -> None:
+    found = run("isotropy.py", finished_run, "--sizes", "8", "4", "--seeds", "1")
+    assert list(found) == ["none", "centre", "whiten", "all-but-the-top"]
+    for way, figures in found.items():
+        assert isinstance(figures, dict)
+        assert 0 < figures["error"] < 1
+        assert 0 <= figures["unique"] <= 1
+        assert len(figures["near"]) == len(figures["lift"]) == 2
+        assert way == "none" or abs(figures["cosine"]) < 0.1

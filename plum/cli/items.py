@@ -166,9 +166,9 @@ def _show(found: Inspected) -> None:
         table.add_row(Text(name), f"{prefix.total:,}", Text("\n".join(map(_line, prefix.items))))
     out.print(table)
     if found.alike:
-        table = Table(
-            "cosine", "Semantic ID", "same first codes", "item", title="Nearest in content", title_justify="left"
-        )
+        typical = ", ".join(f"{name} {cosine:.2f}" for name, cosine in found.mean_cosines.items())
+        title = "Nearest in content" + (f" (any two items: {typical})" if typical else "")
+        table = Table("cosine", "Semantic ID", "same first codes", "item", title=title, title_justify="left")
         for item in found.alike:
             shared = f"{item.shared} of {len(item.codes)}"
             table.add_row(f"{item.cosine:.3f}", Text(spelt(item.codes)), shared, Text(_line(item)))

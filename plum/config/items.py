@@ -13,6 +13,8 @@ from plum.config.models import TrainingConfig
 BEHAVIOUR = ("cooccurrence", "dense")
 """Encoders of training histories: their vectors are not content, and items without training interactions have none."""
 CodebookSize = Annotated[int, Field(ge=2, le=2**20)]
+OF_THE_TOKENIZER = ("weight", "isotropy")
+"""Settings of a modality that stage tokenize reads; its vectors do not depend on them."""
 TEXT_FIELDS = ("title", "topics", "creator", "description")
 
 
@@ -37,6 +39,13 @@ class ModalityConfig(Section):
     path: UserPath | None = None
     """file: a float32 .npy of shape (N, D), rows in the order of items.parquet; or a .parquet with a column item_id
     and either one column of lists or D columns of numbers. The .parquet may omit items that have no vector."""
+    weight: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    """How much it counts in Semantic IDs, whatever its width. rqkmeans: its share of the vectors' variance; rqvae: a
+    factor of its reconstruction error."""
+    isotropy: Literal["none", "centre", "whiten", "all-but-the-top"] = "centre"
+    """What is removed from its vectors before they are quantised. none: nothing; centre: their mean; whiten: the mean,
+    and all axes get the same variance (Su et al. 2021); all-but-the-top: the mean and the strongest axes, one per 100
+    dimensions (Mu and Viswanath 2018). The files of the features stage do not change."""
 
     @field_validator("fields")
     @classmethod

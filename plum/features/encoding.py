@@ -19,6 +19,10 @@ from plum.run.writing import write_arrays, write_text
 
 VERSION = 1
 AGAIN = "make the features again with `plum tokenize --force`"
+BLOCK = 1 << 14
+"""Rows compared at a time, so that temporaries stay small."""
+ROUNDING = 1e-6
+"""Vectors that differ by less than this share of their length differ by rounding."""
 SHOWN = 3
 """How many ids a message lists."""
 
@@ -105,7 +109,8 @@ def refuse_useless(encoded: Encoded, name: str, item_ids: Sequence[str]) -> None
         item_ids: N ids, for messages.
 
     Raises:
-        PlumError: if it holds NaN or infinity, no item has it, or all items that have it have the same vector.
+        PlumError: if it holds NaN or infinity, no item has it, or all items that have it have the same vector, but for
+            rounding.
     """
     refuse_non_finite(encoded.vectors, f"modality {name!r}", item_ids)
     n_present = int(encoded.present.sum())
@@ -114,12 +119,25 @@ def refuse_useless(encoded: Encoded, name: str, item_ids: Sequence[str]) -> None
             f"no item has modality {name!r}", f"{len(encoded.present):,} items", f"drop features.modalities.{name}"
         )
     first = encoded.vectors[encoded.present.argmax()]
-    if (encoded.vectors == first).all(axis=1)[encoded.present].all():
-        raise PlumError(
-            f"modality {name!r} is the same for all items",
-            f"all {n_present:,} items that have it have the same vector",
-            f"drop features.modalities.{name}, or encode fields in which items differ",
-        )
+    if _differing(encoded, first, ROUNDING * float(np.linalg.norm(first.astype(np.float64)))):
+        return
+    n_differing = _differing(encoded, first, 0.0)
+    rounded = f"; {n_differing:,} of them differ by less than a millionth of its length" if n_differing else ""
+    raise PlumError(
+        f"modality {name!r} is the same for all items",
+        f"all {n_present:,} items that have it have the same vector{rounded}",
+        f"drop features.modalities.{name}, or encode fields in which items differ",
+    )
+
+
+def _differing(encoded: Encoded, vector: np.ndarray, least: float) -> int:
+    """How many items with the modality lie farther than ``least`` from a vector."""
+    count = 0
+    for start in range(0, len(encoded.vectors), BLOCK):
+        block = encoded.vectors[start : start + BLOCK]
+        distances = np.linalg.norm(block - vector.astype(np.float64), axis=1)
+        count += int((distances > least)[encoded.present[start : start + BLOCK]].sum())
+    return count
 
 
 def refuse_non_finite(

@@ -100,15 +100,29 @@ def fit_given(path: Path, item_ids: Sequence[str], name: str) -> FileEncoder:
     else:
         ids, vectors = list(item_ids), _from_npy(path, len(item_ids))
         refuse_non_finite(vectors, str(path), ids)
-    zeros = int((~vectors.any(axis=1)).sum())
-    if zeros and vectors.shape[1] > 1:
+    _warn_of_constant_rows(path, ids, vectors)
+    return FileEncoder(f"vectors_{name}", VectorsById(ids, vectors))
+
+
+def _warn_of_constant_rows(path: Path, ids: Sequence[str], vectors: np.ndarray) -> None:
+    """Warn of vectors (P, D) whose numbers are all the same: often they stand for a missing one."""
+    if vectors.shape[1] < 2:
+        return
+    constant, zero = (vectors == vectors[:, :1]).all(axis=1), ~vectors.any(axis=1)
+    if others := np.flatnonzero(constant & ~zero).tolist():
+        logger.warning(
+            "%s: %d vectors hold one number in all places and are used as they are (%s)",
+            path.name,
+            len(others),
+            named([ids[row] for row in others]),
+        )
+    if zeros := int(zero.sum()):
         logger.warning(
             "%s: %d vectors are all zeros and are used as they are; to mark items without a vector, omit them from a "
             ".parquet",
             path.name,
             zeros,
         )
-    return FileEncoder(f"vectors_{name}", VectorsById(ids, vectors))
 
 
 def _from_npy(path: Path, n_items: int) -> np.ndarray:

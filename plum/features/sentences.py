@@ -41,14 +41,16 @@ class SentenceEncoder:
         """Vectors (N, D) of items; items without text have none.
 
         Unlike other encoders, this one rounds a text's vector depending on its batch, because texts are padded to the
-        longest of the batch. The same items in the same order get bit-identical vectors.
+        longest of the batch. The same items in the same order get bit-identical vectors, and so do items of one text.
 
         Raises:
             PlumError: if sentence-transformers or the model is missing.
         """
         texts = texts_of(items, self.fields)
         present = np.array([bool(text.strip()) for text in texts], dtype=bool)
-        vectors = sentence_vectors(texts, self.model, self.device)
+        # Each text once: rounded in another batch, it would get another vector.
+        places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+        vectors = sentence_vectors(list(places), self.model, self.device)[[places[text] for text in texts]]
         return Encoded(np.where(present[:, None], vectors, np.float32(0)), present)
 
     def save(self, folder: Path, name: str) -> None:

@@ -11,7 +11,15 @@ from plum.report.figures import codes as figures
 from plum.report.wording import DASH, as_number, plain, title_text, value_text, words
 
 _AGREEMENT = ("neighbour_overlap", "cooccurrence_agreement")
-_ELSEWHERE = ("levels", "buckets", "reconstruction_by_modality", "stability", "all_items", *_AGREEMENT)
+_ELSEWHERE = (
+    "levels",
+    "buckets",
+    "reconstruction_by_modality",
+    "modalities",
+    "stability",
+    "all_items",
+    *_AGREEMENT,
+)
 _SHOWN, _WIDTH = 3, 60  # example titles of a code, and characters of each: shops write some of several lines
 _SHARES = {
     "uniqueness": "items with a Semantic ID of their own",
@@ -42,6 +50,12 @@ def semantic_ids(quality: Mapping[str, Any], spread: Mapping[str, Any]) -> Secti
     groups = [group for group in ([table] if table else [], pictures([_usage(levels)])) if group]
     blocks += [Facts(facts)] if facts else []
     blocks += [Columns(groups)] if groups else []
+    if modalities := _modalities(quality.get("modalities") or {}):
+        note = (
+            "The mean cosine of two items says how much all vectors have in common: as they are, and as they are "
+            "quantised. Items that share all their vectors share their codes."
+        )
+        blocks += [Heading("What Semantic IDs are made of"), Text(note), modalities]
     agreement = _agreement(quality)
     if agreement:
         note = (
@@ -126,6 +140,24 @@ def _level_table(levels: Sequence[Mapping[str, Any]]) -> Table | None:
         texts = [plain(level["size"]), f"{level['usage']:.1%}", plain(level.get("dead")), f"{level['perplexity']:.1f}"]
         rows.append(Row(str(number), [Cell(text) for text in texts]))
     return Table("Codebook levels", "level", ["codes", "in use", "dead", "perplexity"], rows) if rows else None
+
+
+def _modalities(found: Mapping[str, Mapping[str, Any]]) -> Table | None:
+    rows = []
+    for name, told in found.items():
+        has, alike = as_number(told.get("present")), told.get("items_sharing_vectors")
+        cells = [
+            plain(told.get("dimensions")),
+            plain(told.get("weight")),
+            DASH if has is None else f"{has:.1%}",
+            value_text(told.get("mean_cosine")),
+            value_text(told.get("mean_cosine_after")),
+            plain(told.get("isotropy")),
+            DASH if alike is None else plain(alike),
+        ]
+        rows.append(Row(name, [Cell(text) for text in cells]))
+    columns = ["dimensions", "weight", "items that have it", "mean cosine", "as quantised", "isotropy", "not unique"]
+    return Table("Modalities", "modality", columns, rows, look="dense") if rows else None
 
 
 def _usage(levels: Sequence[Mapping[str, Any]]) -> Picture | None:

@@ -117,6 +117,8 @@ class Modality(Shape):
 
     encoder: str
     shape: Annotated[list[Count], Field(min_length=2, max_length=2)]
+    mean_cosine: Number | None = None
+    items_sharing_vectors: Count | None = None
 
 
 class Features(Shape):
@@ -175,6 +177,18 @@ class WholeCatalogue(Levels, Distinct):
     max_items_per_sid: Count
 
 
+class ModalityFigures(Shape):
+    """What a modality brings to the Semantic IDs."""
+
+    dimensions: Count
+    weight: Number
+    isotropy: str
+    present: Number
+    mean_cosine: Number | None = None
+    mean_cosine_after: Number | None = None
+    items_sharing_vectors: Count | None = None
+
+
 class Quality(Levels, Distinct):
     """``tokenize/quality.json`` as the report reads it."""
 
@@ -182,6 +196,7 @@ class Quality(Levels, Distinct):
     buckets: Buckets
     neighbour_overlap: dict[str, Any] | None
     reconstruction_by_modality: dict[str, Number] | None
+    modalities: dict[str, ModalityFigures] = {}
     stability: dict[str, Any] | None
     all_items: WholeCatalogue | None = None
 
@@ -264,6 +279,8 @@ class TokenizerModality(Shape):
     name: Name
     width: Size
     complete: bool
+    isotropy: Literal["none", "centre", "whiten", "all-but-the-top"] | None = None
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
 
 class TokenizerShape(Shape):

@@ -33,11 +33,15 @@ RESET_UNTIL = 0.9
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights and switches of the tokenizer's loss (PLUM section 2.1)."""
+    """Weights and switches of the tokenizer's loss (PLUM section 2.1).
+
+    ``modalities`` are factors of the M reconstruction errors; none for equal ones.
+    """
 
     beta: float = 0.25
     contrastive: float = 1.0
     progressive_masking: bool = True
+    modalities: tuple[float, ...] = ()
 
 
 def train_rqvae(
@@ -148,8 +152,11 @@ def _losses(
     levels = None
     if weights.progressive_masking:
         levels = torch.randint(1, n_levels + 1, (1,)).to(rows.device).expand(n_rows)
+    errors = reconstruction_errors(model, part.modalities, quantized, levels, part.present)
+    if weights.modalities:
+        errors = errors * errors.new_tensor(weights.modalities)
     losses = {
-        "reconstruction": reconstruction_errors(model, part.modalities, quantized, levels, part.present).sum(),
+        "reconstruction": errors.sum(),
         "quantization": quantization_loss(quantized, weights.beta, codebook=not model.moving_averages),
     }
     total = losses["reconstruction"] + losses["quantization"]

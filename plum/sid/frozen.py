@@ -22,7 +22,7 @@ from plum.sid.codebooks import BLOCK
 from plum.sid.kmeans import codes_of
 from plum.sid.random_codes import random_codes
 from plum.sid.rqvae import RQVAE, Content
-from plum.sid.standardise import Standardisation
+from plum.sid.standardise import Isotropy, Standardisation, weighed
 
 logger = logging.getLogger(__name__)
 
@@ -42,11 +42,13 @@ class Modality(NamedTuple):
         name: in the run's features.
         standardisation: of its vectors (N, D_m).
         complete: whether every item of the catalogue had it.
+        weight: beside the others.
     """
 
     name: str
     standardisation: Standardisation
     complete: bool
+    weight: float = 1.0
 
     @property
     def width(self) -> int:
@@ -155,12 +157,15 @@ class Frozen:
     @torch.no_grad()
     def _codes(self, content: Content) -> np.ndarray:
         if self.model is None:
-            return codes_of(_joined(content), self.codebooks)
+            return codes_of(self._weighed(content), self.codebooks)
         return self.model.quantize(self.model.encode(*content)).codes.cpu().numpy()
 
     @torch.no_grad()
     def _vectors(self, content: Content) -> np.ndarray:
-        return _joined(content) if self.model is None else self.model.encode(*content).cpu().numpy()
+        return self._weighed(content) if self.model is None else self.model.encode(*content).cpu().numpy()
+
+    def _weighed(self, content: Content) -> np.ndarray:
+        return weighed([x.numpy() for x in content.modalities], [modality.weight for modality in self.modalities])
 
     def _standardised(
         self, modalities: Sequence[np.ndarray], present: np.ndarray | None, block: int
@@ -218,13 +223,21 @@ class Frozen:
             tensors[f"standardise.{modality.name}.mean"] = torch.from_numpy(modality.standardisation.mean)
             scale = torch.tensor(modality.standardisation.scale, dtype=torch.float64)
             tensors[f"standardise.{modality.name}.scale"] = scale
+            if (transform := modality.standardisation.transform) is not None:
+                tensors[f"standardise.{modality.name}.transform"] = torch.from_numpy(transform)
         write_tensors(folder / WEIGHTS, tensors)
         settings = {
             "version": VERSION,
             "method": self.method,
             "sizes": self.sizes,
             "modalities": [
-                {"name": modality.name, "width": modality.width, "complete": modality.complete}
+                {
+                    "name": modality.name,
+                    "width": modality.width,
+                    "complete": modality.complete,
+                    "isotropy": modality.standardisation.isotropy,
+                    "weight": modality.weight,
+                }
                 for modality in self.modalities
             ],
             "shape": None if self.shape is None else asdict(self.shape),
@@ -242,17 +255,7 @@ def load_frozen(folder: Path) -> Frozen:
     settings = read_settings(folder / SETTINGS, VERSION, AGAIN, TokenizerSettings)
     arrays = read_arrays(folder / WEIGHTS, "a tokenizer's weights", AGAIN)
     try:
-        modalities = tuple(
-            Modality(
-                entry["name"],
-                Standardisation(
-                    arrays.pop(f"standardise.{entry['name']}.mean"),
-                    float(arrays.pop(f"standardise.{entry['name']}.scale")),
-                ),
-                entry["complete"],
-            )
-            for entry in settings["modalities"]
-        )
+        modalities = tuple(_modality(entry, arrays) for entry in settings["modalities"])
         codebooks = [arrays[f"codebooks.{level}"] for level in range(len(settings["sizes"]))]
         _refuse_other_sizes(settings, modalities, codebooks)
         rules = Rules(**settings["rules"] | {"table_sizes": tuple(settings["rules"]["table_sizes"])})
@@ -269,6 +272,17 @@ def load_frozen(folder: Path) -> Frozen:
         raise PlumError(f"{folder / SETTINGS} and {WEIGHTS} don't belong together", str(error), AGAIN) from None
 
 
+def _modality(entry: Mapping[str, Any], arrays: dict[str, np.ndarray]) -> Modality:
+    """A modality of ``tokenizer.json``; its arrays are taken out of ``arrays``."""
+    name = entry["name"]
+    isotropy: Isotropy = entry.get("isotropy") or "centre"
+    transform = arrays.pop(f"standardise.{name}.transform") if isotropy in ("whiten", "all-but-the-top") else None
+    mean, scale = arrays.pop(f"standardise.{name}.mean"), float(arrays.pop(f"standardise.{name}.scale"))
+    # Earlier tokenizers weighed modalities by their width.
+    weight = entry.get("weight") or float(entry["width"])
+    return Modality(name, Standardisation(mean, scale, isotropy, transform), entry["complete"], weight)
+
+
 def _refuse_other_sizes(
     settings: Mapping[str, Any], modalities: Sequence[Modality], codebooks: Sequence[np.ndarray]
 ) -> None:
@@ -281,6 +295,9 @@ def _refuse_other_sizes(
         if modality.standardisation.mean.shape != (entry["width"],):
             found = f"shape {modality.standardisation.mean.shape}"
             raise ValueError(f"the mean of modality {entry['name']} has {found}, not width {entry['width']}")
+        transform = modality.standardisation.transform
+        if transform is not None and transform.shape != (entry["width"], entry["width"]):
+            raise ValueError(f"the transform of modality {entry['name']} has shape {transform.shape}")
     for level, (size, book) in enumerate(zip(settings["sizes"], codebooks, strict=True)):
         if book.ndim != 2 or len(book) != size:
             raise ValueError(f"the codebook of level {level} has shape {book.shape}, not {size} codes")
@@ -313,7 +330,3 @@ def _standardised_block(
     known = vectors if there is None else vectors[rows]
     refuse_non_finite(known, f"modality {modality.name!r}", None, first_row + rows)
     return modality.standardisation.apply(vectors, there)
-
-
-def _joined(content: Content) -> np.ndarray:
-    return torch.cat(list(content.modalities), dim=1).numpy()

@@ -16,6 +16,7 @@ from plum.sid.frozen import Shape, load_frozen
 from plum.sid.kmeans import codewords_of, residual_kmeans
 from plum.sid.random_codes import random_codebooks, random_codes
 from plum.sid.rqvae import RQVAE, Content
+from plum.sid.standardise import weighed
 
 
 class Fitted(NamedTuple):
@@ -45,24 +46,37 @@ def quantised_by(model: RQVAE, shape: Shape, content: Content) -> Fitted:
     return Fitted(codes, latents, [book.detach().cpu().numpy() for book in model.codebooks], errors, shape, model)
 
 
-def clustered(vectors: Sequence[np.ndarray], present: np.ndarray | None, sizes: Sequence[int], seed: int) -> Fitted:
-    """RQ-KMeans: residual k-means of all modalities, concatenated, without training.
+def clustered(
+    vectors: Sequence[np.ndarray],
+    present: np.ndarray | None,
+    sizes: Sequence[int],
+    seed: int,
+    weights: Sequence[float] | None = None,
+) -> Fitted:
+    """RQ-KMeans: residual k-means of all modalities side by side, each by its weight, without training.
 
-    An item that lacks a modality gets the mean instead, which is zero after standardisation.
+    An item that lacks a modality gets the mean instead, as its standardisation does.
 
     Args:
         vectors: M arrays (N, D_m), standardised.
         present: (N, M) bool; None if all have all. Errors are over the items that have a modality.
         sizes: codes per level, L of them.
         seed: of the clustering.
+        weights: M, the total variance of each modality; None for 1 each.
+
+    Returns:
+        Errors are in the units of ``vectors``, whatever the weights.
     """
-    joined = np.concatenate(vectors, axis=1)
+    weights = [1.0] * len(vectors) if weights is None else weights
+    joined = weighed(vectors, weights)
     codebooks, codes = residual_kmeans(joined, sizes, seed)
     squares = (joined - codewords_of(codes, codebooks)) ** 2
-    parts = np.split(squares, np.cumsum([x.shape[1] for x in vectors])[:-1], axis=1)
+    widths = [x.shape[1] for x in vectors]
+    parts = np.split(squares, np.cumsum(widths)[:-1], axis=1)
     if present is not None:
         parts = [part[there] for part, there in zip(parts, present.T, strict=True)]
-    return Fitted(codes, joined, codebooks, np.array([part.mean() for part in parts]))
+    errors = [part.mean() * width / weight for part, width, weight in zip(parts, widths, weights, strict=True)]
+    return Fitted(codes, joined, codebooks, np.array(errors))
 
 
 def drawn(item_ids: Sequence[str], sizes: Sequence[int], width: int, seed: int) -> Fitted:

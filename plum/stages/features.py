@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,10 +24,15 @@ from plum.run.stage import StageRun
 from plum.run.writing import write_array
 from plum.runtime import pick_device, seed_everything
 from plum.stages import inputs, trained
+from plum.vectors.spread import constant_columns, mean_cosine, sharing
 
 logger = logging.getLogger(__name__)
 
 _KNOWN = "items that are known before validation begins"
+ALIKE = 0.5
+"""A mean cosine of two items above this deserves a warning."""
+MANY = 0.01
+"""So does a larger share of items with the vectors of another item."""
 
 
 def run(config: RunConfig, force: bool = False) -> Path:
@@ -151,15 +157,54 @@ def fit_modality(
 
 
 def _write(folder: Path, item_ids: pd.Series, made: dict[str, tuple[Encoder, Encoded]], config: RunConfig) -> None:
-    summary = {}
     for name, (encoder, encoded) in made.items():
         write_array(folder / f"{name}.npy", encoded.vectors)
         encoder.save(folder / Path(artifacts.ENCODERS).name, name)
-        summary[name] = {
+    encoded_by_name = {name: encoded for name, (_, encoded) in made.items()}
+    present = {name: encoded.present for name, encoded in encoded_by_name.items()}
+    artifacts.write_table(folder / Path(artifacts.PRESENT).name, pd.DataFrame({"item_id": item_ids, **present}))
+    artifacts.write_json(folder / Path(artifacts.FEATURES_SUMMARY).name, _summary(encoded_by_name, config))
+
+
+def _summary(made: dict[str, Encoded], config: RunConfig) -> dict[str, Any]:
+    """The content of ``features.json``; warns of vectors that tell items badly apart.
+
+    ``mean_cosine`` is over all pairs of items; ``items_sharing_vectors`` have exactly the vectors of another item, in
+    the modality, or in all of them.
+    """
+    summary = {
+        name: {
             "encoder": config.features.modalities[name].encoder,
             "shape": list(encoded.vectors.shape),
             "present": float(encoded.present.mean()),
+            "mean_cosine": mean_cosine(encoded.vectors, encoded.present),
+            "constant_columns": constant_columns(encoded.vectors, encoded.present),
+            "items_sharing_vectors": int(sharing([encoded.vectors], encoded.present[:, None]).sum()),
         }
-    present = {name: encoded.present for name, (_, encoded) in made.items()}
-    artifacts.write_table(folder / Path(artifacts.PRESENT).name, pd.DataFrame({"item_id": item_ids, **present}))
-    artifacts.write_json(folder / Path(artifacts.FEATURES_SUMMARY).name, {"modalities": summary})
+        for name, encoded in made.items()
+    }
+    for name, told in summary.items():
+        _warn_of_modality(name, told)
+    present = np.stack([encoded.present for encoded in made.values()], axis=1)
+    shared = int(sharing([encoded.vectors for encoded in made.values()], present).sum())
+    if shared:
+        tell = logger.warning if shared > MANY * len(present) else logger.info
+        found = "%d items (%.1f%%) share all their vectors with another item, so their codes will collide"
+        tell(f"features: {found}", shared, 100 * shared / len(present))
+    return {"modalities": summary, "items_sharing_vectors": shared}
+
+
+def _warn_of_modality(name: str, told: dict[str, Any]) -> None:
+    """Warn of vectors that all point one way, and of columns that say nothing; ``told`` is of ``features.json``."""
+    width, constant, cosine = told["shape"][1], told["constant_columns"], told["mean_cosine"]
+    if constant:
+        logger.warning("features: %d of the %d columns of %s are the same for all items", constant, width, name)
+    if width > 1 and cosine is not None and cosine > ALIKE:
+        logger.warning(
+            "features: the mean cosine of two items' vectors of %s is %.2f: what all have in common outweighs what "
+            "tells them apart. features.modalities.%s.isotropy says what is removed for Semantic IDs; searches by "
+            "content use the vectors as they are",
+            name,
+            cosine,
+            name,
+        )

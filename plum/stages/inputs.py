@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from plum.config.base import Section
-from plum.config.items import BEHAVIOUR
+from plum.config.items import BEHAVIOUR, OF_THE_TOKENIZER, ModalityConfig
 from plum.config.models import WITHOUT_EFFECT, TrainingConfig
 from plum.config.run import EvalConfig, RunConfig
 from plum.data.histories import Histories
@@ -228,11 +228,28 @@ def recorded(config: RunConfig, stage: str) -> dict[str, Any]:
         del values["teacher"]
     if stage == artifacts.DATA and config.data.split.protocol == "temporal":
         values["fitted_on"] = "known items"  # a run of an earlier version does not say which these are
+    if stage == artifacts.FEATURES:
+        for modality in values["modalities"].values():
+            for name in OF_THE_TOKENIZER:
+                del modality[name]
+    if stage == artifacts.TOKENIZE and (modalities := _told_to_tokenizer(config)):
+        values["modalities"] = modalities
     for name in WITHOUT_EFFECT:
         values.pop(name, None)
     if stage in (artifacts.FINETUNE, artifacts.DENSE, artifacts.LEM):
         values |= _selection(config.eval, decoder=stage == artifacts.FINETUNE)
     return values
+
+
+def _told_to_tokenizer(config: RunConfig) -> dict[str, dict[str, Any]]:
+    """The modalities whose settings for stage tokenize differ from the defaults, and these settings."""
+    default = ModalityConfig()
+    told = {
+        name: {field: getattr(modality, field) for field in OF_THE_TOKENIZER}
+        for name, modality in config.features.modalities.items()
+    }
+    usual = {field: getattr(default, field) for field in OF_THE_TOKENIZER}
+    return {name: settings for name, settings in told.items() if settings != usual}
 
 
 def is_built_on_dense(workdir: Path) -> bool:

@@ -81,6 +81,7 @@ class Inspected:
         disambiguated: whether the last level is the disambiguation code.
         prefixes: an entry for each length of ``codes``.
         alike: the items nearest to the item in content; None if the run has no content, or for a Semantic ID.
+        mean_cosines: of two items of the catalogue, by modality of content.
         note: another possible meaning of the request.
     """
 
@@ -92,6 +93,7 @@ class Inspected:
     disambiguated: bool
     prefixes: list[Prefix]
     alike: list[Alike] | None
+    mean_cosines: dict[str, float]
     note: str | None
 
 
@@ -129,7 +131,9 @@ def inspect(config: RunConfig, asked: str, n: int = 5) -> Inspected:
         alike = _alike(config.workdir, catalogue, meant.row, n)
     prefixes = [_prefix(shared, meant.codes, catalogue) for shared in found]
     disambiguated = bool(quality.get("disambiguated", False))
-    return Inspected(item, topics, creator, meant.codes, list(table.sizes), disambiguated, prefixes, alike, meant.note)
+    cosines = {} if alike is None else _mean_cosines(config.workdir)
+    about_codes = meant.codes, list(table.sizes), disambiguated, prefixes
+    return Inspected(item, topics, creator, *about_codes, alike, cosines, meant.note)
 
 
 class _Meaning(NamedTuple):
@@ -253,6 +257,15 @@ def _content(workdir: Path, n_items: int) -> list[np.ndarray] | None:
     if not names or any(made[name]["shape"][0] != n_items for name in names):
         return None
     return [inputs.read_vectors(workdir, name, n_items, mapped=True) for name in names]
+
+
+def _mean_cosines(workdir: Path) -> dict[str, float]:
+    """What stage features measured, by modality of content."""
+    return {
+        name: entry["mean_cosine"]
+        for name, entry in inputs.read_modalities(workdir).items()
+        if entry["encoder"] not in BEHAVIOUR and entry.get("mean_cosine") is not None
+    }
 
 
 def _cosines(content: Sequence[np.ndarray], row: int) -> np.ndarray:

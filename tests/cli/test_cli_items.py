@@ -119,7 +119,7 @@ def test_inspect_shows_an_item_in_a_process_of_its_own(finished_run: Path) -> No
     assert "-".join(map(str, codes)) in done.stdout
     assert "".join(f"<|sid_{level}_{code}|>" for level, code in enumerate(codes)) in done.stdout
     assert "last code: disambiguation" in done.stdout
-    assert "Nearest in content" in done.stdout
+    assert "Nearest in content (any two items: text 0." in done.stdout
 
 
 def test_inspect_gives_scripts_one_object(cli: Cli, finished_run: Path) -> None:

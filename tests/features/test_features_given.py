@@ -197,3 +197,11 @@ def test_rows_of_zeros_are_content_with_a_warning(tmp_path, caplog):
     np.save(tmp_path / "x.npy", np.array([[0.0], [1], [2], [3]]))  # of one number, zero is a value like any other
     fit(tmp_path / "x.npy")
     assert not caplog.text
+
+
+def test_rows_of_one_number_are_content_with_a_warning(tmp_path, caplog):
+    np.save(tmp_path / "x.npy", np.array([[-1.0, -1.0], [1, 2], [0, 0], [3, 3]]))
+    with caplog.at_level(logging.WARNING):
+        assert fit(tmp_path / "x.npy").transform(items(CATALOGUE)).present.all()
+    assert "x.npy: 2 vectors hold one number in all places and are used as they are (2 ids: 'a', 'd')" in caplog.text
+    assert "x.npy: 1 vectors are all zeros" in caplog.text

@@ -8,11 +8,13 @@ import sys
 import types
 
 import numpy as np
+import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
 from plum.errors import PlumError
-from plum.features.sentences import sentence_vectors
+from plum.features import sentences
+from plum.features.sentences import SentenceEncoder, sentence_vectors
 
 installed = pytest.mark.skipif(
     not importlib.util.find_spec("sentence_transformers"), reason="sentence-transformers is not installed"
@@ -48,6 +50,19 @@ def test_without_the_extra_the_message_names_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(PlumError, match=r"plum-recommender\[text\]"):
         sentence_vectors(["x"], "any", "cpu")
+
+
+def test_items_of_one_text_have_one_vector_whatever_the_batch(monkeypatch):
+    def noisy(texts, model, device):  # another vector at each place
+        return np.array([[len(text), place] for place, text in enumerate(texts)], dtype=np.float32)
+
+    monkeypatch.setattr(sentences, "sentence_vectors", noisy)
+    encoder = SentenceEncoder(["title"], "any")
+    found = encoder.transform(pd.DataFrame({"title": ["aa", "b", "aa", None, "ccc", "b"]}))
+    assert found.present.tolist() == [True, True, True, False, True, True]
+    assert found.vectors.tolist() == [[2, 0], [1, 1], [2, 0], [0, 0], [3, 3], [1, 1]]
+    monkeypatch.setattr(sentences, "sentence_vectors", lambda *_: np.zeros((0, 2), dtype=np.float32))
+    assert encoder.transform(pd.DataFrame({"title": []})).vectors.shape == (0, 2)
 
 
 class Encoder:

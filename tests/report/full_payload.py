@@ -171,6 +171,18 @@ def full_payload():
             "buckets": {"share": {"1": 0.983, "2": 0.01, "3-5": 0.007, ">10": 0.0}, "p95": 1, "p99": 2, "max": 7},
             "reconstruction": 0.265,
             "reconstruction_by_modality": {"text": 0.31, "topics": 0.22},
+            "modalities": {
+                "text": {
+                    "dimensions": 384,
+                    "weight": 1.0,
+                    "isotropy": "whiten",
+                    "present": 0.9,
+                    "mean_cosine": 0.61,
+                    "mean_cosine_after": -0.0001,
+                    "items_sharing_vectors": 12,
+                },
+                "topics": {"dimensions": 19, "weight": 2.0, "isotropy": "centre", "present": 1.0},
+            },
             "stability": {
                 "compared_with": "runs/earlier",
                 "items": 11_900,

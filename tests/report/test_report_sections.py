@@ -265,6 +265,9 @@ def test_codes_are_told_in_words(full):
         "- group size that 99% of the items do not exceed: 2",
     ):
         assert line in told.splitlines()
+    made_of = "#### What Semantic IDs are made of"
+    assert row_of(told, "text", after=made_of) == ["text", "384", "1", "90.0%", "0.6100", "-0.0001", "whiten", "12"]
+    assert row_of(told, "topics", after=made_of) == ["topics", "19", "2", "100.0%", "–", "–", "centre", "–"]
     assert row_of(told, "2", after="#### What an earlier tokenizer gave") == ["2", "0.7000", "0.7500", "0.6000"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -36,18 +37,23 @@ def catalogue(gaps):
     return features, present
 
 
-def fitted_and_frozen(method, gaps=False, folder=None, ema=False):
+WEIGHTS_OF = {"text": 1.0, "topics": 2.5}
+
+
+def fitted_and_frozen(method, gaps=False, folder=None, ema=False, isotropy="centre"):
     features, present = catalogue(gaps)
     masks = [there if gaps else None for there in present.T]
-    standards = [fit_standardisation(x, "x", there) for x, there in zip(features, masks, strict=True)]
+    standards = [fit_standardisation(x, "x", there, isotropy) for x, there in zip(features, masks, strict=True)]
     vectors = [standard.apply(x, there) for standard, x, there in zip(standards, features, masks, strict=True)]
     if method == "random":
         fitted = drawn(IDS, SIZES, 4, seed=1)
     elif method == "rqkmeans":
-        fitted = clustered(vectors, present if gaps else None, SIZES, seed=1)
+        fitted = clustered(vectors, present if gaps else None, SIZES, 1, list(WEIGHTS_OF.values()))
     else:
         fitted = trained(vectors, torch.from_numpy(present) if gaps else None, folder, ema)
-    modalities = tuple(Modality(name, standard, not gaps) for name, standard in zip(WIDTHS, standards, strict=True))
+    modalities = tuple(
+        Modality(name, standard, not gaps, WEIGHTS_OF[name]) for name, standard in zip(WIDTHS, standards, strict=True)
+    )
     rules = Rules(1, "suffix", 1, (*SIZES, 3))
     return fitted, Frozen(method, modalities, fitted.codebooks, rules, fitted.shape, fitted.model)
 
@@ -63,10 +69,11 @@ def trained(vectors, present, folder, ema) -> Fitted:
     return quantised_by(model, shape, content)
 
 
+@pytest.mark.parametrize("isotropy", ["none", "centre", "whiten", "all-but-the-top"])
 @pytest.mark.parametrize("gaps", [False, True], ids=["whole", "gaps"])
 @pytest.mark.parametrize("method", ["rqvae", "rqkmeans", "random"])
-def test_the_items_of_the_training_get_their_codes_again_from_disk_and_memmaps(tmp_path, method, gaps):
-    fitted, frozen = fitted_and_frozen(method, gaps, tmp_path)
+def test_the_items_of_the_training_get_their_codes_again_from_disk_and_memmaps(tmp_path, method, gaps, isotropy):
+    fitted, frozen = fitted_and_frozen(method, gaps, tmp_path, isotropy=isotropy)
     frozen.save(tmp_path)
     loaded = load_frozen(tmp_path)
     assert (loaded.method, loaded.rules, loaded.shape) == (frozen.method, frozen.rules, frozen.shape)
@@ -79,6 +86,28 @@ def test_the_items_of_the_training_get_their_codes_again_from_disk_and_memmaps(t
         assert np.array_equal(loaded.assign(mapped, present, IDS, block), fitted.codes)
     if method != "random":
         np.testing.assert_allclose(loaded.vectors(mapped, present, 7), fitted.vectors, rtol=1e-4, atol=1e-5)
+
+
+def test_a_tokenizer_of_earlier_weighs_modalities_by_their_width(tmp_path):
+    _, frozen = fitted_and_frozen("rqkmeans")
+    frozen.save(tmp_path)
+    values = json.loads((tmp_path / SETTINGS).read_text())
+    for modality in values["modalities"]:
+        del modality["weight"], modality["isotropy"]
+    (tmp_path / SETTINGS).write_text(json.dumps(values))
+    features, _ = catalogue(False)
+    standards = [modality.standardisation for modality in frozen.modalities]
+    beside = np.concatenate([standard.apply(x) for standard, x in zip(standards, features, strict=True)], axis=1)
+    np.testing.assert_allclose(load_frozen(tmp_path).vectors(features), beside, rtol=1e-6)
+
+
+def test_a_transform_of_another_width_is_refused(tmp_path):
+    _, frozen = fitted_and_frozen("rqkmeans", isotropy="whiten")
+    text = frozen.modalities[0].standardisation
+    damaged = frozen.modalities[0]._replace(standardisation=text._replace(transform=text.transform[:3]))
+    replace(frozen, modalities=(damaged, frozen.modalities[1])).save(tmp_path)
+    with pytest.raises(PlumError, match="transform of modality text"):
+        load_frozen(tmp_path)
 
 
 def test_a_model_with_moving_averages_comes_back_whole(tmp_path):

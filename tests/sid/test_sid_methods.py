@@ -10,15 +10,26 @@ from plum.sid.methods import clustered, drawn
 from plum.sid.random_codes import random_codebooks, random_codes
 
 
-def test_clustering_is_residual_kmeans_of_all_modalities_side_by_side():
+@pytest.mark.parametrize(("weights", "factors"), [(None, (0.5, 1)), ((4, 0.25), (1, 0.5))])
+def test_clustering_is_residual_kmeans_of_all_modalities_side_by_side(weights, factors):
     rng = np.random.default_rng(0)
-    vectors = [rng.normal(size=(80, width)).astype(np.float32) for width in (4, 2)]
-    found = clustered(vectors, None, [8, 4], seed=5)
-    books, codes = residual_kmeans(np.concatenate(vectors, axis=1), [8, 4], 5)
+    vectors = [rng.normal(size=(80, width)).astype(np.float32) for width in (4, 1)]
+    found = clustered(vectors, None, [8, 4], 5, weights)
+    beside = np.concatenate([x * np.float32(factor) for x, factor in zip(vectors, factors, strict=True)], axis=1)
+    books, codes = residual_kmeans(beside, [8, 4], 5)
     assert np.array_equal(found.codes, codes)
-    left = np.concatenate(vectors, axis=1) - codewords_of(codes, books)
-    assert found.errors.tolist() == pytest.approx([(left[:, :4] ** 2).mean(), (left[:, 4:] ** 2).mean()])
+    left = beside - codewords_of(codes, books)
+    errors = [(left[:, :4] ** 2).mean() / factors[0] ** 2, (left[:, 4:] ** 2).mean() / factors[1] ** 2]
+    assert found.errors.tolist() == pytest.approx(errors)
     assert np.array_equal(codes_of(found.vectors, found.codebooks), codes)
+
+
+def test_a_heavier_modality_is_told_apart_better():
+    rng = np.random.default_rng(0)
+    vectors = [rng.normal(size=(300, width)).astype(np.float32) for width in (30, 3)]
+    equal, wide, narrow = (clustered(vectors, None, [16, 8], 0, weights).errors for weights in ((1, 1), (9, 1), (1, 9)))
+    assert wide[0] < equal[0] < narrow[0]
+    assert narrow[1] < equal[1] < wide[1]
 
 
 def test_errors_of_a_clustering_are_over_items_that_have_the_modality():
@@ -28,8 +39,8 @@ def test_errors_of_a_clustering_are_over_items_that_have_the_modality():
     present[::3, 1] = False
     vectors[1][::3] = 0
     found = clustered(vectors, present, [4, 4], seed=0)
-    left = vectors[1] - codewords_of(found.codes, found.codebooks)[:, 4:]
-    assert found.errors[1] == pytest.approx((left[present[:, 1]] ** 2).mean())
+    left = vectors[1] - codewords_of(found.codes, found.codebooks)[:, 4:] * 2**0.5  # weight 1, width 2
+    assert found.errors[1] == pytest.approx((left[present[:, 1]] ** 2).mean(), rel=1e-5)
 
 
 def test_codewords_of_by_hand():

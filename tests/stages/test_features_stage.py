@@ -66,7 +66,14 @@ def test_every_modality_says_who_has_it_and_can_be_made_of_later_items(run_copy:
     folder = run_copy / "features"
     summary = json.loads((folder / "features.json").read_text())["modalities"]
     assert list(summary) == ["text", "topics", "image"]
-    assert summary["image"] == {"encoder": "file", "shape": [60, 7], "present": 0.5}
+    image = summary["image"]
+    assert {key: image[key] for key in ("encoder", "shape", "present")} == {
+        "encoder": "file",
+        "shape": [60, 7],
+        "present": 0.5,
+    }
+    assert abs(image["mean_cosine"]) < 0.1
+    assert image["constant_columns"] == image["items_sharing_vectors"] == 0
     present = pd.read_parquet(run_copy / artifacts.PRESENT)
     assert list(present) == ["item_id", *summary]
     assert present["item_id"].equals(items["item_id"])
@@ -82,6 +89,38 @@ def test_every_modality_says_who_has_it_and_can_be_made_of_later_items(run_copy:
     later = items.iloc[:1].assign(item_id="new")
     assert load_encoder(run_copy / artifacts.ENCODERS, "text").transform(later).present.all()
     assert not load_encoder(run_copy / artifacts.ENCODERS, "image").transform(later).present.any()
+
+
+def warnings_of_vectors(run: Path, path: Path, vectors: np.ndarray, caplog: pytest.LogCaptureFixture) -> list[str]:
+    np.save(path, vectors)
+    modalities = {"image": {"encoder": "file", "path": str(path)}}
+    caplog.clear()
+    values = {**tiny_run.config_of(run).model_dump(), "features": {"modalities": modalities}}
+    features.run(validate(values, where="the test"))
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_vectors_that_tell_items_badly_apart_are_counted_and_named(
+    run_copy: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "image.npy"
+    assert warnings_of_vectors(run_copy, path, given(), caplog) == []
+    shared = given()
+    shared[:12] = shared[0]
+    (told,) = warnings_of_vectors(run_copy, path, shared, caplog)
+    assert "12 items (20.0%) share all their vectors with another item" in told
+    summary = json.loads((run_copy / artifacts.FEATURES_SUMMARY).read_text())
+    assert summary["items_sharing_vectors"] == summary["modalities"]["image"]["items_sharing_vectors"] == 12
+    constant, directed, alike = given(), given() + 9, given()
+    constant[:, [2, 5]] = 7
+    alike[4] = 3
+    told = warnings_of_vectors(run_copy, path, constant, caplog)
+    assert "features: 2 of the 7 columns of image are the same for all items" in told
+    (told,) = warnings_of_vectors(run_copy, path, directed, caplog)
+    assert "mean cosine of two items' vectors of image is 0.9" in told
+    assert "features.modalities.image.isotropy" in told
+    (told,) = warnings_of_vectors(run_copy, path, alike, caplog)
+    assert "image.npy: 1 vectors hold one number in all places" in told
 
 
 def test_items_without_content_are_never_nearest(run_copy: Path, tmp_path: Path) -> None:
@@ -106,7 +145,9 @@ def test_items_without_content_are_never_nearest(run_copy: Path, tmp_path: Path)
         (b"not an array", "not a .npy file of numbers"),
         (None, "image.npy, which is not there"),
         (np.ones((60, 7)), "(?s)'image' is the same for all items.*all 60 items"),
+        (5 + 1e-6 * given(), "(?s)'image' is the same for all items.*differ by less than a millionth of its length"),
         (np.vstack([given()[1:], [[np.inf] * 7]]), "(?s)image.npy holds NaN, infinity.*1 row: row 59"),
+        (np.vstack([[[np.nan] * 7], given()[1:]]), "(?s)image.npy holds NaN, infinity.*1 row: row 0 .item 'i0000'"),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused(

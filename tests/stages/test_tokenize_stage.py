@@ -132,6 +132,46 @@ def test_every_method_writes_the_same_files_and_a_tokenizer_that_repeats_its_cod
         assert quality["reconstruction"] == pytest.approx(np.mean(list(quality["reconstruction_by_modality"].values())))
 
 
+@pytest.mark.parametrize("method", ["rqvae", "rqkmeans"])
+def test_a_heavier_modality_is_reconstructed_better(workdir: Path, method: str) -> None:
+    errors = {}
+    for heavy in NAMES:
+        settings = [f"features.modalities.{heavy}.weight=30", f"tokenize.method={method}", "tokenize.epochs=20"]
+        config = load_config(workdir / "config.yaml", [*settings, "tokenize.contrastive_weight=0"], workdir=workdir)
+        before = tiny_run.times(workdir / "features")
+        quality = artifacts.read_json(tokenize.run(config) / "quality.json")
+        assert tiny_run.times(workdir / "features") == before
+        assert quality["modalities"][heavy]["weight"] == 30
+        errors[heavy] = quality["reconstruction_by_modality"]
+    for name, other in (NAMES, NAMES[::-1]):
+        assert errors[name][name] < errors[other][name]
+
+
+def test_quality_says_what_each_modality_brings(workdir: Path) -> None:
+    change_vectors(workdir, "text", lambda x: x + 3)  # as a sentence encoder's: all point one way
+    setting = "features.modalities.text.isotropy=all-but-the-top"
+    config = load_config(workdir / "config.yaml", ["tokenize.method=rqkmeans", setting], workdir=workdir)
+    told = artifacts.read_json(tokenize.run(config) / "quality.json")["modalities"]
+    assert list(told) == list(NAMES)
+    assert (told["text"]["dimensions"], told["text"]["weight"], told["text"]["present"]) == (16, 1, 1)
+    assert (told["text"]["isotropy"], told["topics"]["isotropy"]) == ("all-but-the-top", "centre")
+    assert abs(told["text"]["mean_cosine_after"]) < 0.1
+    assert told["topics"]["mean_cosine"] > told["topics"]["mean_cosine_after"]
+    frozen = load_frozen(workdir / "tokenize")
+    vectors = [np.load(workdir / f"features/{name}.npy") for name in NAMES]
+    assert np.array_equal(frozen.assign(vectors), codes(workdir)[:, :2])
+
+
+def test_vectors_that_all_point_one_way_are_told(workdir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    change_vectors(workdir, "text", lambda x: x + 3)
+    for isotropy, warns in (("none", True), ("centre", False)):
+        caplog.clear()
+        setting = f"features.modalities.text.isotropy={isotropy}"
+        tokenize.run(load_config(workdir / "config.yaml", ["tokenize.method=rqkmeans", setting], workdir=workdir))
+        assert ("mean cosine of two items' vectors of text is 1.00" in caplog.text) == warns
+        assert ("features.modalities.text.isotropy to centre" in caplog.text) == warns
+
+
 def test_quality_holds_what_is_measured_on_validation_pairs_and_content(workdir: Path) -> None:
     quality = tokenized(workdir)
     assert quality["cooccurrence_agreement"]["pairs"] > 100

@@ -91,6 +91,16 @@ def test_a_space_made_anew_is_named_and_standardised_anew(
     assert "encoder file" in told
 
 
+def test_vectors_prepared_in_another_way_are_refused(earlier: Path, tmp_path: Path) -> None:
+    changed = "features.modalities.image.isotropy"
+    config = load_config(
+        earlier / "config.yaml", [f"tokenize.warm_start={earlier}", f"{changed}=whiten"], workdir=tmp_path / "run"
+    )
+    shutil.copytree(earlier, tmp_path / "run")
+    with pytest.raises(PlumError, match=rf"isotropy whiten here, centre there(.|\n)*set {changed} to centre"):
+        tokenize.run(config)
+
+
 def test_a_tokenizer_without_its_features_is_started_from_with_a_warning(
     earlier: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

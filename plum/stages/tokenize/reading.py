@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from plum.config.items import TokenizeConfig
+from plum.config.items import ModalityConfig, TokenizeConfig
 from plum.config.run import RunConfig
 from plum.errors import PlumError
 from plum.features.encoding import Encoded, refuse_useless
@@ -24,8 +25,12 @@ from plum.sid.standardise import fit_standardisation
 from plum.sid.table import default_sizes
 from plum.stages import inputs
 from plum.stages.tokenize import warm
+from plum.vectors.spread import mean_cosine
 
 logger = logging.getLogger(__name__)
+
+ALIKE = 0.5
+"""A mean cosine of two items above this deserves a warning."""
 
 
 def input_files(config: RunConfig) -> list[str]:
@@ -134,12 +139,22 @@ class Features(NamedTuple):
         return None if self.present.all() else self.present
 
     @property
+    def weights(self) -> tuple[float, ...]:
+        """Of the modalities, M of them."""
+        return tuple(modality.weight for modality in self.modalities)
+
+    @property
     def n_bare(self) -> int:
         """Items without any modality."""
         return int((~self.present.any(axis=1)).sum())
 
 
-def read_features(workdir: Path, item_ids: pd.Series, warm_start: Path | None = None) -> Features:
+def read_features(
+    workdir: Path,
+    item_ids: pd.Series,
+    warm_start: Path | None = None,
+    settings: Mapping[str, ModalityConfig] | None = None,
+) -> Features:
     """Read and standardise the vectors that stage features made of the known items.
 
     On a warm start, modalities of the same space get the standardisation of the other run; a warning names the others.
@@ -148,31 +163,68 @@ def read_features(workdir: Path, item_ids: pd.Series, warm_start: Path | None = 
         workdir: the run.
         item_ids: of its catalogue.
         warm_start: the folder of another run, from whose tokenizer the training starts.
+        settings: of modalities by name; by default the defaults.
 
     Raises:
-        PlumError: if vectors do not fit the catalogue or are all the same.
+        PlumError: if vectors do not fit the catalogue, are all the same or leave nothing to quantise, or if the other
+            run's tokenizer removed something else from them.
     """
     names = list(inputs.read_modalities(workdir))
     known = inputs.read_known(workdir, item_ids)
     present = read_present(workdir, names, item_ids)[known]
     known_ids = item_ids[known]
     origin = None if warm_start is None else warm.Origin.read(warm_start, known_ids)
-    modalities, vectors = [], []
+    modalities, vectors, usual = [], [], ModalityConfig()
     for name, there in zip(names, present.T, strict=True):
         found = inputs.read_vectors(workdir, name, len(item_ids))
         found = found if known.all() else found[known]
         refuse_useless(Encoded(found, there), name, known_ids.tolist())
         gaps = None if there.all() else there
         standardisation = None if origin is None else origin.standardisation(name, found, there)
-        standardisation = standardisation or fit_standardisation(found, name, gaps)
-        modalities.append(Modality(name, standardisation, gaps is None))
+        chosen = (settings or {}).get(name, usual)
+        if standardisation is not None and standardisation.isotropy != chosen.isotropy:
+            raise PlumError(
+                f"tokenize.warm_start: the vectors of modality {name!r} were prepared in another way there",
+                f"isotropy {chosen.isotropy} here, {standardisation.isotropy} there",
+                f"set features.modalities.{name}.isotropy to {standardisation.isotropy}",
+            )
+        standardisation = standardisation or fit_standardisation(found, name, gaps, chosen.isotropy)
+        modalities.append(Modality(name, standardisation, gaps is None, chosen.weight))
         vectors.append(standardisation.apply(found, gaps))
+        if vectors[-1].shape[1] > 1 and (cosine := mean_cosine(vectors[-1], there) or 0.0) > ALIKE:
+            logger.warning(
+                "tokenize: the mean cosine of two items' vectors of %s is %.2f as they are quantised; set "
+                "features.modalities.%s.isotropy to centre, whiten or all-but-the-top",
+                name,
+                cosine,
+                name,
+            )
     if origin is not None:
         origin.warn_of_other_spaces()
     features = Features(modalities, vectors, present)
     if features.n_bare:
         logger.warning("tokenize: %d items have no content, so their codes can't differ by content", features.n_bare)
     return features
+
+
+def described(workdir: Path, features: Features) -> dict[str, dict[str, Any]]:
+    """What each modality brings to the Semantic IDs, as ``quality.json`` holds it.
+
+    ``mean_cosine`` and ``items_sharing_vectors`` are of the features stage, ``mean_cosine_after`` of what is quantised.
+    """
+    made = inputs.read_modalities(workdir)
+    told = {}
+    for modality, vectors, there in zip(features.modalities, features.vectors, features.present.T, strict=True):
+        told[modality.name] = {
+            "dimensions": modality.width,
+            "weight": modality.weight,
+            "isotropy": modality.standardisation.isotropy,
+            "present": float(there.mean()),
+            "mean_cosine": made[modality.name].get("mean_cosine"),
+            "mean_cosine_after": mean_cosine(vectors, there),
+            "items_sharing_vectors": made[modality.name].get("items_sharing_vectors"),
+        }
+    return told
 
 
 def warm_weights(settings: TokenizeConfig, features: Features, sizes: list[int]) -> dict[str, Tensor] | None:

@@ -66,7 +66,8 @@ def run(config: RunConfig, force: bool = False) -> Path:
     data = inputs.read_prepared(config.workdir)
     known = inputs.read_known(config.workdir, item_ids)
     seen = data.only(known)  # all that is learnt and counted
-    features = reading.read_features(config.workdir, item_ids, config.tokenize.warm_start)
+    modalities = config.features.modalities
+    features = reading.read_features(config.workdir, item_ids, config.tokenize.warm_start, modalities)
     sizes, reason = reading.choose_sizes(config.tokenize, len(seen.items), len(data.items) - len(seen.items))
     pairs = reading.training_pairs(config, seen)
     warm = reading.warm_weights(config.tokenize, features, sizes)
@@ -106,7 +107,7 @@ def _fit(
             stands_in = "the mean" if settings.method == "rqkmeans" else "a learned vector"
             logger.info("tokenize: %d items lack %s; %s replaces it", n_lacking, modality.name, stands_in)
     if settings.method == "rqkmeans":
-        return clustered(features.vectors, features.gaps, sizes, config.seed)
+        return clustered(features.vectors, features.gaps, sizes, config.seed, features.weights)
     device, shape = pick_device(config.device), reading.shape_of(settings)
     widths = [modality.width for modality in features.modalities]
     model = RQVAE(widths, sizes, shape.latent_dim, shape.hidden_dim, shape.ema)
@@ -116,7 +117,8 @@ def _fit(
     gaps = None if features.gaps is None else torch.from_numpy(features.gaps).to(device)
     content = Content([torch.from_numpy(x).to(device) for x in features.vectors], gaps)
     rules = CodebookRules(settings.kmeans_init and warm is None, settings.reset_dead_codes, settings.ema_decay)
-    weights = LossWeights(settings.beta, settings.contrastive_weight, settings.progressive_masking)
+    masking = settings.progressive_masking
+    weights = LossWeights(settings.beta, settings.contrastive_weight, masking, features.weights)
     recipe = inputs.recipe(settings, batches_per_epoch(len(data.items), settings.batch_size))
     checkpoint, size = folder / artifacts.CHECKPOINT, settings.batch_size
     state = train_rqvae(model, content, pairs, recipe, weights, rules, size, config.seed, checkpoint)
@@ -174,6 +176,7 @@ def _quality(
         "buckets": buckets(codes),
         "reconstruction": None if errors is None else float(np.mean(list(errors.values()))),
         "reconstruction_by_modality": errors,
+        "modalities": reading.described(config.workdir, features),
         "items_without_content": features.n_bare,
         "neighbour_overlap": None if content is None else neighbour_overlap(codes, content, seed=config.seed),
         "cooccurrence_agreement": cooccurrence_agreement(codes, heldout_pairs(data.histories)),

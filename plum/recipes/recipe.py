@@ -126,7 +126,7 @@ class _Shape:
     @classmethod
     def of(cls, sizes: Sizes) -> _Shape:
         short = sizes.lengths[0] < SHORT_HISTORY
-        two_levels = short and TWO_LEVELS[0] <= sizes.items <= TWO_LEVELS[1]
+        two_levels = short and TWO_LEVELS[0] <= sizes.learnt <= TWO_LEVELS[1]
         longest = max(1.0, sizes.lengths[1] - HELD_OUT)
         max_history = min(50, max(10, 10 * math.ceil(longest / 10)))
         windows = sizes.users + sizes.train / max(1, max_history // 2)

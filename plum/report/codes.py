@@ -127,7 +127,7 @@ def _of_all_items(whole: Mapping[str, Any]) -> list[tuple[str, str]]:
     known = whole["items"] - whole["later_items"]
     used = ", ".join(f"{level['usage']:.1%}" for level in whole["levels"])
     return [
-        ("items that the tokenizer learnt from, over which all but the next three figures are", f"{known:,}"),
+        ("items that the tokenizer learnt from, and that levels and shares count", f"{known:,}"),
         ("of all items, with a Semantic ID of their own", f"{whole['uniqueness']:.1%}"),
         ("of all items, most on one Semantic ID", plain(whole["max_items_per_sid"])),
         ("codes in use per level by all items", used),

@@ -110,3 +110,13 @@ def test_render_shows_numbers_and_problems() -> None:
 )
 def test_iso_covers_all_years(seconds: int, text: str) -> None:
     assert iso(seconds) == text
+
+
+def test_a_split_by_time_shows_how_many_items_are_known():
+    known = {"known": 7, "first_later": 2, "never": 1, "later_share": 0.3}
+    d = describe(tables(), known)
+    assert d["known_items"] == known
+    text = text_of(d)
+    assert "items known before validation begins" in text
+    assert "30.0%" in text
+    assert "known before" not in text_of(describe(tables()))

@@ -171,10 +171,12 @@ def contents_of(
         names: attribute id -> name; empty if there are no names, so that no brand is told either.
 
     Returns:
-        Item -> topics: the names of its attributes, ``attr_12`` for one without, each once; and item -> creator: its
-        brand, if it has one with a name.
+        Item -> topics: the names of its attributes, each once, and ``attr_12`` for one without; and item -> creator:
+        its brand, if it has one with a name.
     """
-    led = brands(attributes) if names else set()
+    if not names:
+        return {item: [f"attr_{one}" for one in held] for item, held in attributes.items()}, {}
+    led = brands(attributes)
     topics: dict[str, list[str]] = {}
     creators: dict[str, str] = {}
     for item, held in attributes.items():

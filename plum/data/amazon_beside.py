@@ -22,6 +22,9 @@ from plum.errors import PlumError
 log = logging.getLogger(__name__)
 
 _FIELDS = 3
+_BRANDED, _NAMED = 100, 0.05
+"""Items with title and brand, at least, of which at least this share name it: 77% in Sports and 83% in Beauty; with the
+titles of the other set, .1% and less."""
 
 
 class Titled(NamedTuple):
@@ -57,6 +60,28 @@ def read_titles(
     if bare:
         log.warning("%s: %s of %s items have no title", path.name, f"{bare:,}", f"{len(items):,}")
     return titled, problems
+
+
+def refuse_foreign_titles(path: Path, titles: Mapping[str, Titled], creators: Mapping[str, str], of: str) -> None:
+    """Refuse titles that don't name the items' brands: all sets number their items from 1, so ids can't tell.
+
+    Args:
+        path: of the titles.
+        titles: of :func:`read_titles`.
+        creators: item -> brand.
+        of: the file that the items are from, for messages.
+
+    Raises:
+        PlumError: if of many items with title and brand hardly any title holds the brand.
+    """
+    both = [(brand, titles[item].text or "") for item, brand in creators.items() if item in titles]
+    named = sum(brand.lower() in text.lower() for brand, text in both)
+    if len(both) >= _BRANDED and named < _NAMED * len(both):
+        raise PlumError(
+            f"{path.name} holds titles of other items, or the attributes do",
+            f"of {len(both):,} items with a title and a brand, {named:,} have the brand in the title",
+            f"get the files that belong to {of}, or take {path.name} away: the data can be used without it",
+        )
 
 
 def read_names(
@@ -171,10 +196,12 @@ def contents_of(
         names: attribute id -> name; empty if there are no names, so that no brand is told either.
 
     Returns:
-        Item -> topics: the names of its attributes, ``attr_12`` for one without, each once; and item -> creator: its
-        brand, if it has one with a name.
+        Item -> topics: the names of its attributes, each once, and ``attr_12`` for one without; and item -> creator:
+        its brand, if it has one with a name.
     """
-    led = brands(attributes) if names else set()
+    if not names:
+        return {item: [f"attr_{one}" for one in held] for item, held in attributes.items()}, {}
+    led = brands(attributes)
     topics: dict[str, list[str]] = {}
     creators: dict[str, str] = {}
     for item, held in attributes.items():

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from plum.data.amazon_beside import contents_of, read_attributes, read_names, read_titles
+from plum.data.amazon_beside import contents_of, read_attributes, read_names, read_titles, refuse_foreign_titles
 from plum.data.amazon_days import read_days
 from plum.data.files import Source, missing_file
 from plum.data.items import item_frame
@@ -112,6 +112,7 @@ def _catalogue(file: Path, logged: pd.Series, max_bad_share: float) -> tuple[pd.
     numbers = {number for held in attributes.values() for number in held}
     names, unusable = read_names(_beside(file, "_attribute_names.tsv"), numbers, max_bad_share)
     topics, creators = contents_of(attributes, names)
+    refuse_foreign_titles(_beside(file, "_titles.tsv"), titles, creators, file.name)
     columns: dict[str, list] = {
         "item_id": ids,
         "title": [titles[item].text if item in titles else None for item in ids],

@@ -30,6 +30,7 @@ _CONVERTED = {
     **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers"), _AS_CSV),
     **dict.fromkeys((".feather", ".arrow", ".orc", ".avro", ".h5", ".hdf5", ".pkl", ".pickle", ".rds"), _AS_PARQUET),
 }
+_ID = re.compile(r"[\w.-]+")
 _CANDIDATES = ("\t", "::", ";", "|", ",", " ")
 _LOOKED_AT = 20
 _SUFFIXES = "csv, tsv, jsonl, dat, txt, inter, item, user (each also with .gz, .bz2, .xz or .zst) and parquet"
@@ -171,12 +172,29 @@ def _separator(source: Source, named: str, given: str | None, head: Sequence[str
     if found is None:
         if not head:
             return ","  # an empty file, which the reader refuses
+        fix = "name it: --set data.source.delimiter=..."
+        if looks_like_sequences(head):
+            fix = "if a line is a user and this user's items: --set data.source.layout=sequences; else " + fix
         raise PlumError(
-            f"{source.name}: what separates its fields can't be recognised",
-            f"line 1: {head[0][:60]!r}",
-            "name it: --set data.source.delimiter=...",
+            f"{source.name}: what separates its fields can't be recognised", f"line 1: {head[0][:60]!r}", fix
         )
     return found
+
+
+def looks_like_sequences(head: Sequence[str]) -> bool:
+    """Whether first lines seem to be a user and this user's items each, separated by blanks or tabs.
+
+    Then users are all different, and lines hold different numbers of fields, but at least one item.
+
+    Example:
+        >>> looks_like_sequences(["1 7 8 9", "2 7 3"]), looks_like_sequences(["u i t", "1 7 88", "1 8 99"])
+        (True, False)
+    """
+    separator = "\t" if head and "\t" in head[0] else " "
+    fields = [line.strip().split(separator) for line in head]
+    ids = all(_ID.fullmatch(field) for line in fields for field in line)
+    lengths = {len(line) for line in fields}
+    return ids and len({line[0] for line in fields}) == len(fields) and len(lengths) > 1 and min(lengths) > 1
 
 
 def _recognised(head: Sequence[str]) -> str | None:

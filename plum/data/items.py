@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 
 from plum.data.ids import as_ids
 from plum.data.jsonl import scalar_text
+from plum.data.markup import has_tags
 from plum.data.missing import absent, no_prose
 from plum.data.readers import RawRows
 from plum.data.rows import (
@@ -25,6 +27,8 @@ from plum.data.rows import (
 )
 from plum.data.tables import ITEM_COLUMNS, RowProblem, refuse_many_problems
 from plum.data.topics import read_texts, read_topics
+
+log = logging.getLogger(__name__)
 
 _BOOLEANS = pa.array(["true", "false"])
 _WHOLE = r"^-?(0|[1-9]\d*)$"  # "007" is a name, not the number 7
@@ -99,6 +103,7 @@ def check_items(
             columns[name] = values
         else:
             columns[name] = read_texts(values, joint=", " if name == "creator" else " ", **told)
+            _warn_of_tags(columns[name], label[name])
     warn(tally.problems)
     frame = item_frame(columns)
     for name, values in rows.extras.items():
@@ -109,6 +114,13 @@ def check_items(
         else:
             frame[name] = typed_column(column)
     return frame, tally.problems
+
+
+def _warn_of_tags(texts: Sequence[str | None], name: str) -> None:
+    """Warn of texts that hold HTML tags, which stay: a title that is only tags would count as one."""
+    tagged = [text for text in texts if text and has_tags(text)]
+    if tagged:
+        log.warning("%s: %s values hold HTML tags, which stay (first: %r)", name, f"{len(tagged):,}", tagged[0][:60])
 
 
 def _values(rows: RawRows, name: str, kept: np.ndarray) -> list[Any]:

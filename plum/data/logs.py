@@ -35,7 +35,7 @@ from plum.data.moments import NANOSECOND, TIMESTAMP
 from plum.data.parts import find_parts, read_parts
 from plum.data.readers import RawRows, read_delimited, read_parquet
 from plum.data.rows import Tally, refuse_swallowed_lines, repeats, strike_unusable_ids, warn
-from plum.data.sequences import pseudo_random, read_log
+from plum.data.sequences import read_log, refuse_beyond, shuffled
 from plum.data.tables import INTERACTION_COLUMNS, ITEM_COLUMNS, RawTables, RowProblem, refuse_many_problems
 from plum.data.time_texts import check_layout
 from plum.data.times import AUTO, POSITION, WAYS
@@ -44,7 +44,6 @@ from plum.errors import PlumError
 log = logging.getLogger(__name__)
 
 _BOOLEANS = pa.array(["true", "false"])
-_OF_SEQUENCES = ("user_id", "item_id")
 
 
 def _advice(key: str) -> Advice:
@@ -133,30 +132,22 @@ def load_logs(
         where: a rule on the rows of the log; it may name columns that are not mapped.
         keep_repeats: keep rows that agree in every column.
         keep_unlisted: add items that only the log has, without content, instead of leaving out their interactions.
-        sequences: the log has a line per user, ``user item item ...`` (see :mod:`plum.data.sequences`). The delimiter
-            of ``dialect`` is that of the log alone then, and the catalogue is in pseudo-random order.
+        sequences: the log has a line per user. The delimiter is that of the log alone then, and the catalogue shuffled.
 
     Raises:
         PlumError: for every mistake in the files, the mapping or the rule.
     """
     check_time_settings(timestamp_unit, timestamp_format)
-    delimiter = None if dialect is None else dialect.delimiter
+    given = dialect or Dialect()
     if sequences:
-        _refuse_beyond_sequences(columns or {}, where, timestamp_unit, timestamp_format)
-        timestamp_unit, dialect = POSITION, replace(dialect or Dialect(), delimiter=None)
+        refuse_beyond(columns or {}, where, timestamp_unit, timestamp_format)
+        timestamp_unit, dialect = POSITION, replace(given, delimiter=None)
     read = partial(read_table, encoding=encoding, dialect=dialect)
     named, optional, only_for_where = _columns_to_read(columns or {}, where, timestamp_unit)
-    catalogue, known, problems = None, None, list[RowProblem]()
-    if items is not None:
-        item_rows = _read_items(items, item_columns or {}, read, dialect)
-        catalogue, problems = check_items(item_rows, topic_separator=topic_separator, max_bad_share=max_bad_share)
-        known = Known(catalogue["item_id"].tolist(), items.name, item_rows.unread_lines)
-    if sequences:
-        rows = read_log(interactions, encoding=encoding, delimiter=delimiter, max_bad_share=max_bad_share)
-    else:
-        parts = find_parts(interactions, partial(file_format, delimiter=delimiter), tell=True)
-        one = partial(read, columns=named, optional=optional, advice=_advice("columns"))
-        rows = read_parts(interactions, parts, one)
+    check = partial(check_items, topic_separator=topic_separator, max_bad_share=max_bad_share)
+    catalogue, known, problems = _known_items(items, item_columns or {}, read, dialect, check)
+    one = partial(read, columns=named, optional=optional, advice=_advice("columns"))
+    rows = _read_log(interactions, None if sequences else one, encoding, given.delimiter, max_bad_share)
     log_rows, found = check_interactions(
         rows,
         timestamp_unit=timestamp_unit,
@@ -167,11 +158,9 @@ def load_logs(
     )
     people, of_users = _load_users(users, named["user_id"], read, max_bad_share) if users else (None, [])
     catalogue = _catalogue(catalogue, log_rows["item_id"], interactions.name)
-    if sequences:
-        catalogue = catalogue.sort_values("item_id", key=lambda ids: ids.map(pseudo_random), ignore_index=True)
-    problems = [*problems, *found, *of_users]
-    positions = timestamp_unit == POSITION
-    return RawTables(_typed_extras(log_rows, rows), catalogue, people, None, problems, rows.n_read, None, positions)
+    log_rows, catalogue = _typed_extras(log_rows, rows), shuffled(catalogue) if sequences else catalogue
+    problems, positions = [*problems, *found, *of_users], timestamp_unit == POSITION
+    return RawTables(log_rows, catalogue, people, None, problems, rows.n_read, None, positions)
 
 
 def check_time_settings(unit: str, layout: str | None) -> None:
@@ -191,23 +180,6 @@ def check_time_settings(unit: str, layout: str | None) -> None:
             "set timestamp_unit to auto, or leave timestamp_format out",
         )
     check_layout(layout)
-
-
-def _refuse_beyond_sequences(
-    columns: Mapping[str, str], where: RowFilter | None, unit: str, layout: str | None
-) -> None:
-    """Refuse settings of what sequences, which hold users and items alone, don't have.
-
-    Raises:
-        PlumError: for columns but the users' id, a unit or layout of times, and a rule on other fields.
-    """
-    beyond = [f"columns.{name}" for name in columns if name != "user_id"]
-    beyond += ["timestamp_unit"] if unit not in (AUTO, POSITION) else []
-    beyond += ["timestamp_format"] if layout is not None else []
-    beyond += [] if where is None else [f"where, on {name}" for name in where.fields if name not in _OF_SEQUENCES]
-    if beyond:
-        what = "layout sequences has no columns and no times, only users and their items in order"
-        raise PlumError(what, ", ".join(beyond), "leave these settings out, or the layout")
 
 
 def _columns_to_read(
@@ -274,6 +246,30 @@ def _catalogue(catalogue: pd.DataFrame | None, logged: pd.Series, name: str) -> 
     joined = pd.concat([catalogue, item_frame({"item_id": bare})], ignore_index=True)
     objects = [column for column in joined.columns[1:] if joined[column].dtype == object]
     return joined.assign(**{column: joined[column].where(joined[column].notna(), None) for column in objects})
+
+
+def _read_log(
+    path: Path, one: Callable[[Path], RawRows] | None, encoding: str, delimiter: str | None, max_bad_share: float
+) -> RawRows:
+    """Read a log: each of its parts by ``one``, or as sequences if there is none."""
+    if one is None:
+        return read_log(path, encoding=encoding, delimiter=delimiter, max_bad_share=max_bad_share)
+    return read_parts(path, find_parts(path, partial(file_format, delimiter=delimiter), tell=True), one)
+
+
+def _known_items(
+    path: Path | None,
+    columns: Mapping[str, str],
+    read: Callable[..., RawRows],
+    dialect: Dialect | None,
+    check: Callable[[RawRows], tuple[pd.DataFrame, list[RowProblem]]],
+) -> tuple[pd.DataFrame | None, Known | None, list[RowProblem]]:
+    """The catalogue, the items that the log may name, and unusable rows; nothing of these without a file."""
+    if path is None:
+        return None, None, []
+    rows = _read_items(path, columns, read, dialect)
+    catalogue, problems = check(rows)
+    return catalogue, Known(catalogue["item_id"].tolist(), path.name, rows.unread_lines), problems
 
 
 def _read_items(

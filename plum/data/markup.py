@@ -57,6 +57,16 @@ def _character(entity: re.Match[str]) -> str:
     return " " if meant.isspace() else _CONTROL.sub("", meant)
 
 
+def has_tags(text: str) -> bool:
+    """Whether a text holds HTML tags, which :func:`plain_text` would remove.
+
+    Example:
+        >>> has_tags("<b>nice</b>"), has_tags("I <3 it"), has_tags("R&amp;D")
+        (True, False, False)
+    """
+    return "<" in text and plain_text(text) != " ".join(_CONTROL.sub("", unescaped(text)).split())
+
+
 def plain_text(text: str) -> str:
     """The text that a browser would show, in one line.
 

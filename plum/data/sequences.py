@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from plum.data.dialect import JSON_LINES, PARQUET, RECOGNISED, file_format, word_for
 from plum.data.encodings import check_encoding, undecodable
 from plum.data.files import Source, damage_reported, empty_file, refuse_other_contents
+from plum.data.filters import RowFilter
 from plum.data.lines import lines, mended
 from plum.data.parts import find_parts, read_parts
 from plum.data.readers import RawRows
 from plum.data.tables import RowProblem, refuse_many_problems
+from plum.data.times import AUTO, POSITION
 from plum.errors import PlumError
 
+_COLUMNS = ("user_id", "item_id")
 _CHUNK = 1_000_000  # items held as Python text before they become an Arrow array
 
 
@@ -85,6 +89,11 @@ def pseudo_random(item: str) -> bytes:
     return hashlib.sha256(item.encode()).digest()
 
 
+def shuffled(catalogue: pd.DataFrame) -> pd.DataFrame:
+    """A catalogue in the order of :func:`pseudo_random`, with a new index."""
+    return catalogue.sort_values("item_id", key=lambda ids: ids.map(pseudo_random), ignore_index=True)
+
+
 def read_sequences(
     source: Source, encoding: str = "utf-8", separator: str | None = None, seen: set[str] | None = None
 ) -> Sequences:
@@ -126,6 +135,21 @@ def read_sequences(
         raise empty_file(source)
     found.items, found.problems = pa.chunked_array([*chunks, pa.array(held, pa.string())]), problems.told()
     return found
+
+
+def refuse_beyond(columns: Mapping[str, str], where: RowFilter | None, unit: str, layout: str | None) -> None:
+    """Refuse settings of what sequences, which hold users and items alone, don't have.
+
+    Raises:
+        PlumError: for columns but the users' id, a unit or layout of times, and a rule on other fields.
+    """
+    beyond = [f"columns.{name}" for name in columns if name != "user_id"]
+    beyond += ["timestamp_unit"] if unit not in (AUTO, POSITION) else []
+    beyond += ["timestamp_format"] if layout is not None else []
+    beyond += [] if where is None else [f"where, on {name}" for name in where.fields if name not in _COLUMNS]
+    if beyond:
+        what = "layout sequences has no columns and no times, only users and their items in order"
+        raise PlumError(what, ", ".join(beyond), "leave these settings out, or the layout")
 
 
 def _unusable(user: str, items: list[str], known: set[str]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from plum.data.dialect import PARQUET, SEPARATORS, file_format
+from plum.data.dialect import PARQUET, RECOGNISED, SEPARATORS, file_format, looks_like_sequences
 from plum.data.files import is_file, missing_file
 from plum.data.parts import find_parts, is_pattern
 from plum.data.sample import Sample, first_lines, guess_encoding, read_sample
@@ -88,6 +88,7 @@ def find(
     """
     parts = _parts(log)
     encoding = _encoding(parts if items is None else [*parts, items])
+    _refuse_sequences(parts[0])
     log_sample = _sample(max(parts, key=lambda part: part.stat().st_size), LOG_ROWS, encoding)
     item_sample = None if items is None else _sample(items, ITEM_ROWS, encoding)
     item_looks = looks_of(item_sample) if item_sample else {}
@@ -128,6 +129,21 @@ def _parts(log: Path) -> list[Path]:
     if len(headers) > 1:
         raise _several(log, parts)
     return parts
+
+
+def _refuse_sequences(path: Path) -> None:
+    """Refuse a log with a line per user, which has no columns to find, and say how it is read.
+
+    Raises:
+        PlumError: with the settings.
+    """
+    if file_format(path) in (RECOGNISED, "\t") and looks_like_sequences(lines := first_lines(path, 20)):
+        raise PlumError(
+            f"{path.name} has a line per user, and plum init looks for columns",
+            f"line 1: {lines[0][:60]!r}",
+            f"write a pipeline with data.source: {{kind: logs, layout: sequences, interactions: {path}}}, and items if "
+            "there is a table of them; docs/data-files.md and pipelines/games.yaml show how",
+        )
 
 
 def _sample(path: Path, n_rows: int, encoding: str) -> Sample:

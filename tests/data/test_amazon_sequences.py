@@ -170,6 +170,26 @@ def test_a_titles_file_of_other_items_is_refused(tmp_path: Path) -> None:
         load_amazon_sequences(written(tmp_path, titles=few), "Games")
 
 
+@pytest.mark.parametrize(("named", "refused"), [(0, True), (5, True), (6, False), (110, False)])
+def test_titles_of_another_set_are_told_by_the_brands(tmp_path: Path, named: int, refused: bool) -> None:
+    """All sets number their items from 1, so ids can't tell."""
+    items = [str(item) for item in range(1, 111)]
+    (tmp_path / "Games.txt").write_text(f"1 {' '.join(items)}\n")
+    attributes = {item: [100 + int(item), 1, 2] for item in items}
+    (tmp_path / "Games_item2attributes.json").write_text(json.dumps(attributes))
+    names = "1\tToys\t110\n2\tBalls\t110\n" + "".join(f"{100 + int(item)}\tMaker-{item}\t1\n" for item in items)
+    (tmp_path / "Games_attribute_names.tsv").write_text(names)
+    titles = [f"{item}\tB{item}\t{f'By MAKER-{item}' if int(item) <= named else 'Ball'}\n" for item in items]
+    (tmp_path / "Games_titles.tsv").write_text("".join(titles))
+    if not refused:
+        assert contents(load_amazon_sequences(tmp_path, "Games"), "creator")["7"] == "Maker-7"
+        return
+    with pytest.raises(
+        PlumError, match=rf"titles of other items(.|\n)*of 110 items with a title and a brand, {named} ha"
+    ):
+        load_amazon_sequences(tmp_path, "Games")
+
+
 def test_lines_of_titles_that_can_not_be_used_are_counted(tmp_path: Path) -> None:
     odd = TITLES + "10\tB1\tAgain\n30\tB3\n2\tB2\ta\tb\n\n\tB4\tNo id\n"
     with pytest.raises(PlumError, match=r"4 of 7 rows are unusable"):

@@ -142,6 +142,11 @@ def test_settings_of_what_sequences_lack_are_refused(tmp_path: Path, more: dict[
         load(put(tmp_path / "log.txt", "u a b\n"), **more)
 
 
+def test_sequences_read_as_rows_are_told(tmp_path: Path) -> None:
+    with pytest.raises(PlumError, match=r"can't be recognised(.|\n)*--set data\.source\.layout=sequences"):
+        load_logs(put(tmp_path / "log.txt", "1 7 8 9\n2 7 3\n3 1 2 3 4\n"))
+
+
 def test_a_rule_may_choose_users_and_items(tmp_path: Path) -> None:
     tables = load(put(tmp_path / "log.txt", "u a b\nv a c\n"), where=LogRule("user_id != v and item_id != a"))
     assert rows(tables) == [["u", "b", 0]]

@@ -168,3 +168,12 @@ def test_entities_are_resolved_in_texts_but_not_in_ids(tmp_path: Path) -> None:
     assert items.values.tolist() == [
         ["a&amp;b", "Tom & Jerry", ["Kids & Family", "Fun"], "L'Oreal", "5 < 6 > 4", "x&amp;y"]
     ]
+
+
+def test_html_tags_stay_and_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    titles = ["<b>Bold</b>", "<br>", "I <3 it", "5 &lt; 6", "Plain"]
+    (tmp_path / "items.csv").write_text("item_id,title\n" + "".join(f"i{n},{t}\n" for n, t in enumerate(titles)))
+    (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\nu,i0,1000000000\n")
+    items = load_logs(tmp_path / "log.csv", tmp_path / "items.csv").items
+    assert items["title"].tolist() == ["<b>Bold</b>", "<br>", "I <3 it", "5 < 6", "Plain"]
+    assert "items.csv, column 'title': 2 values hold HTML tags, which stay (first: '<b>Bold</b>')" in caplog.text

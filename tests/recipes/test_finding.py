@@ -255,3 +255,11 @@ def test_what_separates_topics(values: list[object], separator: str) -> None:
 def test_missing_values_do_not_hide_what_a_column_is() -> None:
     seen = look("user", ["1", "NaN", "", None, "2", "1"])
     assert (seen.kind, seen.n_present, seen.n_distinct) == ("integer", 3, 2)
+
+
+@pytest.mark.parametrize("separator", [" ", "\t"])
+def test_a_log_with_a_line_per_user_is_told_how_it_is_read(tmp_path: Path, separator: str) -> None:
+    log = tmp_path / "games.txt"
+    log.write_text("".join(separator.join(map(str, [user, *range(user, 2 * user + 1)])) + "\n" for user in range(9)))
+    with pytest.raises(PlumError, match=r"games\.txt has a line per user(.|\n)*layout: sequences, interactions: .*txt"):
+        find(log)

@@ -17,7 +17,8 @@ import pandas as pd
 from plum.data import fetch, movielens, splits
 from plum.data.histories import Histories
 from plum.evaluation.metrics import per_user_metrics
-from plum.retrievers.simple import ItemKNN, Popularity
+from plum.retrievers.itemknn import ItemKNN
+from plum.retrievers.popularity import Popularity
 from plum.stages.prepare import data_home
 
 

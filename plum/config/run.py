@@ -43,6 +43,10 @@ class EvalConfig(Section):
     filter_seen: bool = True
     """In the headline figures, never recommend items of the user's history; the other way is reported too. Set it to
     false if users often interact with the same item again."""
+    counts: Literal["train", "train+valid"] = "train"
+    """What popularity, recencypop and itemknn count for the test users. train: the training part, as the trained models
+    learn from it; train+valid: the validation part too, which is known before the test. Settings are chosen with counts
+    of the training part either way."""
     resamples: Annotated[int, Field(ge=1, le=10**7)] = 2000
     """Resamples of each permutation test."""
     cold_below: Count = 5

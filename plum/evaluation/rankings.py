@@ -142,5 +142,8 @@ def best_columns(scores: np.ndarray, k: int) -> np.ndarray:
     above = scores > border
     at_border = scores == border
     places_left = k - above.sum(axis=1, keepdims=True)
-    chosen = above | (at_border & (np.cumsum(at_border, axis=1) <= places_left))
+    # Few rows have more at the border than places: only these need to be counted along.
+    full = np.flatnonzero(at_border.sum(axis=1) > places_left[:, 0])
+    at_border[full] &= np.cumsum(at_border[full], axis=1, dtype=np.int32) <= places_left[full]
+    chosen = above | at_border
     return np.nonzero(chosen)[1].reshape(n_users, k)

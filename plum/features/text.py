@@ -198,10 +198,11 @@ def _words(value: object) -> str:
 
 
 def _topics_of(items: pd.DataFrame) -> list[list[str]]:
-    return [_names(value) for value in column_of(items, "topics")]
+    return [names_in(value) for value in column_of(items, "topics")]
 
 
-def _names(value: object) -> list[str]:
+def names_in(value: object) -> list[str]:
+    """The names that a value of a column holds: one text, or a list of them; none if it is empty."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, list | tuple | np.ndarray):

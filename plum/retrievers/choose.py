@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -36,6 +37,12 @@ def validation_recall(found: Recommendations, targets: Sequence[np.ndarray]) -> 
 def trial(settings: dict[str, Any], recall: float) -> dict[str, Any]:
     """One candidate in the form of reports: ``{"settings": {...}, "valid_recall@10": x}``."""
     return {"settings": settings, MEASURE: recall}
+
+
+def best_of(trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The settings that were chosen: those of the highest figure, the earlier on ties."""
+    settings: dict[str, Any] = max(trials, key=lambda entry: entry[MEASURE])["settings"]
+    return settings
 
 
 def choose(
@@ -72,3 +79,43 @@ def choose(
     if best is None:
         raise ValueError("there are no candidates to choose from")
     return best[1], trials
+
+
+def choose_in_steps(
+    make: Callable[[dict[str, Any]], AnyRetriever],
+    start: Mapping[str, Any],
+    grid: Mapping[str, Sequence[Any]],
+    histories: Sequence[np.ndarray],
+    targets: Sequence[np.ndarray],
+    seen: Sequence[np.ndarray] | None,
+) -> tuple[AnyRetriever, list[dict[str, Any]]]:
+    """Choose one setting after another by validation Recall@10, the others as they are best so far.
+
+    A setting moves only if that finds more. No combination is tried twice.
+
+    Args:
+        make: the retriever of some settings.
+        start: the settings to begin with.
+        grid: values of each setting that is chosen, in the order of choosing.
+        histories, targets, seen: validation users; see :func:`choose`.
+
+    Returns:
+        best: the retriever.
+        trials: one per combination that was tried, in order.
+
+    Raises:
+        ValueError: no users.
+    """
+    best, trials = choose([(dict(start), lambda: make(dict(start)))], histories, targets, seen)
+    settings, reached = dict(start), trials[0][MEASURE]
+    for name, values in grid.items():
+        tried = [entry["settings"] for entry in trials]
+        others = [option for value in values if (option := settings | {name: value}) not in tried]
+        if not others:
+            continue
+        found, more = choose([(option, partial(make, option)) for option in others], histories, targets, seen)
+        trials += more
+        top = max(more, key=lambda entry: entry[MEASURE])
+        if top[MEASURE] > reached:
+            best, settings, reached = found, top["settings"], top[MEASURE]
+    return best, trials

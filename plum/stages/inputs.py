@@ -90,16 +90,16 @@ def validation_sample(data: Prepared, limit: int, seed: int) -> Questions:
     return users[chosen], [histories[i] for i in chosen], [targets[i] for i in chosen]
 
 
-def train_times(workdir: Path) -> np.ndarray | None:
+def train_times(workdir: Path, parts: Sequence[str] = ("train",)) -> np.ndarray | None:
     """Seconds (E,) int64 of the training interactions, in the order of ``Histories.train``; None if there are no times.
 
-    Some sources give the order of each user's interactions alone.
+    With other ``parts``, of theirs, user by user. Some sources give the order of a user's interactions alone.
     """
     if artifacts.read_json(workdir / artifacts.DATA_SUMMARY, shapes.Times)["timestamps_are_positions"]:
         return None
     log, split = read_log_and_split(workdir)
     order = np.lexsort((split["position"].to_numpy(), split["user_id"].to_numpy(dtype=str)))
-    return log["timestamp"].to_numpy()[order][split["part"].to_numpy(dtype=str)[order] == "train"]
+    return log["timestamp"].to_numpy()[order][np.isin(split["part"].to_numpy(dtype=str)[order], parts)]
 
 
 def read_log_and_split(workdir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -124,8 +124,13 @@ def content_vectors(workdir: Path) -> np.ndarray | None:
 
     None if there is no other.
     """
+    return joined_vectors(workdir, but=BEHAVIOUR)
+
+
+def joined_vectors(workdir: Path, but: Sequence[str]) -> np.ndarray | None:
+    """All modalities joined, (N, D) float32, but those of some encoders; None if there is no other."""
     made = read_modalities(workdir)
-    names = [name for name, entry in made.items() if entry["encoder"] not in BEHAVIOUR]
+    names = [name for name, entry in made.items() if entry["encoder"] not in but]
     if not names:
         return None
     return joined([read_vectors(workdir, name, made[name]["shape"][0]) for name in names])

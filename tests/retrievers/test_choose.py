@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from plum.evaluation.rankings import Recommendations
-from plum.retrievers.choose import choose, validation_recall
+from plum.retrievers.choose import best_of, choose, choose_in_steps, validation_recall
 
 
 class Fixed:
@@ -47,3 +47,19 @@ def test_nothing_to_choose_from_or_by_is_refused():
     empty.lists = np.zeros((0, 10), dtype=np.int64)
     with pytest.raises(ValueError, match="no validation users"):
         choose([({}, lambda: empty)], [], [], None)
+
+
+def test_settings_are_chosen_one_after_another_and_move_only_to_something_better():
+    def make(settings):
+        made.append(settings)
+        hit = settings["a"] == 2 and settings["b"] in (1, 3)  # b is no better at 3 than where it starts
+        return Fixed([5 if settings["a"] == 2 else 0], [6 if hit else 0])
+
+    made = []
+    start = {"a": 1, "b": 1}
+    best, trials = choose_in_steps(make, start, {"a": (1, 2, 3), "b": (1, 2, 3)}, HISTORIES, TARGETS, None)
+    assert made == [{"a": 1, "b": 1}, {"a": 2, "b": 1}, {"a": 3, "b": 1}, {"a": 2, "b": 2}, {"a": 2, "b": 3}]
+    assert [entry["settings"] for entry in trials] == made
+    assert best.lists.tolist() == [[5], [6]]
+    assert best_of(trials) == {"a": 2, "b": 1}
+    assert start == {"a": 1, "b": 1}

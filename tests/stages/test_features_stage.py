@@ -92,7 +92,7 @@ def test_items_without_content_are_never_nearest(run_copy: Path, tmp_path: Path)
     features.run(validate({**config.model_dump(), "features": {"modalities": modalities}}, where="the test"))
     vectors = inputs.content_vectors(run_copy)
     assert vectors is not None
-    found = TextKNN(vectors, 1.0).recommend([np.array([0, 50])], 60, None)
+    found = TextKNN([vectors], 1.0).recommend([np.array([0, 50])], 60, None)
     assert sorted(found.items[0].tolist()) == [-1] * 20 + list(range(40))
 
 

@@ -82,7 +82,7 @@ def combine(config: RunConfig, data: inputs.Prepared, field: Field) -> Combined:
     _, histories, targets = inputs.validation_sample(data, config.finetune.validation_users, config.seed)
     seen = histories if config.eval.filter_seen else None
     logger.info("eval: %s recommend to %s validation users", ", ".join(asked), f"{len(targets):,}")
-    found = {part: lists_of(part, field.retrievers[part], histories, depth, seen) for part, depth in asked.items()}
+    found = {part: lists_of(part, field.on_validation(part), histories, depth, seen) for part, depth in asked.items()}
     blends, entries = {}, {}
     _warn_of_empty({part: found[part] for part in depths})
     for name, of in there.items():

@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
 
 from plum.config.blends import BLEND, HYBRID, RETRIEVERS
 from plum.config.run import RunConfig
 from plum.errors import PlumError
-from plum.retrievers.choose import MEASURE, choose
-from plum.retrievers.content import TextKNN, choose_decay
+from plum.retrievers.choose import MEASURE, best_of
 from plum.retrievers.dense import MeanDense
 from plum.retrievers.generative import Generative
 from plum.retrievers.optimum import BayesOptimal
 from plum.retrievers.protocol import Retriever
-from plum.retrievers.simple import ItemKNN, Popularity, RecencyPopularity, choose_half_life
 from plum.run import artifacts, saved, shapes
 from plum.run.manifest import has_file, read_manifest
 from plum.stages import inputs, trained
+from plum.stages.eval import untrained
 
 ABOUT = {
     "popularity": "The items with most training interactions.",
     "recencypop": "The items with most training interactions, weighted by age: a weight halves with every half-life.",
-    "textknn": "The items whose content is most similar to that of the history; it needs no training interactions.",
-    "itemknn": "The items that share most users with those of the history (shrunk cosine similarity of co-occurrence).",
+    "textknn": "The items whose words or content are most similar to those of the history, the newest weighing most.",
+    "itemknn": "The items that go with those of the history in other histories, by order and distance if that helps.",
     "counting": "All retrievers without a trained model, blended: weights learnt on validation users.",
     "lem": "Large embedding model: a small transformer over item-ID embeddings that hold nearly all parameters.",
     "dense": "SASRec-type transformer over item embeddings, trained with softmax cross-entropy over the catalogue.",
@@ -38,10 +34,6 @@ ABOUT = {
     "optimum": "The best that any retriever could do, known because the data are synthetic.",
 }
 """What each retriever is, for readers of a report."""
-
-NEIGHBOURS = (10, 100)
-SHRINKAGES = (0.0, 10.0)
-"""Of ItemKNN, tried on the validation part."""
 
 
 def in_order(names: Iterable[str]) -> list[str]:
@@ -59,11 +51,17 @@ class Field:
         tuning: how each one's settings were chosen on the validation part: ``{"searched": {field: [value]}, "trials":
             [{"settings", "valid_recall@10"}], "chosen": {field: value}}``.
         left_out: the retrievers that this run cannot have, with the reason.
+        tuned: those of them that count more for the test (``eval.counts``), as they were on the validation part.
     """
 
     retrievers: dict[str, Retriever]
     tuning: dict[str, dict[str, Any]]
     left_out: dict[str, str]
+    tuned: dict[str, Retriever] = field(default_factory=dict)
+
+    def on_validation(self, name: str) -> Retriever:
+        """A retriever to ask for validation users; the one for the test may have counted their targets."""
+        return self.tuned.get(name, self.retrievers[name])
 
 
 def all_retrievers(config: RunConfig, data: inputs.Prepared) -> Field:
@@ -74,24 +72,32 @@ def all_retrievers(config: RunConfig, data: inputs.Prepared) -> Field:
     wanted = config.eval.wants
     possible = [name for name in RETRIEVERS if name != MeanDense.name or inputs.is_taught_by_trials(config.workdir)]
     left_out = {name: "not asked for (eval.retrievers)" for name in possible if not wanted(name) and name != HYBRID}
-    field = Field({}, {}, left_out)
-    if wanted(Popularity.name):
-        field.retrievers[Popularity.name] = Popularity(data.popularity)
-    _add_untrained(field, config, data)
+    made = Field({}, {}, left_out)
+    for name, found in untrained.all_untrained(config, data).items():
+        if isinstance(found, str):
+            made.left_out[name] = found
+            continue
+        made.retrievers[name] = found.retriever
+        if found.trials:
+            made.tuning[name] = _told(found.trials)
+        if found.tuned is not found.retriever:
+            made.tuned[name] = found.tuned
+            if found.trials:
+                made.tuning[name]["note"] = "for the test users it counts the validation part too (eval.counts)"
     if wanted(artifacts.LEM) and config.eval.lem is None:
-        field.left_out[artifacts.LEM] = "not asked for (eval.lem)"
+        made.left_out[artifacts.LEM] = "not asked for (eval.lem)"
     for kind in reversed(config.eval.baselines):
-        field.retrievers[kind] = trained.dense_retriever(config, kind, len(data.items))
-        field.tuning[kind] = _searched(config, kind)
+        made.retrievers[kind] = trained.dense_retriever(config, kind, len(data.items))
+        made.tuning[kind] = _searched(config, kind)
     if MeanDense.name in possible and wanted(MeanDense.name):
         teachers = trained.mean_of_trials(config, len(data.items))
-        field.retrievers[MeanDense.name] = teachers
-        field.tuning[MeanDense.name] = _of_teachers(teachers, config, data)
-    field.retrievers[Generative.name] = trained.plum_retriever(config, data)
-    field.tuning[Generative.name] = _by_hand(config)
+        made.retrievers[MeanDense.name] = teachers
+        made.tuning[MeanDense.name] = _of_teachers(teachers, config, data)
+    made.retrievers[Generative.name] = trained.plum_retriever(config, data)
+    made.tuning[Generative.name] = _by_hand(config)
     if has_file(config.workdir, artifacts.TRUTH):
-        field.retrievers[BayesOptimal.name] = _optimum(config, len(data.items))
-    return field
+        made.retrievers[BayesOptimal.name] = _optimum(config, len(data.items))
+    return made
 
 
 def _optimum(config: RunConfig, n_items: int) -> BayesOptimal:
@@ -110,40 +116,6 @@ def _optimum(config: RunConfig, n_items: int) -> BayesOptimal:
     if optimum.n_items != n_items:
         raise PlumError(f"{path} is of another catalogue", f"{optimum.n_items:,} items, {n_items:,} here", fix)
     return optimum
-
-
-def _add_untrained(field: Field, config: RunConfig, data: inputs.Prepared) -> None:
-    """Recency-popularity, TextKNN and ItemKNN, where they are wanted and the data have what they need."""
-    n_items = len(data.items)
-    items = np.concatenate(data.histories.train)
-    _, histories, targets = data.histories.questions("valid")
-    seen = histories if config.eval.filter_seen else None
-
-    def add(found: tuple[Retriever, list[dict[str, Any]]]) -> None:
-        retriever, trials = found
-        field.retrievers[retriever.name] = retriever
-        field.tuning[retriever.name] = _told(trials)
-
-    if config.eval.wants(RecencyPopularity.name):
-        times = inputs.train_times(config.workdir)
-        if times is None:
-            field.left_out[RecencyPopularity.name] = "the source gives the order of interactions, not their times"
-        else:
-            add(choose_half_life(items, times, n_items, histories, targets, seen))
-    if config.eval.wants(TextKNN.name):
-        vectors = inputs.content_vectors(config.workdir)
-        if vectors is None:
-            field.left_out[TextKNN.name] = "the items have no content, only vectors of training histories"
-        else:
-            add(choose_decay(vectors, histories, targets, seen))
-    if config.eval.wants(ItemKNN.name):
-        users = np.repeat(np.arange(len(data.histories.train)), [len(h) for h in data.histories.train])
-        options = [
-            ({"neighbours": n, "shrinkage": s}, partial(ItemKNN, users, items, n_items, n, s))
-            for n in NEIGHBOURS
-            for s in SHRINKAGES
-        ]
-        add(choose(options, histories, targets, seen))
 
 
 def _of_teachers(teachers: MeanDense, config: RunConfig, data: inputs.Prepared) -> dict[str, Any]:
@@ -182,5 +154,4 @@ def _told(trials: list[dict[str, Any]]) -> dict[str, Any]:
     """Trials of a small grid as the report has them; of equal ones the first was chosen."""
     names = list(trials[0]["settings"])
     searched = {name: list(dict.fromkeys(trial["settings"][name] for trial in trials)) for name in names}
-    best = max(trials, key=lambda trial: trial[MEASURE])
-    return {"searched": searched, "trials": trials, "chosen": best["settings"]}
+    return {"searched": searched, "trials": trials, "chosen": best_of(trials)}

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from plum.evaluation.rankings import top_k
-from plum.retrievers import simple
-from plum.retrievers.simple import DAY, ItemKNN, Popularity, RecencyPopularity, choose_half_life
+from plum.retrievers import sums
+from plum.retrievers.popularity import DAY, Popularity, RecencyPopularity, choose_half_life
 
 # Five users' items: 0 and 1 go together, 2 is taken by many, 3 once, 4 never.
 LOG = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (2, 2), (2, 0), (3, 2), (4, 2), (4, 3)]
@@ -33,102 +33,10 @@ def test_popularity_refuses_counts_that_are_none(counts):
         Popularity(counts)
 
 
-def test_similarity_is_the_shrunk_cosine_by_hand():
-    # Item 0 has users {0, 1, 2}, item 1 {0, 1}, item 2 {0, 2, 3, 4}, item 3 {4}.
-    found = ItemKNN(USERS, ITEMS, 5, neighbours=None, shrinkage=2.0).recommend(rows([0]), 4, None)
-    assert found.items.tolist() == [[1, 2, -1, -1]]
-    assert found.scores[0, :2] == pytest.approx([2 / (np.sqrt(3 * 2) + 2), 2 / (np.sqrt(3 * 4) + 2)])
-
-
-def test_scores_add_up_over_the_history_and_repeats_count_once():
-    knn = ItemKNN(USERS, ITEMS, 5, neighbours=None, shrinkage=0.0)
-    once, twice = (knn.recommend(rows(history), 1, rows([0, 1])) for history in ([0, 1], [0, 1, 0, 0]))
-    assert once.items.tolist() == [[2]]
-    assert once.scores[0, 0] == pytest.approx(2 / np.sqrt(12) + 1 / np.sqrt(8))
-    assert np.array_equal(once.scores, twice.scores)
-
-
-def test_repeated_interactions_count_once_in_training():
-    doubled = ItemKNN(np.tile(USERS, 2), np.tile(ITEMS, 2), 5)
-    single = ItemKNN(USERS, ITEMS, 5)
-    histories = rows([0], [2, 3])
-    assert np.array_equal(doubled.recommend(histories, 4, None).scores, single.recommend(histories, 4, None).scores)
-
-
-def test_each_candidate_keeps_its_nearest_neighbours_only():
-    # The nearest of 0 is 1 (.816 against .577 for 2), of 2 it is 0 (.577 against .5 for 3): 0's link to 2 falls away
-    # where 0 is the candidate, and stays where 2 is.
-    knn = ItemKNN(USERS, ITEMS, 5, neighbours=1, shrinkage=0.0)
-    found = knn.recommend(rows([2], [0]), 4, None)
-    assert found.items.tolist() == [[3, -1, -1, -1], [1, 2, -1, -1]]
-
-
-def test_without_a_neighbour_or_a_history_nothing_is_recommended():
-    found = ItemKNN(USERS, ITEMS, 5).recommend(rows([4], []), 3, None)
-    assert (found.items == -1).all()
-
-
-def test_seen_items_are_left_out_and_kept_on_demand():
-    knn = ItemKNN(USERS, ITEMS, 5, neighbours=None)
-    assert 1 not in knn.recommend(rows([0, 1]), 5, rows([0, 1])).items
-    assert 1 in knn.recommend(rows([0, 1]), 5, None).items
-
-
-def test_no_training_data_is_no_error():
-    empty = np.zeros(0, dtype=np.int64)
-    assert (ItemKNN(empty, empty, 3).recommend(rows([1]), 2, None).items == -1).all()
-
-
-@pytest.mark.parametrize(
-    ("users", "items", "settings_", "message"),
-    [
-        (USERS[:-1], ITEMS, {}, r"both be \(E,\)"),
-        (USERS, ITEMS + 2, {}, r"0\.\.4"),
-        (USERS, ITEMS, {"neighbours": 0}, "neighbours"),
-        (USERS, ITEMS, {"shrinkage": -1.0}, "shrinkage"),
-    ],
-)
-def test_bad_arguments_are_refused(users, items, settings_, message):
-    with pytest.raises(ValueError, match=message):
-        ItemKNN(users, items, 5, **settings_)
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    st.lists(st.tuples(st.integers(0, 7), st.integers(0, 8)), min_size=1, max_size=40),
-    st.integers(1, 5) | st.none(),
-    st.floats(0, 20),
-)
-def test_any_log_agrees_with_a_dense_computation_and_batches_do_not_matter(log, neighbours, shrinkage):
-    users, items = (np.array(column) for column in zip(*log, strict=True))
-    taken = np.zeros((8, 9))
-    taken[users, items] = 1
-    common = taken.T @ taken
-    counts = np.diag(common)
-    similarity = common / np.maximum(np.sqrt(np.outer(counts, counts)) + shrinkage, 1e-9)
-    np.fill_diagonal(similarity, 0.0)
-    if neighbours is not None:
-        for candidate in range(9):
-            order = np.argsort(-similarity[:, candidate].astype(np.float32), kind="stable")
-            similarity[order[neighbours:], candidate] = 0.0
-    knn = ItemKNN(users, items, 9, neighbours, shrinkage)
-    histories = [np.flatnonzero(row) for row in taken]
-    found = knn.recommend(histories, 9, None)
-    expected = -np.sort(-(taken @ similarity), axis=1)
-    assert np.where(found.items >= 0, found.scores, 0.0) == pytest.approx(expected, abs=1e-5)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(simple, "_BATCH_ENTRIES", 18)  # two users at a time
-        patch.setattr(simple, "_BLOCK_ROWS", 4)
-        small = ItemKNN(users, items, 9, neighbours, shrinkage).recommend(histories, 9, None)
-    assert np.array_equal(small.items, found.items)
-    assert np.array_equal(small.scores, found.scores)
-
-
 def test_popularity_in_batches_is_popularity(monkeypatch):
     counts = np.array([5, 1, 9])
     whole = Popularity(counts).recommend(rows([], [], []), 2, rows([2], [], [0]))
-    monkeypatch.setattr(simple, "_BATCH_ENTRIES", 3)
+    monkeypatch.setattr(sums, "_BATCH_ENTRIES", 3)
     assert np.array_equal(Popularity(counts).recommend(rows([], [], []), 2, rows([2], [], [0])).items, whole.items)
     assert whole.items.tolist() == [[0, 1], [2, 0], [2, 1]]
 
@@ -140,7 +48,7 @@ def test_popularity_is_a_ranking_of_the_whole_catalogue_less_what_was_seen(seed,
     counts = rng.integers(0, 4, n)
     seen = [rng.integers(0, n, rng.integers(0, 2 * n)) for _ in range(4)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(simple, "_BATCH_ENTRIES", entries)
+        patch.setattr(sums, "_BATCH_ENTRIES", entries)
         found = Popularity(counts).recommend(seen, k, seen)
     expected = top_k(np.tile(np.where(counts > 0, counts, -np.inf), (4, 1)), k, seen)
     assert np.array_equal(found.items, expected.items)

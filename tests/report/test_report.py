@@ -248,6 +248,21 @@ def test_the_fusion_is_no_rival_of_its_part():
     assert "hybrid" not in headline_of(payload)  # ahead of plum alone, behind dense
 
 
+def test_a_blend_that_holds_plum_is_no_rival_and_one_that_does_not_is():
+    payload = example_payload()
+    payload["blends"] = {
+        "counting": {"parts": {"popularity": {}, "itemknn": {}}},
+        "blend": {"parts": {"itemknn": {}, "plum": {}}},
+    }
+    alone = headline_of(payload)
+    payload["retrievers"]["blend"] = {"recall@10": 0.3}
+    assert headline_of(payload) == alone + " Blended with other retrievers (blend) it reaches 0.3000."
+    payload["retrievers"]["hybrid"] = {"recall@10": 0.25}
+    assert headline_of(payload) == alone + " Blended with other retrievers (blend) it reaches 0.3000."
+    payload["retrievers"]["counting"] = {"recall@10": 0.4}
+    assert headline_of(payload).startswith("counting has the highest Recall@10; its lead over plum was not tested.")
+
+
 def test_protocol_is_put_into_words(page):
     assert "each user's last item is the test target" in page.text
     assert "No retriever recommends items of the user's history" in page.text

@@ -56,7 +56,7 @@ class Combined:
         combined = {}
         if self.fused is not None:
             weight, constant = self.fused
-            parts = [first(found[part], FUSED_DEPTH) for part in FUSED]
+            parts = [first(found[part], min(FUSED_DEPTH, k)) for part in FUSED]
             combined[HYBRID] = fuse(parts, [weight, 1.0 - weight], constant, n_items, k)
         for name, (of, weights) in self.blends.items():
             combined[name] = mix([first(found[p], self.depths[p]) for p in of], _scales(of), weights, k)
@@ -75,8 +75,9 @@ def combine(config: RunConfig, data: inputs.Prepared, field: Field) -> Combined:
     there = _there(config, field)
     depths = {part: _depth(config, part) for part in SCALES if any(part in of for of in there.values())}
     asked = dict(depths)
+    fused_depth = min(FUSED_DEPTH, max(config.eval.cutoffs))
     if fusing := config.eval.wants(HYBRID):
-        asked |= {p: max(asked.get(p, 0), min(FUSED_DEPTH, max(config.eval.cutoffs))) for p in FUSED}
+        asked |= {part: max(asked.get(part, 0), fused_depth) for part in FUSED}
     if not asked:
         return Combined({}, {}, {}, None)
     _, histories, targets = inputs.validation_sample(data, config.finetune.validation_users, config.seed)
@@ -96,7 +97,7 @@ def combine(config: RunConfig, data: inputs.Prepared, field: Field) -> Combined:
         blends[name] = of, learnt.weights
         entries[name] = _entry(config, of, lists, learnt, len(targets))
         field.tuning[name] = _tuning(of, learnt, recall, len(targets))
-    fused = _choose_fused(field, found, targets) if fusing else None
+    fused = _choose_fused(field, [first(found[p], fused_depth) for p in FUSED], targets) if fusing else None
     return Combined(depths, blends, entries, fused)
 
 
@@ -217,9 +218,9 @@ def _tuning(of: Sequence[str], learnt: Learnt, recall: float, n_users: int) -> d
     return {"searched": {}, "trials": [trial(weights, recall)], "chosen": weights, "note": note}
 
 
-def _choose_fused(field: Field, found: Lists, targets: Sequence[np.ndarray]) -> tuple[float, float]:
-    """Weight and constant of the hybrid."""
-    (weight, constant), trials = choose_weights([first(found[part], FUSED_DEPTH) for part in FUSED], targets)
+def _choose_fused(field: Field, lists: Sequence[Recommendations], targets: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Weight and constant of the hybrid, from its parts' lists for validation users."""
+    (weight, constant), trials = choose_weights(lists, targets)
     note = (
         f"weight is that of {FUSED[0]}; 1 - weight that of {FUSED[1]}. Chosen on {len(targets):,} validation users; "
         f"{SAME_USERS}"

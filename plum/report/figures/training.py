@@ -45,7 +45,7 @@ def gap_curves(lines: Lines, label: str, identifier: str) -> Markup:
     """
 
     def draw(axes: Axes) -> None:
-        for name, style in styles_of(list(lines), next(iter(reversed(lines)))).items():
+        for name, style in styles_of(list(lines), list(lines)[-1]).items():
             steps, gaps = zip(*lines[name], strict=True)
             axes.plot(steps, gaps, label=name, color=style.colour, linestyle=style.line, linewidth=1.6)
         axes.set_xscale("log")

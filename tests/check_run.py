@@ -15,7 +15,7 @@ from plum.run.hashes import sha256
 from plum.run.manifest import read_manifest
 
 FOLDERS = ("data", "features", "tokenize", "cpt", "finetune", "dense", "eval")
-RETRIEVERS = ("popularity", "recencypop", "textknn", "itemknn", "dense", "plum", "hybrid")
+RETRIEVERS = ("popularity", "recencypop", "textknn", "itemknn", "counting", "dense", "plum", "blend")
 
 
 def check(workdir: Path) -> list[str]:

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from plum.config.base import Count, Length, Section, Seed, UserPath
+from plum.config.blends import HYBRID, RETRIEVERS, hint, mistakes_in_blends, parts_of
 from plum.config.data import DataConfig
 from plum.config.items import FeaturesConfig, TokenizeConfig
 from plum.config.models import CptConfig, DenseConfig, FinetuneConfig, LemConfig, combinations
-
-RETRIEVERS = ("popularity", "recencypop", "textknn", "itemknn", "lem", "dense", "dense-mean", "plum", "hybrid")
-"""All that stage eval can score, in the order of ``plum.stages.eval.field.ABOUT``, which describes them."""
 
 
 class EvalConfig(Section):
     """Stage eval: which retrievers are compared, and how. The dense baselines' settings are here too."""
 
     retrievers: list[str] | None = None
-    """Retrievers to score, plum among them: any of popularity, recencypop, textknn, itemknn, lem, dense,
-    dense-mean, plum, hybrid. By default all that the data and this section allow. A baseline that is not listed is not
-    trained."""
+    """Retrievers to score, plum among them: any of popularity, recencypop, textknn, itemknn, counting, lem, dense,
+    dense-mean, plum, hybrid, blend, and those of ``blends``. By default all that the data and this section allow, but
+    hybrid (plum and dense by reciprocal rank), which is scored only where it is named. A baseline that is not listed is
+    not trained."""
+    blends: dict[str, list[str]] = Field(default={})
+    """Convex combinations of retrievers, by name: ``{dense+counting: [dense, popularity, textknn, itemknn]}``. Weights
+    are learnt on validation users (docs/evaluation.md). Two are there in any case: counting, of popularity, recencypop,
+    textknn and itemknn, and blend, of all; naming one of them here gives it other parts. A blend can't be a part."""
+    blend_depth: Annotated[int, Field(ge=10, le=10_000)] = 200
+    """Items of each part's list that a blend looks at; of plum's at most the last of ``beams``."""
     dense: DenseConfig = DenseConfig()
     """The dense baseline."""
     lem: LemConfig | None = None
@@ -52,7 +56,13 @@ class EvalConfig(Section):
 
     def wants(self, retriever: str) -> bool:
         """Whether a retriever is to be scored if the data have what it needs."""
-        return self.retrievers is None or retriever in self.retrievers
+        return retriever != HYBRID if self.retrievers is None else retriever in self.retrievers
+
+    @property
+    def blended(self) -> dict[str, tuple[str, ...]]:
+        """The parts of each blend that is to be scored, by its name, in the order of reports."""
+        wanted = [name for name in RETRIEVERS if self.wants(name)]
+        return {name: parts for name, parts in parts_of(self.blends, wanted).items() if self.wants(name)}
 
     @property
     def baselines(self) -> list[str]:
@@ -60,31 +70,32 @@ class EvalConfig(Section):
         there = ["dense"] if self.lem is None else ["dense", "lem"]
         return [name for name in there if self.wants(name)]
 
-    @field_validator("retrievers")
-    @classmethod
-    def _retrievers_known(cls, names: list[str] | None) -> list[str] | None:
-        mistakes = []
-        for name in dict.fromkeys(names or ()):
-            if name not in RETRIEVERS:
-                near = difflib.get_close_matches(name, RETRIEVERS, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(RETRIEVERS)}"
-                mistakes.append(f"there is no retriever {name!r}; {hint}")
-        if names is not None and "plum" not in names:
-            mistakes.append("plum must be among them: the others are compared with it")
-        if names is not None and "hybrid" in names and "dense" not in names:
-            mistakes.append("hybrid combines plum and dense, so it needs dense too")
-        if names is not None and "dense-mean" in names and "dense" not in names:
-            mistakes.append("dense-mean is the mean of dense's trials, so it needs dense too")
-        if len(set(names or ())) < len(names or ()):
-            mistakes.append("a retriever is named twice")
+    @model_validator(mode="after")
+    def _retrievers_known(self) -> EvalConfig:
+        mistakes = mistakes_in_blends(self.blends, self.retrievers)
+        names = self.retrievers
+        if names is not None:
+            known = [*RETRIEVERS, *(name for name in self.blends if name not in RETRIEVERS)]
+            unknown = [name for name in dict.fromkeys(names) if name not in known]
+            mistakes += [f"there is no retriever {name!r}; {hint(name, known)}" for name in unknown]
+            if "plum" not in names:
+                mistakes.append("plum must be among them: the others are compared with it")
+            if HYBRID in names and "dense" not in names:
+                mistakes.append("hybrid combines plum and dense, so it needs dense too")
+            if "dense-mean" in names and "dense" not in names:
+                mistakes.append("dense-mean is the mean of dense's trials, so it needs dense too")
+            if len(set(names)) < len(names):
+                mistakes.append("a retriever is named twice")
         if mistakes:
             raise ValueError("; ".join(mistakes))
-        return names
+        return self
 
     @model_validator(mode="after")
     def _lem_has_its_section(self) -> EvalConfig:
-        if self.retrievers is not None and "lem" in self.retrievers and self.lem is None:
-            raise ValueError("retrievers names lem, which needs a section eval.lem; `lem: {}` uses the defaults")
+        naming = ["retrievers"] if "lem" in (self.retrievers or ()) else []
+        naming += [f"blend {name}" for name, parts in self.blends.items() if "lem" in parts]
+        if naming and self.lem is None:
+            raise ValueError(f"{naming[0]} names lem, which needs a section eval.lem; `lem: {{}}` uses the defaults")
         return self
 
     @model_validator(mode="after")

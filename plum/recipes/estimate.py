@@ -27,7 +27,7 @@ FORWARD = 1 / 3
 """Share of a training step that a pass without gradients takes."""
 BYTES_PER_PARAMETER = 16
 """Weight, gradient and AdamW's two moments, in single precision."""
-RETRIEVERS = 8
+RETRIEVERS = 10
 LISTED_BYTES = 120
 """Of one recommended item: its lists under both rules on seen items, and its row of recommendations.parquet."""
 PROCESS_MIB = 450.0
@@ -47,7 +47,7 @@ class Work:
         finetune_decoded: users decoded at all validations together.
         dense_steps: of each trial.
         dense_answered: users answered to at all validations of one trial.
-        eval_decoded: users decoded for the comparison, for each rule on seen items and the hybrid's weights.
+        eval_decoded: users decoded for the comparison, for each rule on seen items and the weights of blends.
         test_users: users asked.
         pairs: entries of ItemKNN's matrix, at most.
     """

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from plum.foreign import one_line, visible
 from plum.report import codes, conditions, dataset, drawing, lists, models, results
+from plum.report.blends import blends as blends_of
 from plum.report.blocks import Code, Facts, Heading, Section
 from plum.report.drawing import Style, styles_of
 from plum.report.tables import REFERENCE, best_first
@@ -46,6 +47,9 @@ def render_report(payload: Mapping[str, Any]) -> tuple[str, str]:
               items, popular to rare], references: {name: [share per class]}, retrievers: {name: [share per class]}}.
             - ``efficiency``: {retriever: {parameters, examples, tokens, flops, epochs}}; ``tuning``: {retriever:
               {searched: {field: [value]}, trials: [{settings, "valid_recall@10"}], chosen: {field: value}, note}};
+              ``blends``: {retriever: {parts: {part: {weight, powers, targets_listed, users_without_list}}, users,
+              targets, targets_in_no_list, loss, loss_with_equal_weights, steps, gap, converged, trace: [{step,
+              stochastic_gap, gap}]}};
               ``dense_search``: [{index, parameters, build_s, ms_per_query, mib, "recall_of_exact@10"}].
             - ``data``: {users, items, interactions, train, valid, test, first (a day), last, cold_test, tied,
               tied_targets, users_without_test, users_without_history, seen_targets_only, unusable_rows: count}, or any
@@ -96,7 +100,9 @@ def _shown(value: Any) -> Any:
 def _first_screen(given: Mapping[str, Any]) -> dict[str, Any]:
     """What every reader should see: the verdict, one table, the data and the split, and what to keep in mind."""
     retrievers, intervals = best_first(given.get("retrievers", {})), given.get("intervals", {})
-    verdict, evidence = headline(retrievers, intervals, _tested(given), given.get("n_users"), REFERENCE)
+    blends = {name: entry.get("parts") or {} for name, entry in given.get("blends", {}).items()}
+    holding = [name for name, parts in blends.items() if REFERENCE in parts]
+    verdict, evidence = headline(retrievers, intervals, _tested(given), given.get("n_users"), REFERENCE, holding)
     users = given.get("n_users")
     table = results.main_table(retrievers, intervals, given)
     note = f"Means over {plain(users)} test users" if users else "Means over users"
@@ -163,6 +169,7 @@ def _model_sections(given: Mapping[str, Any]) -> list[Section]:
         codes.semantic_ids(given.get("quality", {}), given.get("codes", {})),
         models.training(given.get("curves", {})),
         models.tuning(given.get("tuning", {}), list(retrievers)),
+        blends_of(given.get("blends", {})),
         models.efficiency(given.get("efficiency", {}), retrievers, intervals, _styles(given), given.get("n_users")),
         models.dense_search(given.get("dense_search", [])),
         models.timings(given.get("timings", {})),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from plum.foreign import one_line
@@ -13,7 +13,7 @@ DASH = "–"
 BOUND = "optimum"
 """Not a rival: the best that any retriever could do, known for synthetic data alone."""
 FUSED = "hybrid"
-"""No rival of plum either: its lists are those of plum and dense, fused."""
+"""The lists of plum and dense, fused by rank: no rival of plum, like every blend that plum is a part of."""
 TEACHERS = "dense-mean"
 """Where plum learnt from several teachers, their mean: the verdict compares plum with it."""
 MINUS = "−"
@@ -264,6 +264,7 @@ def headline(
     comparisons: Sequence[Mapping[str, Any]],
     n_users: int | None,
     reference: str,
+    combined: Collection[str] = (),
 ) -> tuple[str, str]:
     """The result in words: who wins, then by how much and how sure; both empty without figures.
 
@@ -273,15 +274,17 @@ def headline(
         comparisons: paired differences of ``reference`` against others.
         n_users: how many users were scored, if known.
         reference: the retriever the report is about.
+        combined: blends that it is a part of.
 
     Returns:
-        verdict: who is ahead of whom; neither the bound nor the fusion is a rival in it. Where plum learnt from several
-            teachers, their mean is the rival, and a retriever above both is named.
-        evidence: the figures behind it, and the fusion's where it is ahead.
+        verdict: who is ahead of whom; neither the bound nor a combination that holds ``reference`` is a rival in it.
+            Where plum learnt from several teachers, their mean is the rival, and a retriever above both is named.
+        evidence: the figures behind it, and the best combination's where it is ahead.
     """
     metric = primary_metric(retrievers)
     values = {name: as_number(entry.get(metric or "")) for name, entry in retrievers.items()}
-    known = {name: value for name, value in values.items() if value is not None and name not in (BOUND, FUSED)}
+    no_rivals = {BOUND, FUSED, *combined}
+    known = {name: value for name, value in values.items() if value is not None and name not in no_rivals}
     if metric is None or not known:
         return "", ""
     ranked = sorted(known, key=lambda name: -known[name])
@@ -292,13 +295,14 @@ def headline(
     mine = reference if reference in known else ranked[0]
     rival = TEACHERS if mine == reference and TEACHERS in known else next(name for name in ranked if name != mine)
     evidence = f"{what} is {told[mine]} for {mine} and {told[rival]} for {rival}{users}"
-    fused, reached = "", values.get(FUSED)
-    if mine == reference and reached is not None and reached > max(known[mine], known[rival]):
-        fused = f" Fused with dense ({FUSED}) it reaches {value_text(reached)}."
+    best, fused = _best_combination(values, combined, max(known[mine], known[rival])), ""
+    if mine == reference and best:
+        how = "Fused with dense" if best == FUSED else "Blended with other retrievers"
+        fused = f" {how} ({best}) it reaches {value_text(values[best])}."
     pair = {"metric": metric, "a": mine, "b": rival}
     entry = next((e for e in comparisons if all(e.get(key) == value for key, value in pair.items())), {})
     if not interval_text(entry.get("ci95")):
-        but = f" but for {FUSED}" if fused else ""
+        but = f" but for {best}" if fused else ""
         verdict = f"{ranked[0]} has the highest {what}{but}; its lead over {ranked[1]} was not tested."
         return verdict, f"{evidence}.{fused}"
     kind = "the mean of its teachers" if rival == TEACHERS else "the best of the others"
@@ -314,6 +318,12 @@ def headline(
     p_value = "" if p_value == DASH else f", {named[0]} {p_value if p_value.startswith('<') else '= ' + p_value}"
     difference = f"{signed(entry['difference'])} (95% interval {interval_text(entry['ci95'], signs=True)}{p_value})"
     return verdict, f"{evidence}: a difference of {difference}.{fused}"
+
+
+def _best_combination(values: Mapping[str, float | None], combined: Collection[str], least: float) -> str:
+    """The combination with the highest value, if that is above ``least``; else nothing."""
+    found = {name: value for name in (FUSED, *combined) if (value := values.get(name)) is not None and value > least}
+    return max(found, key=lambda name: found[name], default="")
 
 
 def _with_interval(value: float, ends: Sequence[Any] | None) -> str:

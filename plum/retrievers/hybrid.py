@@ -10,15 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from plum.evaluation.rankings import NO_ITEM, Recommendations, top_k
+from plum.evaluation.rankings import NO_ITEM, Recommendations
 from plum.retrievers.choose import CUTOFF, MEASURE, trial, validation_recall
 from plum.retrievers.protocol import Retriever
+from plum.retrievers.union import best_of_union
 
 CONSTANTS = (10.0, 60.0)  # 60 is the paper's, found on TREC's long lists
 WEIGHTS = tuple(step / 10 for step in range(11))
-
-# The lists of one batch of users hold at most this many entries (32 MiB each of a few arrays).
-_BATCH_ENTRIES = 1 << 22
 
 
 class Hybrid:
@@ -136,42 +134,9 @@ def _check_settings(n_parts: int, weights: Sequence[float], constant: float) -> 
 
 def _fuse(lists: Sequence[np.ndarray], weights: Sequence[float], constant: float, k: int) -> Recommendations:
     """Fused lists of k entries, from the items (U, K) of each part."""
-    n_users, width = len(lists[0]), sum(items.shape[1] for items in lists)
-    worth = np.concatenate(
-        [weight / (constant + np.arange(1, part.shape[1] + 1)) for part, weight in zip(lists, weights, strict=True)]
-    )
-    items = np.full((n_users, k), NO_ITEM, dtype=np.int64)
-    scores = np.full((n_users, k), -np.inf, dtype=np.float32)
-    size = max(1, _BATCH_ENTRIES // max(1, width))
-    for start in range(0, n_users if width else 0, size):
-        batch = slice(start, start + size)
-        candidates, sums = _summed(np.concatenate([part[batch] for part in lists], axis=1), worth)
-        best = top_k(sums, k, None)  # columns are in catalogue order, so ties go to the lower row
-        filled = best.items != NO_ITEM
-        chosen = np.take_along_axis(candidates, np.where(filled, best.items, 0), axis=1)
-        items[batch], scores[batch] = np.where(filled, chosen, NO_ITEM), best.scores
-    return Recommendations(items, scores)
-
-
-def _summed(items: np.ndarray, worth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Add up each user's entries of the same item.
-
-    Args:
-        items: (U, M), not empty: several concatenated lists; an item may be in each of them.
-        worth: (M,), value of each entry.
-
-    Returns:
-        items: (U, M), ascending along a row.
-        sums: (U, M), at the first of an item's entries; ``-inf`` at its others and at empty places.
-
-    Example:
-        >>> _summed(np.array([[7, 3, 3, -1]]), np.array([1.0, 0.5, 1.0, 0.5]))
-        (array([[-1,  3,  3,  7]]), array([[-inf,  1.5, -inf,  1. ]]))
-    """
-    order = np.argsort(items, axis=1, kind="stable")
-    items, sums = np.take_along_axis(items, order, axis=1), np.full(items.shape, -np.inf)
-    first = np.ones(items.shape, dtype=bool)
-    first[:, 1:] = items[:, 1:] != items[:, :-1]
-    sums[first] = np.add.reduceat(worth[order].ravel(), np.flatnonzero(first))
-    sums[items == NO_ITEM] = -np.inf
-    return items, sums
+    ranks = [np.arange(1, part.shape[1] + 1) for part in lists]
+    worth = [
+        np.broadcast_to(weight / (constant + rank), part.shape)
+        for rank, weight, part in zip(ranks, weights, lists, strict=True)
+    ]
+    return best_of_union(lists, worth, k)

@@ -103,6 +103,7 @@ def full_payload():
             },
         },
         "tuning": _tuning(),
+        "blends": {"counting": _blend({"popularity": 0.1, "itemknn": 0.9}), "of both": _blend({"dense": 1, "plum": 0})},
         "dense_search": [
             {
                 "index": "exact",
@@ -307,6 +308,32 @@ def _slices():
         }
         for group, parts in groups.items()
     ]
+
+
+def _blend(weights):
+    """A blend whose gap falls as 1 / step."""
+    parts = {
+        part: {
+            "weight": weight,
+            "powers": {"0.5": weight / 4, "2": weight * 3 / 4},
+            "depth": 200,
+            "targets_listed": 0.1234,
+            "users_without_list": 17,
+        }
+        for part, weight in weights.items()
+    }
+    return {
+        "parts": parts,
+        "users": 2_000,
+        "targets": 2_000,
+        "targets_in_no_list": 1_126,
+        "loss": 5.71,
+        "loss_with_equal_weights": 5.84,
+        "steps": 4_096,
+        "gap": 0.00061,
+        "converged": True,
+        "trace": [{"step": 2**i, "stochastic_gap": 1.5 / 2**i, "gap": 2.5 / 2**i} for i in range(13)],
+    }
 
 
 def _tuning():

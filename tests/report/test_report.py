@@ -173,9 +173,10 @@ def test_the_headline_says_who_wins_and_how_sure_that_is(rendered, page):
     assert text.split(". ")[0] in rendered[1]
 
 
-def headline_of(payload):
-    arguments = (payload.get(key, {}) for key in ("retrievers", "intervals"))
-    return " ".join(wording.headline(*arguments, payload.get("comparisons", []), payload.get("n_users"), "plum"))
+def headline_of(payload, combined=()):
+    arguments = [payload.get(key, {}) for key in ("retrievers", "intervals")]
+    arguments += [payload.get("comparisons", []), payload.get("n_users"), "plum", combined]
+    return " ".join(wording.headline(*arguments))
 
 
 def test_the_headline_admits_a_loss_and_a_tie():
@@ -246,6 +247,22 @@ def test_the_fusion_is_no_rival_of_its_part():
     payload["retrievers"]["plum"]["recall@10"] = 0.1
     payload["retrievers"]["hybrid"] = {"recall@10": 0.12}
     assert "hybrid" not in headline_of(payload)  # ahead of plum alone, behind dense
+
+
+def test_a_blend_that_holds_plum_is_no_rival_and_one_that_does_not_is():
+    payload = example_payload()
+    alone, reached = headline_of(payload), " Blended with other retrievers (blend) it reaches 0.3000."
+    payload["retrievers"]["blend"] = {"recall@10": 0.3}
+    payload["blends"] = {
+        "counting": {"parts": {"popularity": {}, "itemknn": {}}},
+        "blend": {"parts": {"itemknn": {}, "plum": {}}},
+    }
+    assert headline_of(payload, ["blend"]) == alone + reached
+    assert "**plum is ahead of dense" in render_report(payload)[1]
+    payload["retrievers"]["hybrid"] = {"recall@10": 0.25}
+    assert headline_of(payload, ["blend"]) == alone + reached  # the best of those that hold plum
+    payload["retrievers"]["counting"] = {"recall@10": 0.4}
+    assert "**counting has the highest Recall@10; its lead over plum was not tested." in render_report(payload)[1]
 
 
 def test_protocol_is_put_into_words(page):

@@ -280,3 +280,17 @@ def test_where_recommendations_fall_is_told_beside_the_catalogue_and_the_targets
 def test_a_note_on_tuning_is_a_sentence_without_names_of_settings(undrawn):
     found = {"note": "not searched: hidden_size 64, learning_rate 0.001", "trials": [], "searched": {}, "chosen": {}}
     assert "Not searched: hidden size 64, learning rate 0.001." in render_report({"tuning": {"dense": found}})[1]
+
+
+def test_blends_tell_their_parts_and_the_way_of_the_gap(full):
+    html, markdown = full
+    assert row_of(markdown, "itemknn", after="#### counting")[1:] == ["0.900", "0.225", "0.675", "12.3%", "17"]
+    assert "targets in no list: 1,126 of 2,000" in markdown
+    assert "search: 4,096 steps, gap 0.00061" in markdown
+    assert "did not converge" not in markdown
+    told = "counting: stochastic gap from 1.5 to 0.000366; gap over all users from 2.5 to 0.00061"
+    assert told in markdown
+    assert f"Gap of {told}" in html
+    payload = full_payload()
+    payload["blends"]["counting"] |= {"converged": False, "trace": []}
+    assert "gap 0.00061; it did not converge" in render_report(payload)[1]

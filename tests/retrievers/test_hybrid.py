@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plum.evaluation.rankings import Recommendations
-from plum.retrievers import hybrid
+from plum.retrievers import union
 from plum.retrievers.hybrid import Hybrid, choose_weights, fuse
 
 
@@ -60,7 +60,7 @@ def test_it_is_a_sum_in_a_dictionary_and_batches_do_not_matter(seed, constant):
         assert found.items[user].tolist() == ranked + [-1] * (k - len(ranked))
         assert found.scores[user, : len(ranked)] == pytest.approx([sums[item] for item in ranked])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hybrid, "_BATCH_ENTRIES", 1)  # one user at a time
+        patch.setattr(union, "_BATCH_ENTRIES", 1)  # one user at a time
         alone = fuse(parts, weights, constant, n_items, k)
     assert np.array_equal(alone.items, found.items)
 

@@ -9,16 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import tiny_run
 
 from plum.evaluation.significance import holm
-from plum.retrievers.hybrid import CONSTANTS, WEIGHTS
 from plum.stages import inputs
 from plum.stages.eval.field import ABOUT
 
-THERE = ["popularity", "recencypop", "textknn", "itemknn", "dense", "plum", "hybrid", "optimum"]
-"""All retrievers but LEM, which the tiny configuration leaves out, and the mean of teachers, which plum lacks here."""
-TUNED = {"recencypop", "textknn", "itemknn", "dense", "plum", "hybrid"}
+THERE = ["popularity", "recencypop", "textknn", "itemknn", "counting", "dense", "plum", "blend", "optimum"]
+"""All but LEM, which the tiny configuration leaves out, the mean of teachers, which plum lacks here, and the hybrid."""
+TUNED = {"recencypop", "textknn", "itemknn", "counting", "dense", "plum", "blend"}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +38,7 @@ def target(finished_run: Path) -> pd.Series:
 
 def test_every_retriever_that_applies_is_there_the_weakest_kind_first(metrics: dict[str, Any]) -> None:
     assert list(metrics["retrievers"]) == THERE
-    assert [name for name in ABOUT if name not in ("lem", "dense-mean")] == THERE
+    assert [name for name in ABOUT if name not in ("lem", "dense-mean", "hybrid")] == THERE
     assert metrics["left_out"] == {"lem": "not asked for (eval.lem)"}
     assert list(metrics["intervals"]) == THERE
     assert list(metrics["lists"]) == THERE
@@ -136,7 +134,7 @@ def test_prefix_recall_falls_to_recall_from_level_to_level(
 
 def test_the_cost_of_what_was_trained_is_told(finished_run: Path, metrics: dict[str, Any]) -> None:
     cost = metrics["efficiency"]
-    assert list(cost) == ["dense", "plum", "hybrid"]
+    assert list(cost) == ["dense", "plum", "blend"]
 
     def stored(stage: str) -> dict[str, int]:
         return json.loads((finished_run / stage / "metrics.json").read_text())["cost"]
@@ -146,7 +144,7 @@ def test_the_cost_of_what_was_trained_is_told(finished_run: Path, metrics: dict[
     assert cost["plum"]["examples"] == after["examples"]
     for name in ("tokens", "flops"):
         assert cost["plum"][name] == before[name] + after[name]
-        assert cost["hybrid"][name] == cost["plum"][name] + cost["dense"][name]
+        assert cost["blend"][name] == cost["plum"][name] + cost["dense"][name]
 
 
 def test_what_has_settings_tells_all_trials_and_the_first_best_of_them(metrics: dict[str, Any]) -> None:
@@ -162,28 +160,3 @@ def test_what_has_settings_tells_all_trials_and_the_first_best_of_them(metrics: 
             assert len(recalls) == np.prod(lengths, dtype=int)
     assert metrics["tuning"]["dense"]["searched"] == {}
     assert "learning_rate" in metrics["tuning"]["dense"]["note"]
-
-
-def test_the_hybrids_weight_is_chosen_among_all_and_told(finished_run: Path, metrics: dict[str, Any]) -> None:
-    told = metrics["tuning"]["hybrid"]
-    assert told["searched"] == {"weight": list(WEIGHTS), "constant": list(CONSTANTS)}
-    assert set(told["chosen"]) == {"weight", "constant"}
-    config = tiny_run.config_of(finished_run)
-    assert f"{config.finetune.validation_users} validation users" in told["note"]
-    assert "weight is that of plum" in told["note"]
-
-
-def test_the_hybrids_lists_are_its_parts_fused_with_what_was_chosen(
-    lists: pd.DataFrame, metrics: dict[str, Any]
-) -> None:
-    chosen = metrics["tuning"]["hybrid"]["chosen"]
-    weights = {"plum": chosen["weight"], "dense": 1 - chosen["weight"]}
-    parts = lists[lists["retriever"].isin(weights)]
-    worth = parts["retriever"].map(weights) / (chosen["constant"] + parts["rank"])
-    fused = parts.assign(worth=worth).groupby(["user_id", "item_id"])["worth"].sum()
-    hybrid = lists[lists["retriever"] == "hybrid"]
-    for user, found in hybrid.groupby("user_id"):
-        scores = fused[user]
-        expected = scores[scores > 0].sort_values(ascending=False).to_numpy()[:10]
-        np.testing.assert_allclose(found["score"], expected, rtol=1e-5)
-        np.testing.assert_allclose(scores[found["item_id"]], expected, rtol=1e-5)

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from plum.run import artifacts
 from plum.run.hashes import sha256
 
-RETRIEVERS = ["popularity", "recencypop", "textknn", "itemknn", "dense", "plum", "hybrid", "optimum"]
+RETRIEVERS = ["popularity", "recencypop", "textknn", "itemknn", "counting", "dense", "plum", "blend", "optimum"]
 SEEN = ("train", "valid")
 
 

@@ -65,11 +65,11 @@ def test_it_learns_something_else_says_from_whom_and_what_that_cost(run_copy: Pa
     assert cost["dense"] == stored["dense"]
     for name in ("tokens", "flops"):
         everything = sum(one[name] for one in stored.values())
-        assert cost["plum"][name] == cost["hybrid"][name] == everything  # once, though dense is a part of both
+        assert cost["plum"][name] == cost["blend"][name] == everything  # once, though dense is a part of both
     asked = stored["finetune"]["examples"] + stored["dense"]["examples"]
-    assert cost["plum"]["examples"] == cost["hybrid"]["examples"] == asked
+    assert cost["plum"]["examples"] == cost["blend"]["examples"] == asked
     own = stored["finetune"]["parameters"]
-    assert (cost["plum"]["parameters"], cost["hybrid"]["parameters"]) == (own, own + stored["dense"]["parameters"])
+    assert (cost["plum"]["parameters"], cost["blend"]["parameters"]) == (own, own + stored["dense"]["parameters"])
 
 
 @pytest.mark.slow
@@ -123,7 +123,7 @@ def test_the_mean_of_the_teachers_is_a_retriever_and_the_verdict_compares_plum_w
     pipeline.run_finetune(config)
     pipeline.run_eval(config)
     metrics, report = evaluated(run_copy)
-    assert list(metrics["retrievers"])[-5:] == ["dense", "dense-mean", "plum", "hybrid", "optimum"]
+    assert list(metrics["retrievers"])[-5:] == ["dense", "dense-mean", "plum", "blend", "optimum"]
     assert metrics["left_out"] == {"lem": "not asked for (eval.lem)"}
 
     data = inputs.read_prepared(run_copy)

@@ -146,10 +146,11 @@ def test_every_file_of_a_stage_is_the_same(runs: tuple[Path, Path], stage: str) 
 
 def test_all_settings_are_chosen_alike(runs: tuple[Path, Path]) -> None:
     one, other = (read(run, "eval/metrics.json") for run in runs)
-    assert set(one["tuning"]) == {"recencypop", "textknn", "itemknn", "lem", "dense", "plum", "hybrid"}
+    assert set(one["tuning"]) == {"recencypop", "textknn", "itemknn", "counting", "lem", "dense", "plum", "blend"}
     assert one["tuning"] == other["tuning"]
     assert len(one["tuning"]["dense"]["trials"]) == 4
-    assert len({trial["valid_recall@10"] for trial in one["tuning"]["hybrid"]["trials"]}) > 1
+    assert one["blends"] == other["blends"]
+    assert len(one["blends"]["blend"]["parts"]) == 7
     assert one["efficiency"] == other["efficiency"]
     assert one["left_out"] == other["left_out"] == {}
 

@@ -32,6 +32,31 @@ def training_curves(panels: Mapping[str, Lines], label: str, identifier: str) ->
     return drawing.render_panels(draws, identifier, label, 0.7 + 1.7 * len(panels))
 
 
+def gap_curves(lines: Lines, label: str, identifier: str) -> Markup:
+    """Gaps of an optimisation over its steps, both on logarithmic axes.
+
+    Args:
+        lines: what is measured -> its (step, gap), both above 0.
+        label: what the picture says, for readers who cannot see it.
+        identifier: unlike that of any other picture of the page.
+
+    Returns:
+        An ``<svg>`` element.
+    """
+
+    def draw(axes: Axes) -> None:
+        for name, style in styles_of(list(lines), list(lines)[-1]).items():
+            steps, gaps = zip(*lines[name], strict=True)
+            axes.plot(steps, gaps, label=name, color=style.colour, linestyle=style.line, linewidth=1.6)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel("step")
+        axes.set_ylabel("gap in nats")
+        axes.legend(handlelength=2.2)
+
+    return drawing.render(draw, identifier, label, 2.4)
+
+
 def _panel(axis: str, lines: Lines, last: bool) -> Callable[[Axes], None]:
     """What draws one panel; the last one names the steps."""
 

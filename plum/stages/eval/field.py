@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from plum.config.run import RETRIEVERS, RunConfig
+from plum.config.blends import BLEND, HYBRID, RETRIEVERS
+from plum.config.run import RunConfig
 from plum.errors import PlumError
-from plum.evaluation.rankings import Recommendations
 from plum.retrievers.choose import MEASURE, best_of
 from plum.retrievers.dense import MeanDense
 from plum.retrievers.generative import Generative
-from plum.retrievers.hybrid import choose_weights, fuse
 from plum.retrievers.optimum import BayesOptimal
 from plum.retrievers.protocol import Retriever
 from plum.run import artifacts, saved, shapes
@@ -25,14 +24,22 @@ ABOUT = {
     "recencypop": "The items with most training interactions, weighted by age: a weight halves with every half-life.",
     "textknn": "The items whose words or content are most similar to those of the history, the newest weighing most.",
     "itemknn": "The items that go with those of the history in other histories, by order and distance if that helps.",
+    "counting": "All retrievers without a trained model, blended: weights learnt on validation users.",
     "lem": "Large embedding model: a small transformer over item-ID embeddings that hold nearly all parameters.",
     "dense": "SASRec-type transformer over item embeddings, trained with softmax cross-entropy over the catalogue.",
     MeanDense.name: "The teachers of plum as one retriever: an item's mean score over all trials of dense's search.",
     "plum": "Language model that generates Semantic IDs, decoded by beam search over those of the catalogue.",
     "hybrid": "The lists of plum and dense, fused by weighted reciprocal rank.",
+    "blend": "All retrievers of the run, plum among them, blended: weights learnt on validation users.",
     "optimum": "The best that any retriever could do, known because the data are synthetic.",
 }
 """What each retriever is, for readers of a report."""
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Retrievers in the order in which reports show them; blends that the configuration adds stand before ``blend``."""
+    known = list(ABOUT)
+    return sorted(names, key=lambda name: known.index(name if name in known else BLEND) - 0.5 * (name not in known))
 
 
 @dataclass(frozen=True)
@@ -58,13 +65,14 @@ class Field:
 
 
 def all_retrievers(config: RunConfig, data: inputs.Prepared) -> Field:
-    """Make every retriever that is wanted but the hybrid, whose parts are decoded first.
+    """Make every retriever that is wanted but those that combine others.
 
     What has settings is tuned on validation. The bound of synthetic data is no retriever, and is always there.
     """
     wanted = config.eval.wants
     possible = [name for name in RETRIEVERS if name != MeanDense.name or inputs.is_taught_by_trials(config.workdir)]
-    made = Field({}, {}, {name: "not asked for (eval.retrievers)" for name in possible if not wanted(name)})
+    left_out = {name: "not asked for (eval.retrievers)" for name in possible if not wanted(name) and name != HYBRID}
+    made = Field({}, {}, left_out)
     for name, found in untrained.all_untrained(config, data).items():
         if isinstance(found, str):
             made.left_out[name] = found
@@ -108,44 +116,6 @@ def _optimum(config: RunConfig, n_items: int) -> BayesOptimal:
     if optimum.n_items != n_items:
         raise PlumError(f"{path} is of another catalogue", f"{optimum.n_items:,} items, {n_items:,} here", fix)
     return optimum
-
-
-def fuse_on_validation(
-    config: RunConfig,
-    data: inputs.Prepared,
-    parts: Sequence[Retriever],
-    views: Sequence[Sequence[Recommendations]],
-    depth: int,
-    k: int,
-) -> tuple[list[Recommendations], dict[str, Any]]:
-    """The hybrid of two retrievers, from lists that they made; weight and constant are chosen on validation users.
-
-    Args:
-        config: of the run.
-        data: its data.
-        parts: the two retrievers.
-        views: for every rule on seen items, the two retrievers' lists.
-        depth: places of a list that count, where it is as long.
-        k: K.
-
-    Returns:
-        The fused lists of every view, and how the settings were chosen.
-    """
-    _, histories, targets = inputs.validation_sample(data, config.finetune.validation_users, config.seed)
-    seen = histories if config.eval.filter_seen else None
-    asked = [_first(part.recommend(histories, min(depth, k), seen), depth) for part in parts]
-    (weight, constant), trials = choose_weights(asked, targets)
-    cut = [[_first(found, depth) for found in view] for view in views]
-    lists = [fuse(view, [weight, 1.0 - weight], constant, len(data.items), k) for view in cut]
-    note = (
-        f"weight is that of {parts[0].name}; 1 - weight that of {parts[1].name}. Chosen on {len(targets):,} validation "
-        "users, by whom the parts' own weights were chosen too: each part looks better there than it is"
-    )
-    return lists, _told(trials) | {"note": note}
-
-
-def _first(found: Recommendations, depth: int) -> Recommendations:
-    return Recommendations(found.items[:, :depth], found.scores[:, :depth])
 
 
 def _of_teachers(teachers: MeanDense, config: RunConfig, data: inputs.Prepared) -> dict[str, Any]:

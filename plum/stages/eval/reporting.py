@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from plum.config.blends import HYBRID
 from plum.config.run import RunConfig
 from plum.errors import PlumError
 from plum.retrievers.dense import MeanDense
 from plum.retrievers.generative import Generative
-from plum.retrievers.hybrid import Hybrid
 from plum.run import artifacts, shapes
 from plum.run.manifest import read_manifest, settings_of
 from plum.sid.quality import tree
@@ -56,7 +56,7 @@ def payload(config: RunConfig, folder: Path, spent: Mapping[str, float]) -> dict
         **metrics,
         "title": config.title,
         "synthetic": summary["synthetic"],
-        "retriever_about": {name: _about(name, config.workdir) for name in metrics["retrievers"]}
+        "retriever_about": {name: _about(name, config.workdir, metrics["blends"]) for name in metrics["retrievers"]}
         | {name: _left_out(reason) for name, reason in metrics["left_out"].items()},
         "built_on": _teacher(workdir),
         **_pictured(config, data, times, folder, metrics["protocol"]["split"] == "temporal"),
@@ -134,12 +134,38 @@ def costs(config: RunConfig) -> dict[str, dict[str, int]]:
     result["plum"] = own | {name: own[name] + sum(cost[name] for cost in below) for name in SPENT}
     if config.eval.wants(MeanDense.name) and inputs.is_taught_by_trials(config.workdir):
         result[MeanDense.name] = {name: sum(cost[name] for cost in below) for name in ("parameters", *SPENT)}
-    if config.eval.wants(Hybrid.name):
+    if config.eval.wants(HYBRID):
         dense = result[artifacts.DENSE]
-        result[Hybrid.name] = {"parameters": own["parameters"] + dense["parameters"]} | {
+        result[HYBRID] = {"parameters": own["parameters"] + dense["parameters"]} | {
             name: result["plum"][name] + (0 if below else dense[name])  # counted in plum's already
             for name in SPENT
         }
+    return result
+
+
+def costs_of_blends(
+    config: RunConfig, costs: Mapping[str, Mapping[str, int]], blends: Mapping[str, Sequence[str]]
+) -> dict[str, dict[str, int]]:
+    """What the training of the parts of each blend cost together; what is in another part's figure counts once.
+
+    Args:
+        config: of the run.
+        costs: of all retrievers that are trained.
+        blends: the parts of each, by name. A blend without a trained part costs nothing.
+    """
+    result = {}
+    for name, parts in blends.items():
+        trained = [part for part in parts if part in costs]
+        in_mean = {artifacts.DENSE} if MeanDense.name in trained else set()
+        in_plum: set[str] = set()
+        if Generative.name in trained and inputs.is_built_on_dense(config.workdir):
+            in_plum = {artifacts.DENSE, *([MeanDense.name] if inputs.is_taught_by_trials(config.workdir) else [])}
+        if trained:
+            models = [part for part in trained if part not in in_mean]
+            counted = [part for part in models if part not in in_plum]
+            result[name] = {"parameters": sum(costs[part]["parameters"] for part in models)} | {
+                spent: sum(costs[part][spent] for part in counted) for spent in SPENT
+            }
     return result
 
 
@@ -171,8 +197,11 @@ def _of_finetune(workdir: Path) -> dict[str, Any]:
     return settings_of(workdir / artifacts.FINETUNE, shapes.MadeByFinetune)
 
 
-def _about(name: str, workdir: Path) -> str:
+def _about(name: str, workdir: Path, blends: Mapping[str, Any]) -> str:
     """What a retriever is, in words; of plum as it was made, whatever the settings are now."""
+    if name in blends:
+        told = ", ".join(f"{part} {values['weight']:.3f}" for part, values in blends[name]["parts"].items())
+        return f"{ABOUT.get(name, 'Other retrievers, blended: weights learnt on validation users.')} They are: {told}."
     if name != Generative.name:
         return ABOUT[name]
     told, made = ABOUT[name], _of_finetune(workdir)

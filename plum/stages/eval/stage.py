@@ -15,7 +15,6 @@ from plum.evaluation.rankings import NO_ITEM, Recommendations
 from plum.report.page import render_report
 from plum.retrievers.dense import Dense, MeanDense
 from plum.retrievers.generative import Generative
-from plum.retrievers.hybrid import Hybrid
 from plum.retrievers.optimum import BayesOptimal
 from plum.run import artifacts
 from plum.run.manifest import has_file, read_manifest
@@ -24,7 +23,8 @@ from plum.run.writing import write_text
 from plum.runtime import seed_everything, track
 from plum.stages import inputs
 from plum.stages.eval import reporting, scoring
-from plum.stages.eval.field import ABOUT, Field, all_retrievers, fuse_on_validation
+from plum.stages.eval.combined import Combined, combine, first, lists_of
+from plum.stages.eval.field import Field, all_retrievers, in_order
 from plum.vectors.nearest import search_report
 
 logger = logging.getLogger(__name__)
@@ -42,10 +42,6 @@ INPUTS = (
     artifacts.FINETUNE_METRICS,
     artifacts.FINETUNE_MODEL,
 )
-FUSED = ("plum", artifacts.DENSE)
-"""The parts of the hybrid."""
-FUSED_DEPTH = 50
-"""Places of its parts' lists that the hybrid looks at, whatever cutoffs are reported."""
 LARGEST_SEARCHED = 100_000
 """Items up to which approximate search is tried: beyond, building the indexes takes longer than all the rest."""
 SAMPLE = 2000
@@ -71,10 +67,12 @@ def run(config: RunConfig, force: bool = False) -> Path:
     with stage.writing(force) as folder:
         field = all_retrievers(config, data)
         spent = reporting.costs(config)  # before the long part: it may refuse
-        lists, other = _recommend(config, data, field, asked)
+        combined = combine(config, data, field)
+        lists, other = _recommend(config, data, field, asked, combined)
+        spent |= reporting.costs_of_blends(config, spent, {name: of for name, (of, _) in combined.blends.items()})
         logger.info("eval: scoring the lists")
         metrics = scoring.score(lists, other, asked, data, config)
-        metrics |= {"efficiency": spent, "tuning": field.tuning, "left_out": field.left_out}
+        metrics |= {"efficiency": spent, "tuning": field.tuning, "left_out": field.left_out, "blends": combined.told}
         sample = np.unique(np.linspace(0, len(asked.users) - 1, SAMPLE).round().astype(int))
         generative = field.retrievers[Generative.name]
         if isinstance(generative, Generative):
@@ -133,31 +131,26 @@ def _of_baseline(kind: str) -> tuple[str, ...]:
 
 
 def _recommend(
-    config: RunConfig, data: inputs.Prepared, field: Field, asked: scoring.Asked
+    config: RunConfig, data: inputs.Prepared, field: Field, asked: scoring.Asked, combined: Combined
 ) -> tuple[dict[str, Recommendations], dict[str, Recommendations]]:
     """Lists of all retrievers under the headline's rule on seen items, and under the other rule."""
     k = max(config.eval.cutoffs)
-    headline = asked.histories if config.eval.filter_seen else None
-    unlike = None if config.eval.filter_seen else asked.histories
-    lists: dict[str, Recommendations] = {}
-    other: dict[str, Recommendations] = {}
-    for name, retriever in track(list(field.retrievers.items()), "retrievers", after=0.0, alike=False):
-        logger.info("eval: %s recommends to %s users", name, f"{len(asked.users):,}")
-        lists[name] = retriever.recommend(asked.histories, k, headline)
-        # The optimum knows that no one has an item twice: it has no list with seen items in it.
-        if name != BayesOptimal.name:
-            other[name] = retriever.recommend(asked.histories, k, unlike)
-    if not config.eval.wants(Hybrid.name):
-        return _weakest_first(lists), _weakest_first(other)
-    views = [[view[name] for name in FUSED] for view in (lists, other)]
-    parts = [field.retrievers[name] for name in FUSED]
-    (fused, fused_other), field.tuning[Hybrid.name] = fuse_on_validation(config, data, parts, views, FUSED_DEPTH, k)
-    return _weakest_first(lists | {Hybrid.name: fused}), _weakest_first(other | {Hybrid.name: fused_other})
-
-
-def _weakest_first(lists: Mapping[str, Recommendations]) -> dict[str, Recommendations]:
-    """In the order in which reports show retrievers."""
-    return {name: lists[name] for name in ABOUT if name in lists}
+    views = []
+    for filtered in (config.eval.filter_seen, not config.eval.filter_seen):
+        seen, rule = asked.histories if filtered else None, "filtered" if filtered else "kept"
+        found: dict[str, Recommendations] = {}
+        named = [
+            (name, retriever)
+            for name, retriever in field.retrievers.items()
+            # The optimum knows that no one has an item twice: it has no list with seen items in it.
+            if name != BayesOptimal.name or filtered == config.eval.filter_seen
+        ]
+        for name, retriever in track(named, f"retrievers, seen items {rule}", after=0.0, alike=False):
+            logger.info("eval: %s recommends to %s users, seen items %s", name, f"{len(asked.users):,}", rule)
+            found[name] = lists_of(name, retriever, asked.histories, max(k, combined.depths.get(name, k)), seen)
+        lists = {name: first(one, k) for name, one in found.items()} | combined.lists(found, len(data.items), k)
+        views.append({name: lists[name] for name in in_order(lists)})
+    return views[0], views[1]
 
 
 def _dense_search(config: RunConfig, field: Field, asked: scoring.Asked, sample: np.ndarray) -> list[dict[str, Any]]:

@@ -96,7 +96,8 @@ def _shown(value: Any) -> Any:
 def _first_screen(given: Mapping[str, Any]) -> dict[str, Any]:
     """What every reader should see: the verdict, one table, the data and the split, and what to keep in mind."""
     retrievers, intervals = best_first(given.get("retrievers", {})), given.get("intervals", {})
-    verdict, evidence = headline(retrievers, intervals, _tested(given), given.get("n_users"), REFERENCE)
+    taught = bool(given.get("taught_by_trials"))
+    verdict, evidence = headline(retrievers, intervals, _tested(given), given.get("n_users"), REFERENCE, taught)
     users = given.get("n_users")
     table = results.main_table(retrievers, intervals, given)
     note = f"Means over {plain(users)} test users" if users else "Means over users"

@@ -3,11 +3,12 @@
     pip install "rectools[torch]==0.19.0" "pyarrow<21"   (in an environment of its own: it needs numpy 1 on Python 3.11)
     python benchmarks/rectools_sasrec.py RUN [--json] [--model sasrec] [--epochs 30] [--minutes 30] [--output LISTS]
 
-RUN has a data/ folder (`plum data prepare --config ...`), split leave-one-out. RecTools trains on the training part, keeps
-the weights of the best validation loss, and recommends to the test users from training and validation items, without those
-that they had. The defaults are RecTools' own settings for Beauty but for the epochs: one block, 256 wide, one head, dropout
-.2, 50 items, softmax over 256 uniform negatives. The lists go to a file that `plum compare --lists` reads; the command for
-it is printed. plum itself is not needed here.
+RUN has a data/ folder (`plum data prepare --config ...`), split leave-one-out. RecTools trains on the training part,
+keeps the weights of the best validation loss, and recommends to the test users from training and validation items,
+without those that they had. The defaults are RecTools' own settings for Beauty but for the epochs: one block, 256 wide,
+one head, dropout .2, 50 items, softmax over 256 uniform negatives (20 CPU minutes an epoch; --negatives 0 --length 20
+--width 128 takes one or two). The lists go to a file that `plum compare --lists` reads; the command for it is printed.
+plum itself is not needed here.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ import pandas as pd
 K = 50
 """Places of a list in the file."""
 MISSING = (
-    "rectools is not installed: pip install 'rectools[torch]==0.19.0' 'pyarrow<21', in an environment of its own (on Python 3.11 "
-    "it needs numpy below 2, which plum's pinned versions are not)"
+    "rectools is not installed: pip install 'rectools[torch]==0.19.0' 'pyarrow<21', in an environment of its own "
+    "(on Python 3.11 it needs numpy below 2, which plum's pinned versions are not)"
 )
 
 
@@ -122,13 +123,13 @@ def trained_and_listed(split: pd.DataFrame, options: argparse.Namespace) -> tupl
 
 
 def figures(lists: pd.DataFrame, split: pd.DataFrame) -> dict[str, float]:
-    """Recall@10 and NDCG@10 on all test users, and on those whose test item occurs in training, as RecTools counts them."""
+    """Recall@10 and NDCG@10 of all test users, and of those whose test item occurs in training or validation."""
     tests = split[split["part"] == "test"][["user_id", "item_id"]].astype(object)
     found = tests.merge(lists[lists["rank"] <= 10], how="left", on=["user_id", "item_id"])
     gain = (1 / np.log2(1 + found["rank"])).fillna(0.0).to_numpy()
-    trained = found["item_id"].isin(split.loc[split["part"] == "train", "item_id"]).to_numpy()
+    known = found["item_id"].isin(split.loc[split["part"] != "test", "item_id"]).to_numpy()
     result: dict[str, float] = {}
-    for name, users in {"all": np.ones(len(found), dtype=bool), "in training": trained}.items():
+    for name, users in {"all": np.ones(len(found), dtype=bool), "item known": known}.items():
         result |= {
             f"users, {name}": int(users.sum()),
             f"recall@10, {name}": float((gain[users] > 0).mean()),
@@ -145,7 +146,9 @@ def options_of(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--model", choices=["sasrec", "esasrec"], default="sasrec", help="esasrec has LiGR blocks")
     parser.add_argument("--epochs", type=int, default=30, help="at most")
     parser.add_argument("--minutes", type=int, default=30, help="of training, at most")
-    parser.add_argument("--patience", type=int, default=10, help="epochs without a lower validation loss before it stops")
+    parser.add_argument(
+        "--patience", type=int, default=10, help="epochs without a lower validation loss before it stops"
+    )
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--blocks", type=int, default=1)
     parser.add_argument("--heads", type=int, default=1)
@@ -171,7 +174,11 @@ def main() -> None:
     if options.json:
         print(json.dumps(found, indent=2))
         return
-    print("\n".join(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}" for name, value in found.items()))
+    print(
+        "\n".join(
+            f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}" for name, value in found.items()
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -159,7 +159,7 @@ class SearchedConfig(RetrieverTrainingConfig):
     search: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default={})
     """Fields of this section -> values to try, such as ``{dropout: [0.3, 0.5]}``. Every combination is trained with
     the same seed; the best validation Recall@10 wins, the earlier one on a tie."""
-    final_rate: Share = 0.1
+    final_rate: Share = 0.0
     """Learning rate at the end of the cosine, as a share of its peak."""
     trials_at_once: Layers = 1
     """Trials trained in parallel, each in its own process with an equal share of the cores. Each needs its own
@@ -241,9 +241,9 @@ class DenseConfig(SearchedConfig):
     as in RecBole's SASRec. ligr: pre-norm, a gate on each branch, SwiGLU feed-forward layers (eSASRec)."""
     feed_forward: Annotated[float, Field(ge=0.01, le=100)] = 4.0
     """Width of the feed-forward layers as a multiple of ``hidden_size``."""
-    scaled_embeddings: bool = False
+    scaled_embeddings: bool = True
     """Multiply the item vectors of the input by the square root of ``hidden_size``."""
-    initial_weights: Literal["torch", "normal"] = "torch"
+    initial_weights: Literal["torch", "normal"] = "normal"
     """Initial matrices of the blocks. torch: as torch draws them. normal: like the embeddings, from a normal
     distribution of standard deviation .02, with biases 0."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.3

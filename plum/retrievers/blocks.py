@@ -1,4 +1,4 @@
-"""Transformer blocks of the dense baselines: what they share is causal attention, what differs is how a branch is added.
+"""Transformer blocks of the dense baselines: they share causal attention and differ in how a branch is added.
 
 - pre-norm: x + f(norm(x)), and a norm after the last block.
 - post-norm: norm(x + f(x)), and a norm of the blocks' input, as in the SASRec of RecBole.

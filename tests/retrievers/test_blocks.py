@@ -76,7 +76,9 @@ def test_a_closed_gate_leaves_the_residual_stream_as_it_is():
 def test_the_norms_stand_where_the_kind_has_them(kind):
     encoder = blocks.Encoder(kind, D, 2, HEADS, INNER, 0.0).double().eval()
     found = encoder(7 * hidden_of(), BLOCKED)
-    torch.testing.assert_close(found.mean(-1), torch.zeros(N, T, dtype=torch.float64), atol=1e-6, rtol=0)  # the last is one
+    torch.testing.assert_close(
+        found.mean(-1), torch.zeros(N, T, dtype=torch.float64), atol=1e-6, rtol=0
+    )  # the last is one
     if kind == "post-norm":  # the first, too: what is a multiple of the input gives the same
         torch.testing.assert_close(found, encoder(70 * hidden_of(), BLOCKED), atol=1e-4, rtol=1e-4)
     else:
@@ -139,7 +141,9 @@ def test_gradients_flow_where_dropout_let_values_through():
 
 
 @pytest.mark.parametrize("power", [0.0, 1.0])
-@pytest.mark.parametrize("shape", [{"block": "ligr"}, {"block": "post-norm", "scaled": True}], ids=["ligr", "post-norm"])
+@pytest.mark.parametrize(
+    "shape", [{"block": "ligr"}, {"block": "post-norm", "scaled": True}], ids=["ligr", "post-norm"]
+)
 def test_sampled_gradients_approach_the_full_softmaxs(shape, power):
     torch.manual_seed(0)
     model = ItemTransformer(12, 4, 16, 1, 2, 0.0, **shape).double()

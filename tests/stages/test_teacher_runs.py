@@ -173,7 +173,9 @@ def test_kept_trials_have_a_mean_though_none_taught_plum(run_copy: Path) -> None
     trials = artifacts.read_json(run_copy / "dense/trials.json")
     assert metrics["efficiency"]["dense-mean"]["flops"] == sum(trial["cost"]["flops"] for trial in trials)
     outputs, read = read_manifest(run_copy / "dense").outputs, read_manifest(run_copy / "eval").inputs
-    assert all(read[f"dense/trials/{number}.safetensors"] == outputs[f"trials/{number}.safetensors"] for number in (0, 1))
+    assert all(
+        read[f"dense/trials/{number}.safetensors"] == outputs[f"trials/{number}.safetensors"] for number in (0, 1)
+    )
 
     pipeline.run_eval(tiny_run.config_of(run_copy, KEPT[0]))  # not kept: no mean, and none is missed
     metrics, _ = evaluated(run_copy)

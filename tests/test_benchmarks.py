@@ -102,6 +102,18 @@ def test_dense_training() -> None:
         assert all(value > 0 for value in times.values())
 
 
+def test_dense_recipe(tmp_path: Path) -> None:
+    path = tiny_run.write(tmp_path / "tiny.yaml", tiny_run.pipeline(tmp_path / "run"))
+    kept = ("--set", "eval.dense.search={block: [post-norm, ligr]}", "--set", "eval.dense.keep_trials=true")
+    found = run("dense_recipe.py", path, *kept)
+    trials, test = found["trials"], found["test"]
+    assert isinstance(trials, list)
+    assert isinstance(test, dict)
+    assert [trial["settings"] for trial in trials] == [{"block": "post-norm"}, {"block": "ligr"}]
+    assert set(test) == {"dense", "dense-mean"}
+    assert all(0 < figures["recall@10, all"] <= 1 for figures in test.values())
+
+
 def test_finetune_training(run_copy: Path) -> None:
     config = tiny_run.config_of(run_copy, "finetune.teacher_weight=0.5")
     (run_copy / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")), encoding="utf-8")

@@ -159,6 +159,8 @@ class SearchedConfig(RetrieverTrainingConfig):
     search: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default={})
     """Fields of this section -> values to try, such as ``{dropout: [0.3, 0.5]}``. Every combination is trained with
     the same seed; the best validation Recall@10 wins, the earlier one on a tie."""
+    final_rate: Share = 0.0
+    """Learning rate at the end of the cosine, as a share of its peak."""
     trials_at_once: Layers = 1
     """Trials trained in parallel, each in its own process with an equal share of the cores. Each needs its own
     memory."""
@@ -234,6 +236,16 @@ class DenseConfig(SearchedConfig):
     """Number of transformer blocks."""
     heads: Layers = 2
     """Attention heads per block."""
+    block: Literal["pre-norm", "post-norm", "ligr"] = "pre-norm"
+    """Kind of the blocks. pre-norm: each branch's input is normalised. post-norm: each sum is, and the blocks' input,
+    as in RecBole's SASRec. ligr: pre-norm, a gate on each branch, SwiGLU feed-forward layers (eSASRec)."""
+    feed_forward: Annotated[float, Field(ge=0.01, le=100)] = 4.0
+    """Width of the feed-forward layers as a multiple of ``hidden_size``."""
+    scaled_embeddings: bool = True
+    """Multiply the item vectors of the input by the square root of ``hidden_size``."""
+    initial_weights: Literal["torch", "normal"] = "normal"
+    """Initial matrices of the blocks. torch: as torch draws them. normal: like the embeddings, from a normal
+    distribution of standard deviation .02, with biases 0."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.3
     """Dropout rate of embeddings and blocks. Raise it on small data."""
     embedding_size: Width | None = None
@@ -249,15 +261,24 @@ class DenseConfig(SearchedConfig):
     max_history: Length = 50
     """Most recent items of a history that the model sees."""
     keep_trials: bool = False
-    """Keep the weights of all trials of a search in ``trials/``, not only the chosen ones."""
+    """Keep the weights of all trials of a search in ``trials/``, not only the chosen ones. The mean of dense's is then
+    a retriever, ``dense-mean``."""
     patience: Count = 10
-    """Stop after this many epochs without a better validation Recall@10."""
+    """Stop after this many validations without a better Recall@10."""
+    validate_every: Count = 1
+    """Epochs between validations. Raise it if they take a large part of each epoch's time."""
 
     @model_validator(mode="after")
     def _heads_divide(self) -> DenseConfig:
         if self.hidden_size % self.heads:
             raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of heads {self.heads}")
         return self
+
+    @property
+    def n_kept(self) -> int:
+        """Number of trials whose weights are kept beside the chosen ones."""
+        n_trials = len(combinations(self.search))
+        return n_trials if self.keep_trials and n_trials > 1 else 0
 
 
 class LemConfig(DenseConfig):

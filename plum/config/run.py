@@ -161,8 +161,11 @@ class RunConfig(Section):
                 mistakes.append("finetune.teacher trials needs the weights of all trials: set eval.dense.keep_trials")
             if len(combinations(self.eval.dense.search)) < 2:
                 mistakes.append("finetune.teacher trials needs two or more trials: give eval.dense.search more values")
-        if "dense-mean" in (self.eval.retrievers or ()) and not self.taught_by_trials:
-            mistakes.append("eval.retrievers names dense-mean, the mean of teachers: set finetune.teacher: trials")
+        if "dense-mean" in (self.eval.retrievers or ()) and not self.eval.dense.n_kept:
+            mistakes.append(
+                "eval.retrievers names dense-mean, the mean of dense's trials: set eval.dense.keep_trials, and "
+                "eval.dense.search to two or more trials"
+            )
         searched = self.eval.dense.search.get("max_history")
         shortest = min(searched or [self.eval.dense.max_history])
         if self.taught_by_dense and shortest < self.finetune.max_history:

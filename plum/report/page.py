@@ -102,7 +102,8 @@ def _first_screen(given: Mapping[str, Any]) -> dict[str, Any]:
     retrievers, intervals = best_first(given.get("retrievers", {})), given.get("intervals", {})
     blends = {name: entry.get("parts") or {} for name, entry in given.get("blends", {}).items()}
     holding = [name for name, parts in blends.items() if REFERENCE in parts]
-    verdict, evidence = headline(retrievers, intervals, _tested(given), given.get("n_users"), REFERENCE, holding)
+    asked = retrievers, intervals, _tested(given), given.get("n_users"), REFERENCE
+    verdict, evidence = headline(*asked, combined=holding, taught=bool(given.get("taught_by_trials")))
     users = given.get("n_users")
     table = results.main_table(retrievers, intervals, given)
     note = f"Means over {plain(users)} test users" if users else "Means over users"

@@ -15,7 +15,7 @@ BOUND = "optimum"
 FUSED = "hybrid"
 """The lists of plum and dense, fused by rank: no rival of plum, like every blend that plum is a part of."""
 TEACHERS = "dense-mean"
-"""Where plum learnt from several teachers, their mean: the verdict compares plum with it."""
+"""The mean of all trials of dense. Where they taught plum, the verdict compares plum with it."""
 MINUS = "−"
 
 UNCLEAR = "no clear difference"
@@ -265,6 +265,7 @@ def headline(
     n_users: int | None,
     reference: str,
     combined: Collection[str] = (),
+    taught: bool = False,
 ) -> tuple[str, str]:
     """The result in words: who wins, then by how much and how sure; both empty without figures.
 
@@ -275,6 +276,7 @@ def headline(
         n_users: how many users were scored, if known.
         reference: the retriever the report is about.
         combined: blends that it is a part of.
+        taught: whether ``TEACHERS`` taught it.
 
     Returns:
         verdict: who is ahead of whom; neither the bound nor a combination that holds ``reference`` is a rival in it.
@@ -293,7 +295,8 @@ def headline(
     if len(ranked) == 1:
         return f"{what} of {ranked[0]} is {told[ranked[0]]}{users}.", ""
     mine = reference if reference in known else ranked[0]
-    rival = TEACHERS if mine == reference and TEACHERS in known else next(name for name in ranked if name != mine)
+    by_teachers = taught and mine == reference and TEACHERS in known
+    rival = TEACHERS if by_teachers else next(name for name in ranked if name != mine)
     evidence = f"{what} is {told[mine]} for {mine} and {told[rival]} for {rival}{users}"
     best, fused = _best_combination(values, combined, max(known[mine], known[rival])), ""
     if mine == reference and best:
@@ -305,8 +308,8 @@ def headline(
         but = f" but for {best}" if fused else ""
         verdict = f"{ranked[0]} has the highest {what}{but}; its lead over {ranked[1]} was not tested."
         return verdict, f"{evidence}.{fused}"
-    kind = "the mean of its teachers" if rival == TEACHERS else "the best of the others"
-    of_mine = f", the mean of {mine}'s teachers," if rival == TEACHERS else ""
+    kind = "the mean of its teachers" if by_teachers else "the best of the others"
+    of_mine = f", the mean of {mine}'s teachers," if by_teachers else ""
     verdict = {
         f"{mine} ahead": f"{mine} is ahead of {rival}, {kind}.",
         f"{rival} ahead": f"{rival}{of_mine} is ahead of {mine}.",

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from plum.evaluation.rankings import NO_ITEM, Recommendations
 from plum.lm.examples import IGNORED, Window
+from plum.retrievers import blocks
 from plum.retrievers.softmax import Negatives, full_softmax_loss, sampled_softmax_loss
 from plum.training.cost import Size
 from plum.vectors.nearest import largest_products
@@ -54,6 +56,11 @@ class ItemTransformer(nn.Module):
         dropout: of embeddings, attention and feed-forward layers.
         embedding_size: width E of the tables of item-ID embeddings; None for D.
         tied: whether input and output share one table.
+        block: ``"pre-norm"``, ``"post-norm"`` or ``"ligr"``; see ``plum.retrievers.blocks``.
+        feed_forward: width of the feed-forward layers over D.
+        scaled: multiply input item vectors by sqrt(D) (Vaswani et al. 2017, section 3.4), so that small initial
+            vectors weigh more than the positions.
+        initial: of the blocks' matrices: ``"torch"`` as torch draws them, ``"normal"`` as embeddings are drawn.
     """
 
     def __init__(
@@ -66,35 +73,45 @@ class ItemTransformer(nn.Module):
         dropout: float,
         embedding_size: int | None = None,
         tied: bool = True,
+        block: str = "pre-norm",
+        feed_forward: float = 4.0,
+        scaled: bool = False,
+        initial: str = "torch",
     ) -> None:
         super().__init__()
         width = embedding_size or hidden_size
-        self.max_history, self.heads = max_history, heads
+        self.max_history = max_history
+        self.scale = math.sqrt(hidden_size) if scaled else 1.0
         self.items = nn.Embedding(n_items + 1, width, padding_idx=0)
         self.positions = nn.Embedding(max_history, hidden_size)
-        self.dropout = nn.Dropout(dropout)
-        layer = nn.TransformerEncoderLayer(
-            hidden_size, heads, 4 * hidden_size, dropout, activation="gelu", batch_first=True, norm_first=True
-        )
-        self.encoder = nn.TransformerEncoder(layer, layers, nn.LayerNorm(hidden_size), enable_nested_tensor=False)
+        inner = max(1, round(feed_forward * hidden_size))
+        self.encoder = blocks.Encoder(block, hidden_size, layers, heads, inner, dropout)
+        if initial == "normal":
+            self.encoder.draw_alike()
         self.project = _projection(width, hidden_size)
         self.outputs = None if tied else nn.Embedding(n_items + 1, width, padding_idx=0)
         self.project_outputs = None if tied else _projection(width, hidden_size)
-        nn.init.normal_(self.items.weight, std=0.02)
-        nn.init.normal_(self.positions.weight, std=0.02)
+        nn.init.normal_(self.items.weight, std=blocks.INITIAL_STD)
+        nn.init.normal_(self.positions.weight, std=blocks.INITIAL_STD)
         if self.outputs is not None:
-            nn.init.normal_(self.outputs.weight, std=0.02)
+            nn.init.normal_(self.outputs.weight, std=blocks.INITIAL_STD)
 
-    def forward(self, items: Tensor) -> Tensor:
-        """Hidden states (B, T, D) of histories (B, T), padded on the left with 0."""
+    def forward(self, items: Tensor, vectors: Tensor | None = None) -> Tensor:
+        """Hidden states (B, T, D) of histories (B, T), padded on the left with 0.
+
+        Args:
+            items: item rows plus 1.
+            vectors: (B, T, E) of these items, if they are looked up already.
+        """
         width = items.shape[1]
         # The newest item has the last position for every length.
         positions = torch.arange(self.max_history - width, self.max_history, device=items.device)
-        hidden = self.dropout(self.project(self.items(items)) + self.positions(positions))
+        vectors = self.items(items) if vectors is None else vectors
+        hidden = self.scale * self.project(vectors) + self.positions(positions)
         future = torch.ones(width, width, dtype=torch.bool, device=items.device).triu(1)
         # Padding may attend to itself; otherwise its rows would be all -inf.
         blocked = future | ((items == 0)[:, None] & ~torch.eye(width, dtype=torch.bool, device=items.device))
-        return self.encoder(hidden, mask=blocked.repeat_interleave(self.heads, dim=0))
+        return self.encoder(hidden, blocked)
 
     def item_vectors(self, rows: Tensor | None = None) -> Tensor:
         """Output vectors (N, D) of the catalogue, or (R, D) of the item rows (R,) given."""
@@ -132,14 +149,24 @@ def dense_loss(model: ItemTransformer, batch: DenseBatch, negatives: Negatives |
     """
     device = model.items.weight.device
     groups = _by_length(batch, LENGTH_GROUPS) if device.type == "cpu" else [batch]
-    hidden = torch.cat([model(items.to(device))[(targets != IGNORED).to(device)] for items, targets in groups])
-    targets = torch.cat([targets[targets != IGNORED] for _, targets in groups]).to(device)
+    groups = [DenseBatch(items.to(device), targets.to(device)) for items, targets in groups]
+    # One look-up for all groups: each has a gradient of the whole table.
+    looked_up = model.items(torch.cat([items.reshape(-1) for items, _ in groups]))
+    vectors = looked_up.split([items.numel() for items, _ in groups])
+    hidden = torch.cat(
+        [
+            model(items, found.view(*items.shape, -1))[targets != IGNORED]
+            for (items, targets), found in zip(groups, vectors, strict=True)
+        ]
+    )
+    targets = torch.cat([targets[targets != IGNORED] for _, targets in groups])
     if negatives is None:
         return full_softmax_loss(hidden, model.item_vectors(), targets)
     drawn = negatives.draw()
     log_q, drawn = negatives.log_q[drawn].to(device), drawn.to(device)
-    target_scores = (hidden * model.item_vectors(targets)).sum(dim=1)
-    return sampled_softmax_loss(target_scores, hidden @ model.item_vectors(drawn).T, targets, drawn, log_q)
+    found = model.item_vectors(torch.cat([targets, drawn]))
+    target_scores = (hidden * found[: len(targets)]).sum(dim=1)
+    return sampled_softmax_loss(target_scores, hidden @ found[len(targets) :].T, targets, drawn, log_q)
 
 
 @torch.no_grad()

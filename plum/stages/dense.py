@@ -87,7 +87,7 @@ def _run(config: RunConfig, kind: str, force: bool, users: Sequence[str] = ()) -
         config.seed,
         [artifacts.ITEMS, artifacts.SPLIT],
     )
-    weights = [artifacts.TRIAL_WEIGHTS.format(number=number) for number in range(_n_kept(settings))]
+    weights = [artifacts.TRIAL_WEIGHTS.format(number=number) for number in range(settings.n_kept)]
     if stage.is_complete() and not force:
         if all((stage.folder / name).exists() for name in weights):
             logger.info("%s: up to date", kind)
@@ -164,12 +164,6 @@ def _write_results(folder: Path, found: Search) -> None:
     artifacts.write_json(folder / "metrics.json", _summary(states[found.best]) | chosen | facts[found.best])
 
 
-def _n_kept(settings: DenseConfig) -> int:
-    """Number of trials whose weights are kept."""
-    n_trials = len(combinations(settings.search))
-    return n_trials if settings.keep_trials and n_trials > 1 else 0
-
-
 def _task(settings: DenseConfig, data: inputs.Prepared, config: RunConfig) -> _Task:
     """A new model and its training; every trial starts from the same seed."""
     seed_everything(config.seed)
@@ -180,13 +174,15 @@ def _task(settings: DenseConfig, data: inputs.Prepared, config: RunConfig) -> _T
     drawn = n_negatives(settings.negatives, n_items)
     negatives = Negatives(target_counts(cut, n_items), drawn, settings.negative_power) if drawn else None
 
+    steps = -(-len(cut) // settings.batch_size)
+
     def loss(batch: DenseBatch) -> Tensor:
         with autocast(device, settings.precision):
             return dense_loss(model, batch, negatives)
 
     return _Task(
         model,
-        inputs.recipe(settings, -(-len(cut) // settings.batch_size), settings.patience),
+        inputs.recipe(settings, steps, settings.patience, settings.validate_every, settings.final_rate),
         lambda epoch: dense_batches(cut, settings.max_history, settings.batch_size, config.seed, epoch),
         loss,
         negatives,

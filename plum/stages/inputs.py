@@ -263,6 +263,12 @@ def is_taught_by_trials(workdir: Path) -> bool:
     return taught and read_manifest(workdir / artifacts.FINETUNE).config.get("teacher") == "trials"
 
 
+def has_mean_of_trials(config: RunConfig) -> bool:
+    """Whether the models of all trials of the dense baseline's search are kept, so that their mean can be scored."""
+    kept = artifacts.DENSE in config.eval.baselines and config.eval.dense.n_kept > 0
+    return kept or is_taught_by_trials(config.workdir)
+
+
 def is_made_of(workdir: Path, stage: str, other: str) -> bool:
     """Whether the folder that a stage of the run has written was made of files of another one's folder."""
     if not is_complete(workdir / stage):
@@ -377,7 +383,11 @@ def move(model: nn.Module, device: str) -> None:
 
 
 def recipe(
-    config: TrainingConfig, steps_per_epoch: int, patience: int | None = None, validate_every: int = 1
+    config: TrainingConfig,
+    steps_per_epoch: int,
+    patience: int | None = None,
+    validate_every: int = 1,
+    final_rate: float = 0.1,
 ) -> Recipe:
     """The training recipe of a stage's configuration."""
     from plum.training.loop import Recipe
@@ -389,6 +399,7 @@ def recipe(
         weight_decay=config.weight_decay,
         warmup_share=config.warmup_share,
         schedule=config.schedule,
+        final_rate=final_rate,
         max_grad_norm=config.max_grad_norm,
         checkpoint_steps=config.checkpoint_steps,
         patience=patience,

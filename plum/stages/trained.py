@@ -130,4 +130,8 @@ def untrained_dense(settings: DenseConfig, n_items: int) -> ItemTransformer:
         settings.dropout,
         settings.embedding_size,
         settings.tied,
+        settings.block,
+        settings.feed_forward,
+        settings.scaled_embeddings,
+        settings.initial_weights,
     )

@@ -34,7 +34,7 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to optimise: AdamW, linear warm-up, then a constant rate or a cosine down to a tenth.
+    """How to optimise: AdamW, linear warm-up, then a constant rate or a cosine down to a share of the peak.
 
     Attributes:
         epochs: passes over the batches.
@@ -42,6 +42,7 @@ class Recipe:
         learning_rate: peak rate.
         warmup_share: share of all steps in the warm-up.
         schedule: ``"constant"`` or ``"cosine"``.
+        final_rate: where the cosine ends, as a share of the peak rate.
         checkpoint_steps: steps between checkpoints.
         patience: validations without improvement before stopping, or None.
         validate_every: epochs between validations; the last epoch always has one.
@@ -53,6 +54,7 @@ class Recipe:
     weight_decay: float = 0.01
     warmup_share: float = 0.05
     schedule: str = "cosine"
+    final_rate: float = 0.1
     max_grad_norm: float = 1.0
     checkpoint_steps: int = 200
     patience: int | None = None
@@ -75,7 +77,8 @@ class Recipe:
         if self.schedule == "constant":
             return self.learning_rate
         done = (step - warmup) / max(1, self.total_steps - warmup)
-        return self.learning_rate * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * done)))
+        share = self.final_rate + (1 - self.final_rate) * 0.5 * (1 + math.cos(math.pi * done))
+        return self.learning_rate * share
 
 
 @dataclass

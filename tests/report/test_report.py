@@ -174,9 +174,9 @@ def test_the_headline_says_who_wins_and_how_sure_that_is(rendered, page):
 
 
 def headline_of(payload, combined=()):
-    arguments = [payload.get(key, {}) for key in ("retrievers", "intervals")]
-    arguments += [payload.get("comparisons", []), payload.get("n_users"), "plum", combined]
-    return " ".join(wording.headline(*arguments))
+    arguments = (payload.get(key, {}) for key in ("retrievers", "intervals"))
+    asked = (*arguments, payload.get("comparisons", []), payload.get("n_users"), "plum", combined)
+    return " ".join(wording.headline(*asked, taught=payload.get("taught_by_trials", False)))
 
 
 def test_the_headline_admits_a_loss_and_a_tie():
@@ -193,6 +193,7 @@ def test_where_plum_learnt_from_several_the_headline_compares_it_with_their_mean
     payload = example_payload()
     taught = payload["retrievers"] | {"dense-mean": {"recall@10": 0.14}}
     payload["retrievers"] = taught
+    payload["taught_by_trials"] = True
     entry = payload["comparisons"][0] | {"b": "dense-mean", "difference": 0.06, "ci95": [0.04, 0.08]}
     payload["comparisons"].append(entry)
     assert headline_of(payload).startswith("plum is ahead of dense-mean, the mean of its teachers. Recall@10 is 0.2000")
@@ -203,6 +204,10 @@ def test_where_plum_learnt_from_several_the_headline_compares_it_with_their_mean
     assert headline_of(payload).startswith("dense-mean, the mean of plum's teachers, is ahead of plum.")
     entry |= {"ci95": [-0.08, 0.04]}
     assert headline_of(payload).startswith("plum and dense-mean, the mean of its teachers, cannot be told apart.")
+    payload["taught_by_trials"] = False  # trials that taught nothing are a retriever as any other
+    del taught["itemknn"]
+    taught["dense-mean"] = {"recall@10": 0.3}
+    assert headline_of(payload).startswith("plum and dense-mean, the best of the others, cannot be told apart.")
 
 
 def test_a_lead_needs_the_adjusted_p_value_and_the_interval():

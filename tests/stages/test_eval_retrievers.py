@@ -35,7 +35,7 @@ def test_every_retriever_can_be_named() -> None:
         ("[]", "plum must be among them"),
         ("[plum, hybrid]", "it needs dense too"),
         ("[plum, dense-mean]", "it needs dense too"),
-        ("[plum, dense, dense-mean]", "set finetune.teacher: trials"),
+        ("[plum, dense, dense-mean]", "set eval.dense.keep_trials"),
         ("[plum, lem]", "needs a section eval.lem"),
         ("[plum, plum]", "named twice"),
         ("plum", "eval.retrievers: Input should be a valid list"),
@@ -74,7 +74,7 @@ def test_only_what_is_named_is_trained_and_scored(run_copy: Path) -> None:
     assert list(metrics["retrievers"]) == ["textknn", "plum", BOUND]
     for name, values in metrics["retrievers"].items():
         assert values == whole["retrievers"][name], name
-    # Without teachers there is nothing that their mean could be left out of.
+    # Without kept trials there is no mean to be left out.
     assert set(metrics["left_out"]) == set(RETRIEVERS) - {"plum", "textknn", "dense-mean", "hybrid"}
     assert list(metrics["efficiency"]) == ["plum"]
     assert {(entry["a"], entry["b"]) for entry in metrics["comparisons"]} == {("plum", "textknn")}

@@ -159,6 +159,29 @@ def test_the_mean_of_the_teachers_is_a_retriever_and_the_verdict_compares_plum_w
     assert not any(name.startswith("dense/trials/") for name in read_manifest(run_copy / "eval").inputs)
 
 
+def test_kept_trials_have_a_mean_though_none_taught_plum(run_copy: Path) -> None:
+    config = tiny_run.config_of(run_copy, *KEPT)
+    pipeline.run_eval(config)
+    metrics, report = evaluated(run_copy)
+    assert list(metrics["retrievers"])[-5:] == ["dense", "dense-mean", "plum", "hybrid", "optimum"]
+    data = inputs.read_prepared(run_copy)
+    _, histories, targets = data.histories.questions("test")
+    recall = inputs.validation_metrics(trained.mean_of_trials(config, len(data.items)), histories, targets, True)
+    assert metrics["retrievers"]["dense-mean"]["recall@10"] == pytest.approx(recall["recall@10"])
+    assert "All trials of dense's search as one retriever" in report
+    assert "teachers" not in report
+    trials = artifacts.read_json(run_copy / "dense/trials.json")
+    assert metrics["efficiency"]["dense-mean"]["flops"] == sum(trial["cost"]["flops"] for trial in trials)
+    outputs, read = read_manifest(run_copy / "dense").outputs, read_manifest(run_copy / "eval").inputs
+    assert all(
+        read[f"dense/trials/{number}.safetensors"] == outputs[f"trials/{number}.safetensors"] for number in (0, 1)
+    )
+
+    pipeline.run_eval(tiny_run.config_of(run_copy, KEPT[0]))  # not kept: no mean, and none is missed
+    metrics, _ = evaluated(run_copy)
+    assert "dense-mean" not in {*metrics["retrievers"], *metrics["left_out"]}
+
+
 def test_being_asked_at_every_step_counts(run_copy: Path) -> None:
     alone = artifacts.read_json(run_copy / "finetune/metrics.json")["cost"]
     pipeline.run_finetune(tiny_run.config_of(run_copy, TAUGHT))

@@ -6,6 +6,7 @@ import json
 import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
@@ -320,6 +321,8 @@ def test_rates_by_hand():
     assert shape.rate(20) == pytest.approx(0.1)
     rates = [shape.rate(step) for step in range(4, 20)]
     assert rates == sorted(rates, reverse=True)
+    to_zero = replace(shape, final_rate=0.0)
+    assert [to_zero.rate(step) for step in (4, 12, 20)] == pytest.approx([1.0, 0.5, 0.0])
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])

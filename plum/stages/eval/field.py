@@ -27,7 +27,7 @@ ABOUT = {
     "counting": "All retrievers without a trained model, blended: weights learnt on validation users.",
     "lem": "Large embedding model: a small transformer over item-ID embeddings that hold nearly all parameters.",
     "dense": "SASRec-type transformer over item embeddings, trained with softmax cross-entropy over the catalogue.",
-    MeanDense.name: "The teachers of plum as one retriever: an item's mean score over all trials of dense's search.",
+    MeanDense.name: "All trials of dense's search as one retriever, by an item's mean score.",
     "plum": "Language model that generates Semantic IDs, decoded by beam search over those of the catalogue.",
     "hybrid": "The lists of plum and dense, fused by weighted reciprocal rank.",
     "blend": "All retrievers of the run, plum among them, blended: weights learnt on validation users.",
@@ -70,7 +70,7 @@ def all_retrievers(config: RunConfig, data: inputs.Prepared) -> Field:
     What has settings is tuned on validation. The bound of synthetic data is no retriever, and is always there.
     """
     wanted = config.eval.wants
-    possible = [name for name in RETRIEVERS if name != MeanDense.name or inputs.is_taught_by_trials(config.workdir)]
+    possible = [name for name in RETRIEVERS if name != MeanDense.name or inputs.has_mean_of_trials(config)]
     left_out = {name: "not asked for (eval.retrievers)" for name in possible if not wanted(name) and name != HYBRID}
     made = Field({}, {}, left_out)
     for name, found in untrained.all_untrained(config, data).items():
@@ -90,9 +90,9 @@ def all_retrievers(config: RunConfig, data: inputs.Prepared) -> Field:
         made.retrievers[kind] = trained.dense_retriever(config, kind, len(data.items))
         made.tuning[kind] = _searched(config, kind)
     if MeanDense.name in possible and wanted(MeanDense.name):
-        teachers = trained.mean_of_trials(config, len(data.items))
-        made.retrievers[MeanDense.name] = teachers
-        made.tuning[MeanDense.name] = _of_teachers(teachers, config, data)
+        mean = trained.mean_of_trials(config, len(data.items))
+        made.retrievers[MeanDense.name] = mean
+        made.tuning[MeanDense.name] = _of_mean(mean, config, data)
     made.retrievers[Generative.name] = trained.plum_retriever(config, data)
     made.tuning[Generative.name] = _by_hand(config)
     if has_file(config.workdir, artifacts.TRUTH):
@@ -118,10 +118,10 @@ def _optimum(config: RunConfig, n_items: int) -> BayesOptimal:
     return optimum
 
 
-def _of_teachers(teachers: MeanDense, config: RunConfig, data: inputs.Prepared) -> dict[str, Any]:
-    """What the mean of plum's teachers finds for the validation users, by whom nothing of it is chosen."""
+def _of_mean(mean: MeanDense, config: RunConfig, data: inputs.Prepared) -> dict[str, Any]:
+    """What the mean of dense's trials finds for the validation users, by whom nothing of it is chosen."""
     _, histories, targets = data.histories.questions("valid")
-    recall = inputs.validation_metrics(teachers, histories, targets, config.eval.filter_seen)["recall@10"]
+    recall = inputs.validation_metrics(mean, histories, targets, config.eval.filter_seen)["recall@10"]
     note = "nothing is searched: every trial of dense's search counts alike, the weak ones too"
     return {"searched": {}, "trials": [{"settings": {}, MEASURE: recall}], "chosen": {}, "note": note}
 

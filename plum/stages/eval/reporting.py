@@ -59,6 +59,7 @@ def payload(config: RunConfig, folder: Path, spent: Mapping[str, float]) -> dict
         "retriever_about": {name: _about(name, config.workdir, metrics["blends"]) for name in metrics["retrievers"]}
         | {name: _left_out(reason) for name, reason in metrics["left_out"].items()},
         "built_on": _teacher(workdir),
+        "taught_by_trials": inputs.is_taught_by_trials(workdir),
         **_pictured(config, data, times, folder, metrics["protocol"]["split"] == "temporal"),
         "data": _data(summary, metrics["n_users"], times),
         "quality": artifacts.read_json(workdir / artifacts.QUALITY, shapes.Quality),
@@ -132,8 +133,9 @@ def costs(config: RunConfig) -> dict[str, dict[str, int]]:
     below = _below(config.workdir) if inputs.is_built_on_dense(config.workdir) else []
     own = after | {name: before[name] + after[name] for name in ("tokens", "flops")}
     result["plum"] = own | {name: own[name] + sum(cost[name] for cost in below) for name in SPENT}
-    if config.eval.wants(MeanDense.name) and inputs.is_taught_by_trials(config.workdir):
-        result[MeanDense.name] = {name: sum(cost[name] for cost in below) for name in ("parameters", *SPENT)}
+    if config.eval.wants(MeanDense.name) and inputs.has_mean_of_trials(config):
+        trials = _trial_costs(config.workdir)
+        result[MeanDense.name] = {name: sum(cost[name] for cost in trials) for name in ("parameters", *SPENT)}
     if config.eval.wants(HYBRID):
         dense = result[artifacts.DENSE]
         result[HYBRID] = {"parameters": own["parameters"] + dense["parameters"]} | {
@@ -170,21 +172,26 @@ def costs_of_blends(
 
 
 def _below(workdir: Path) -> list[dict[str, int]]:
-    """What the training of each dense baseline cost that plum learnt from.
+    """What the training of each dense baseline cost that plum learnt from."""
+    if inputs.is_taught_by_trials(workdir):
+        return _trial_costs(workdir)
+    return [_cost_of(workdir / artifacts.DENSE / "metrics.json")]
+
+
+def _trial_costs(workdir: Path) -> list[dict[str, int]]:
+    """What each trial of the dense baseline's search cost.
 
     Raises:
         PlumError: trials of an earlier version, which did not record it.
     """
-    if inputs.is_taught_by_trials(workdir):
-        trials = artifacts.read_json(workdir / artifacts.DENSE_TRIALS, list[shapes.Trial])
-        if any(trial.get("cost") is None for trial in trials):
-            raise PlumError(
-                f"{workdir / artifacts.DENSE_TRIALS} has no training cost per trial",
-                "it was written by an earlier version of plum",
-                f"run `plum run --workdir {workdir}`, which trains again what is out of date",
-            )
-        return [trial["cost"] for trial in trials]
-    return [_cost_of(workdir / artifacts.DENSE / "metrics.json")]
+    trials = artifacts.read_json(workdir / artifacts.DENSE_TRIALS, list[shapes.Trial])
+    if any(trial.get("cost") is None for trial in trials):
+        raise PlumError(
+            f"{workdir / artifacts.DENSE_TRIALS} has no training cost per trial",
+            "it was written by an earlier version of plum",
+            f"run `plum run --workdir {workdir}`, which trains again what is out of date",
+        )
+    return [trial["cost"] for trial in trials]
 
 
 def _cost_of(path: Path) -> dict[str, int]:
@@ -202,6 +209,8 @@ def _about(name: str, workdir: Path, blends: Mapping[str, Any]) -> str:
     if name in blends:
         told = ", ".join(f"{part} {values['weight']:.3f}" for part, values in blends[name]["parts"].items())
         return f"{ABOUT.get(name, 'Other retrievers, blended: weights learnt on validation users.')} They are: {told}."
+    if name == MeanDense.name and inputs.is_taught_by_trials(workdir):
+        return f"{ABOUT[name]} They are plum's teachers."
     if name != Generative.name:
         return ABOUT[name]
     told, made = ABOUT[name], _of_finetune(workdir)

@@ -102,7 +102,7 @@ def refuse_damaged(config: RunConfig) -> None:
 def _inputs(config: RunConfig) -> list[str]:
     """The files of the run that the stage reads."""
     baselines = [f"{kind}/{name}" for kind in _read_baselines(config) for name in _of_baseline(kind)]
-    return [*_of_the_others(config), *baselines, *_teachers(config)]
+    return [*_of_the_others(config), *baselines, *_trials(config)]
 
 
 def _of_the_others(config: RunConfig) -> list[str]:
@@ -118,10 +118,13 @@ def _read_baselines(config: RunConfig) -> list[str]:
     return [*config.eval.baselines, *([artifacts.DENSE] if built else [])]
 
 
-def _teachers(config: RunConfig) -> list[str]:
-    """The weights of the trials that plum learnt from, if their mean is scored."""
-    if not (config.eval.wants(MeanDense.name) and inputs.is_taught_by_trials(config.workdir)):
+def _trials(config: RunConfig) -> list[str]:
+    """The weights of the dense baseline's trials, if their mean is scored."""
+    if not (config.eval.wants(MeanDense.name) and inputs.has_mean_of_trials(config)):
         return []
+    if not inputs.is_taught_by_trials(config.workdir):
+        kept = [artifacts.TRIAL_WEIGHTS.format(number=number) for number in range(config.eval.dense.n_kept)]
+        return [f"{artifacts.DENSE}/{name}" for name in kept]
     trials = f"{artifacts.DENSE}/{Path(artifacts.TRIAL_WEIGHTS).parent}/"
     return [name for name in read_manifest(config.workdir / artifacts.FINETUNE).inputs if name.startswith(trials)]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from plum.report import drawing
 from plum.report.drawing import styles_of
@@ -50,6 +50,9 @@ def gap_curves(lines: Lines, label: str, identifier: str) -> Markup:
             axes.plot(steps, gaps, label=name, color=style.colour, linestyle=style.line, linewidth=1.6)
         axes.set_xscale("log")
         axes.set_yscale("log")
+        for axis in (axes.xaxis, axes.yaxis):  # the scale's own labels are formulas, which pictures don't read
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.12g}"))
+            axis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("step")
         axes.set_ylabel("gap in nats")
         axes.legend(handlelength=2.2)

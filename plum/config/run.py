@@ -79,7 +79,7 @@ class EvalConfig(Section):
             unknown = [name for name in dict.fromkeys(names) if name not in known]
             mistakes += [f"there is no retriever {name!r}; {hint(name, known)}" for name in unknown]
             if "plum" not in names:
-                mistakes.append("plum must be among them: the others are compared with it")
+                mistakes.append("retrievers must name plum: the others are compared with it")
             if HYBRID in names and "dense" not in names:
                 mistakes.append("hybrid combines plum and dense, so it needs dense too")
             if "dense-mean" in names and "dense" not in names:

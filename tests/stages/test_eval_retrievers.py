@@ -31,8 +31,8 @@ def test_every_retriever_can_be_named() -> None:
     [
         ("[plum, popularty]", "there is no retriever 'popularty'; did you mean popularity?"),
         ("[plum, bm25]", "there is no retriever 'bm25'; known here: popularity, recencypop"),
-        ("[dense]", "plum must be among them"),
-        ("[]", "plum must be among them"),
+        ("[dense]", "retrievers must name plum"),
+        ("[]", "retrievers must name plum"),
         ("[plum, hybrid]", "it needs dense too"),
         ("[plum, dense-mean]", "it needs dense too"),
         ("[plum, dense, dense-mean]", "set eval.dense.keep_trials"),

@@ -165,8 +165,9 @@ def costs_of_blends(
         if trained:
             models = [part for part in trained if part not in in_mean]
             counted = [part for part in models if part not in in_plum]
+            twice = in_mean & in_plum if MeanDense.name in counted else set()
             result[name] = {"parameters": sum(costs[part]["parameters"] for part in models)} | {
-                spent: sum(costs[part][spent] for part in counted) for spent in SPENT
+                spent: sum(costs[p][spent] for p in counted) - sum(costs[p][spent] for p in twice) for spent in SPENT
             }
     return result
 

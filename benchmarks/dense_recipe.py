@@ -3,9 +3,9 @@
     python benchmarks/dense_recipe.py PIPELINE [--json] [--set eval.dense.block=ligr ...] [--kind dense] [--threads 1]
 
 Runs the stages data and dense (or lem) as `plum run` does, in the pipeline's folder: give it one of its own with
-`--set workdir=...`. Prints validation Recall@10 of every trial, and Recall@10 and NDCG@10 on the test part, seen items as
-the pipeline treats them: for all users, and for those whose test item occurs in training or validation. Look at the test
-part when the settings are chosen.
+`--set workdir=...`. Prints validation Recall@10 of every trial, and Recall@10 and NDCG@10 on the test part, seen items
+as the pipeline treats them: for all users, and for those whose test item occurs in training or validation. Look at the
+test part when the settings are chosen.
 """
 
 from __future__ import annotations

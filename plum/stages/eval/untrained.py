@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 WORDS_OF = {TITLE: ("title",), TEXT: ("title", "topics", "creator", "description")}
 """Columns of the items whose words make a space."""
 CHOSEN_ON = 8_000
-"""Validation users, at most, by whom settings are chosen: more would cost minutes, and differences that they could tell are small."""
+"""Validation users, at most, by whom settings are chosen: more would cost minutes to tell small differences."""
 _WORD_ENCODERS = ("tfidf", "topics")  # reduced forms of the words and terms that are compared here as they are
 
 

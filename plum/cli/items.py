@@ -60,7 +60,7 @@ def tokenize(
     `vectors_MODALITY` for modalities with given vectors. The tables and index of old and new items, and a report, go
     into a separate folder.
 
-    Example: `plum tokenize --config pipelines/ml-100k.yaml --set tokenize.epochs=100`
+    Example: `plum tokenize --config pipelines/ml-100k.yaml --set tokenize.max_steps=5000`
 
     Example: `plum tokenize --workdir runs/ml-100k --assign new_items.parquet`
     """

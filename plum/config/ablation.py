@@ -10,7 +10,7 @@ Example::
         config: ../ml-latest-small.yaml        # relative to this file
         seeds: [0, 1, 2]
         set: [finetune.epochs=3]               # settings of this base's runs
-        variants: {without: [tokenize.epochs=80]}  # added to a variant below, for this base only
+        variants: {without: [tokenize.max_steps=80]}  # added to a variant below, for this base only
     variants:                                  # the others are compared with the first
       with: []
       without: [tokenize.progressive_masking=false]

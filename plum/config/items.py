@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from plum.config.base import Batch, Count, Rate, Section, Share, UserPath, Weight, Width, names_a_path
-from plum.config.models import TrainingConfig
+from plum.config.models import OptimizerConfig
 
 BEHAVIOUR = ("cooccurrence", "dense")
 """Encoders of training histories: their vectors are not content, and items without training interactions have none."""
@@ -99,14 +99,19 @@ class FeaturesConfig(Section):
         return default.get(name) == self.modalities[name]
 
 
-class TokenizeConfig(TrainingConfig):
+class TokenizeConfig(OptimizerConfig):
     """Stage tokenize: items -> Semantic IDs (SIDs), by default with an RQ-VAE (PLUM section 2.1; TIGER section 3.1)."""
 
-    epochs: Count = 100
-    """Passes over the catalogue."""
+    max_steps: Count = 3000
+    """rqvae: most optimizer steps; the learning rate falls over all of them. Training stops earlier by ``patience``."""
+    held_out: Annotated[float, Field(ge=0, le=0.5)] = 0.05
+    """rqvae: share of the items, drawn by the seed, that training does not see. The weights kept are those with the
+    smallest reconstruction error on them. 0, or fewer than 30 such items: train on all items for ``max_steps``."""
+    patience: Count | None = 15
+    """rqvae: stop when the error of held-out items has not fallen in this many validations, one every 100 steps."""
     batch_size: Batch = 256
     """Items per training step. Co-occurring pairs add as many again."""
-    learning_rate: Rate = 1e-3
+    learning_rate: Rate = 3e-3
     """Peak learning rate. Lower it if the codebooks collapse."""
     method: Literal["rqvae", "rqkmeans", "random"] = "rqvae"
     """rqvae: a trained autoencoder; rqkmeans: residual k-means of the content, faster and without training; random:
@@ -116,14 +121,18 @@ class TokenizeConfig(TrainingConfig):
     ) = None
     """Codes per level. By default three levels chosen from the catalogue size: the first is the largest power of two
     up to a sixth of the items, between 16 and 2,048; each next one is half as large (PLUM section 2.1)."""
-    latent_dim: Width = 32
-    """rqvae: width of latents and codewords."""
-    hidden_dim: Width = 128
+    latent_dim: Width = 128
+    """rqvae: width of latents and codewords. With fewer than the modalities' dimensions together, their weakest
+    principal components are lost at the start and must be learnt back."""
+    hidden_dim: Width = 256
     """rqvae: width of the hidden layer of every encoder and decoder."""
     beta: Weight = 0.25
     """rqvae: weight of the commitment term (PLUM section 2.1)."""
+    loss_scale: Literal["mean", "sum"] = "mean"
+    """rqvae: squared errors are means over dimensions and modalities, or sums over both (PLUM section 2.1). With sums
+    wide modalities count more, and the co-occurrence term counts less by about the content's width."""
     progressive_masking: bool = True
-    """rqvae: each step reconstructs from the first r levels, r drawn uniformly (PLUM section 2.1)."""
+    """rqvae: each step reconstructs an item from its first r levels, r drawn uniformly (PLUM section 2.1)."""
     codebook_updates: Literal["gradient", "ema"] = "gradient"
     """rqvae: train codewords by gradients, or set them to moving averages of the residuals they quantise (van den Oord
     et al. 2017)."""
@@ -132,16 +141,16 @@ class TokenizeConfig(TrainingConfig):
     kmeans_init: bool = True
     """rqvae: initialise codebooks by residual k-means of the catalogue instead of at random."""
     reset_dead_codes: bool = True
-    """rqvae: after each epoch, move codes that no item has onto random items; not in the last tenth of the epochs.
-    Without it the codebooks collapse."""
+    """rqvae: every 100 steps, move codes that no item has onto random items; not in the last tenth of the training."""
     warm_start: UserPath | None = None
     """rqvae: the folder of another run. Training starts from that run's tokenizer, which must have the same shape. Use
     it only if both runs' content vectors come from the same fixed encoder."""
     compare_with: UserPath | None = None
     """The folder of another run, by default that of ``warm_start``. ``quality.json`` then says how many of that run's
     Semantic IDs stay the same."""
-    contrastive_weight: Weight = 1.0
-    """rqvae: weight of the co-occurrence term (PLUM section 2.1); 0 turns it off."""
+    contrastive_weight: Weight = 0.03
+    """rqvae: weight of the co-occurrence term (PLUM section 2.1); 0 turns it off. On Amazon Beauty with titles, the
+    default gives it a gradient of the reconstruction's size; at 0.1 it is more than twice as large."""
     pairs: Literal["window", "session"] = "window"
     """Where positive pairs of the co-occurrence term come from: the whole training history, or single sessions of
     it."""
@@ -167,6 +176,16 @@ class TokenizeConfig(TrainingConfig):
     """Stop if more items than this have the same codes, counted before ``collision`` applies."""
     min_uniqueness: Share | None = None
     """Stop if a smaller share of the items has codes of its own, counted before ``collision`` applies."""
+    max_reconstruction_ratio: Annotated[float, Field(gt=0, le=1e6)] | None = 1.5
+    """rqvae: stop if the reconstruction error is more than this many times that of residual k-means with codebooks of
+    the same sizes: the tokenizer has not learnt its input. Over 1 there is a warning."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _steps_not_epochs(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "epochs" in given:
+            raise ValueError("epochs is no setting of the tokenizer, whose training counts steps: set max_steps")
+        return given
 
     @model_validator(mode="after")
     def _only_models_start_warm(self) -> TokenizeConfig:

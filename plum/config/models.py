@@ -38,11 +38,9 @@ SCRATCH = "scratch"
 """The base that is no model: a new one with random weights."""
 
 
-class TrainingConfig(Section):
-    """What every trained model shares."""
+class OptimizerConfig(Section):
+    """What every trained model and the tokenizer share."""
 
-    epochs: Count
-    """Passes over the training data."""
     batch_size: Batch
     """Examples per training step."""
     learning_rate: Rate
@@ -57,6 +55,13 @@ class TrainingConfig(Section):
     """Gradients with a larger norm are scaled down to it."""
     checkpoint_steps: Count = 200
     """Steps between checkpoints. A stage that was killed resumes from the last one."""
+
+
+class TrainingConfig(OptimizerConfig):
+    """What every trained model shares."""
+
+    epochs: Count
+    """Passes over the training data."""
 
 
 class RetrieverTrainingConfig(TrainingConfig):

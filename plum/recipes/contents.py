@@ -19,13 +19,14 @@ from plum.features.text import fit_tfidf, fit_topics
 from plum.recipes.timing import quiet
 from plum.sid.codebooks import CodebookRules
 from plum.sid.cooccurrence import Pairs
-from plum.sid.fit import LossWeights, batches_per_epoch, train_rqvae
+from plum.sid.fit import LossWeights, train_rqvae
 from plum.sid.kmeans import residual_kmeans
 from plum.sid.rqvae import RQVAE, Content
 from plum.sid.table import default_sizes
 from plum.training.loop import Recipe
 
 SOME_ITEMS, SOME_USERS = 3_000, 2_000
+_FEW, _MORE = 2, 24  # optimizer steps whose time is measured
 CLUSTERED = 50_000
 """Items, at most, that k-means is fitted on."""
 
@@ -77,16 +78,15 @@ def _kmeans_seconds(sizes: Sequence[int], width: int, n_items: int) -> float:
 
 
 def _rqvae_seconds(settings: TokenizeConfig, sizes: Sequence[int], widths: Sequence[int], n_items: int) -> float:
-    """Of the RQ-VAE's start, and of its epochs by the difference between a longer and a shorter training."""
+    """Of the RQ-VAE's start, its steps by the difference between a longer and a shorter training, and its reference."""
     n = min(n_items, SOME_ITEMS)
     rng = np.random.default_rng(0)
     content = Content([torch.from_numpy(rng.normal(size=(n, width)).astype(np.float32)) for width in widths])
     pairs = Pairs(rng.integers(0, n, (10 * n, 2)))
-    more = max(2, 24 // batches_per_epoch(n, settings.batch_size))
     seconds = []
-    for epochs in (1, 1 + more):
+    for steps in (_FEW, _FEW + _MORE):
         model = RQVAE(widths, list(sizes), settings.latent_dim, settings.hidden_dim)
-        recipe = Recipe(epochs, batches_per_epoch(n, settings.batch_size), settings.learning_rate)
+        recipe = Recipe(1, steps, settings.learning_rate)
         with tempfile.TemporaryDirectory(prefix="plum-init-") as folder:
             start = time.perf_counter()
             train_rqvae(
@@ -101,6 +101,6 @@ def _rqvae_seconds(settings: TokenizeConfig, sizes: Sequence[int], widths: Seque
                 Path(folder) / "checkpoint",
             )
             seconds.append(time.perf_counter() - start)
-    steps = batches_per_epoch(n_items, settings.batch_size) / batches_per_epoch(n, settings.batch_size)
-    an_epoch = max(0.0, seconds[1] - seconds[0]) / more
-    return seconds[0] * n_items / n + an_epoch * steps * settings.epochs
+    a_step = max(0.0, seconds[1] - seconds[0]) / _MORE
+    reference = _kmeans_seconds(sizes, sum(widths), n_items)
+    return seconds[0] * n_items / n + a_step * settings.max_steps + reference

@@ -182,16 +182,10 @@ def _tokenize(sizes: Sizes, shape: _Shape) -> list[Choice]:
             Choice("tokenize.collision", "reassign", "two codes an item; colliding items are reassigned"),
         ]
     codebooks = default_sizes(sizes.learnt)
-    steps = max(1, sizes.learnt // 256)
     return [
         Choice("tokenize.method", "rqvae", "ahead of RQ-KMeans on MovieLens"),
         Choice(
             "tokenize.codebook_sizes", codebooks, f"{sizes.learnt / codebooks[0]:.0f} items to a first code; halving"
-        ),
-        Choice(
-            "tokenize.epochs",
-            min(400, max(5, round(1500 / steps))),
-            f"{steps:,} step{'' if steps == 1 else 's'} per epoch",
         ),
     ]
 

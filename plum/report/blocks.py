@@ -40,11 +40,12 @@ class Facts:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table: its text, a smaller text beside it, and whether it stands out."""
+    """A cell of a table: its text, a smaller text beside it, and whether it stands out, as good or (in red) as bad."""
 
     value: str
     small: str = ""
     best: bool = False
+    bad: bool = False
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,16 @@ from plum.report.figures import codes as figures
 from plum.report.wording import DASH, as_number, plain, title_text, value_text, words
 
 _AGREEMENT = ("neighbour_overlap", "cooccurrence_agreement")
+_LEARNT = ("unquantised_by_modality", "reconstruction_by_modality", "reference_by_modality")
 _ELSEWHERE = (
     "levels",
     "buckets",
-    "reconstruction_by_modality",
-    "modalities",
     "stability",
+    "training",
+    "gradient_norms",
     "all_items",
+    "modalities",
+    *_LEARNT,
     *_AGREEMENT,
 )
 _SHOWN, _WIDTH = 3, 60  # example titles of a code, and characters of each: shops write some of several lines
@@ -29,6 +32,7 @@ _SHARES = {
 _OTHERS = {
     "max_items_per_sid": "most items on one Semantic ID",
     "reconstruction": "reconstruction error (mean squared)",
+    "reconstruction_ratio": "reconstruction error over that of residual k-means",
     "items_without_content": "items without any content",
     "disambiguated": "a last code, not counted here, tells items of one Semantic ID apart",
     "sizes_reason": "codebook sizes",
@@ -50,6 +54,12 @@ def semantic_ids(quality: Mapping[str, Any], spread: Mapping[str, Any]) -> Secti
     groups = [group for group in ([table] if table else [], pictures([_usage(levels)])) if group]
     blocks += [Facts(facts)] if facts else []
     blocks += [Columns(groups)] if groups else []
+    if reconstruction := _reconstruction(quality):
+        note = (
+            "Mean squared error per dimension of the standardised content: by encoder and decoder alone, by the codes, "
+            "and by residual k-means with codebooks of the same sizes. A tokenizer over 1 has not learnt its input."
+        )
+        blocks += [Heading("What the codes keep of the content"), Text(note), reconstruction]
     if modalities := _modalities(quality.get("modalities") or {}):
         note = (
             "The mean cosine of two items says how much all vectors have in common: as they are, and as they are "
@@ -103,8 +113,10 @@ def _facts(quality: Mapping[str, Any]) -> list[tuple[str, str]]:
         else:
             ((name, text),) = words({key: value})
             facts.append((_OTHERS.get(key, name), text))
-    by_modality = quality.get("reconstruction_by_modality") or {}
-    facts += [(f"reconstruction error of {name}", plain(value)) for name, value in by_modality.items()]
+    if not _compared(quality):
+        by_modality = quality.get("reconstruction_by_modality") or {}
+        facts += [(f"reconstruction error of {name}", plain(value)) for name, value in by_modality.items()]
+    facts += _training(quality)
     buckets = quality.get("buckets") or {}
     names = {"1": "alone", "2": "with one other", ">10": "of more than 10"}
     shares = [
@@ -118,6 +130,49 @@ def _facts(quality: Mapping[str, Any]) -> list[tuple[str, str]]:
     percentiles = [(key, buckets.get(key)) for key in ("p95", "p99") if buckets.get(key) is not None]
     facts += [(f"group size that {key[1:]}% of the items do not exceed", plain(size)) for key, size in percentiles]
     return facts
+
+
+def _training(quality: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How the tokenizer's training ended, and how strongly each term of its loss pulled."""
+    found, norms = quality.get("training") or {}, quality.get("gradient_norms") or {}
+    facts = []
+    if found:
+        told = f"{plain(found.get('steps'))} steps"
+        if found.get("held_out_items"):
+            reason = "no longer fell" if found.get("stopped") == "held_out" else "was watched to the last step"
+            told += f"; the error of {plain(found['held_out_items'])} held-out items {reason}, and was smallest after "
+            told += f"{plain(found.get('best_step'))}, whose weights are kept"
+        facts.append(("training", told))
+    if norms:
+        told = ", ".join(f"{name} {plain(value)}" for name, value in norms.items())
+        facts.append(("mean norm of each term's gradient on the encoders", told))
+    return facts
+
+
+def _compared(quality: Mapping[str, Any]) -> bool:
+    """Whether the errors are known beside those of residual k-means."""
+    return bool(quality.get("reference_by_modality")) and bool(quality.get("reconstruction_by_modality"))
+
+
+def _reconstruction(quality: Mapping[str, Any]) -> Table | None:
+    """Per modality the errors without the quantiser, with it, and of residual k-means; a ratio over 1 in red."""
+    if not _compared(quality):
+        return None
+    without, errors, reference = (quality.get(key) or {} for key in _LEARNT)
+    rows = []
+    for name, value in errors.items():
+        of, error = as_number(reference.get(name)), as_number(value)
+        ratio = error / of if of and error is not None else None
+        cells = [Cell(plain(without.get(name))), Cell(plain(value)), Cell(plain(reference.get(name))), _ratio(ratio)]
+        rows.append(Row(str(name), cells))
+    whole = _ratio(as_number(quality.get("reconstruction_ratio")))
+    rows.append(Row("all, modalities alike", [Cell(""), Cell(""), Cell(""), whole], apart=True))
+    columns = ["without the quantiser", "by the codes", "residual k-means", "ratio"]
+    return Table("Reconstruction", "modality", columns, rows)
+
+
+def _ratio(value: float | None) -> Cell:
+    return Cell(DASH) if value is None else Cell(f"{value:.3f}", bad=value > 1)
 
 
 def _of_all_items(whole: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -33,6 +33,10 @@ _TWO_LOSSES = (
     "The training loss includes dropout and, where they are used, a teacher's probabilities and sampled negatives; the "
     "validation loss is the cross-entropy of the next item alone."
 )
+_TOKENIZER_LOSSES = (
+    "The training loss has the terms of codebooks and co-occurrence too, and reconstructs from some of the levels; the "
+    "validation loss is the reconstruction error of held-out items alone."
+)
 _INDEX = {
     "M": "neighbours per vector",
     "efConstruction": "candidates while building",
@@ -80,7 +84,7 @@ def _training_picture(number: int, stage: str, log: Sequence[Mapping[str, Any]] 
     last = max(line[-1][0] for line in lines.values())
     caption = f"{stage}: {told}, over {last:,.0f} steps."
     if len(losses) > 1:
-        caption += " " + _TWO_LOSSES
+        caption += " " + (_TOKENIZER_LOSSES if stage == "tokenize" else _TWO_LOSSES)
     return Picture(training_curves(panels, f"Training of {caption}", f"training{number}"), caption)
 
 

@@ -23,7 +23,7 @@ class CodebookRules:
 
     Attributes:
         kmeans_init: initialise by residual k-means of the catalogue's latents; else keep the model's codebooks.
-        reset_dead: move unused codes onto items, after each epoch except those of the last tenth.
+        reset_dead: move unused codes onto items, at regular intervals except in the last tenth of the training.
         ema_decay: of the moving averages, if the model has them.
     """
 
@@ -67,8 +67,14 @@ def update_codebooks(model: RQVAE, quantized: Quantized, decay: float) -> None:
 
 
 @torch.no_grad()
-def reset_dead_codes(model: RQVAE, content: Content) -> None:
-    """Move codes that no item has onto residuals of random items."""
+def reset_dead_codes(model: RQVAE, content: Content) -> list[tuple[Tensor, Tensor]]:
+    """Move codes that no item has onto residuals of random items.
+
+    Returns:
+        For each codebook with such codes, the codebook (C, D) and the moved rows: what an optimizer knows of their old
+        places does not hold for the new ones.
+    """
+    moved: list[tuple[Tensor, Tensor]] = []
     residual = encode_all(model, content)
     for level, codebook in enumerate(model.codebooks):
         codes = nearest_of_all(residual, codebook)
@@ -78,8 +84,10 @@ def reset_dead_codes(model: RQVAE, content: Content) -> None:
             codebook[dead] = residual[chosen]
             if model.moving_averages:
                 model.moving_averages[level].restart(codebook, dead)
+            moved.append((codebook, dead))
             codes = nearest_of_all(residual, codebook)
         residual = residual - codebook[codes]
+    return moved
 
 
 @torch.no_grad()

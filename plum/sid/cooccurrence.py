@@ -30,6 +30,16 @@ class Pairs:
         places = np.searchsorted(self.cumulative, rng.random(n) * self.cumulative[-1], side="right")
         return self.rows[np.minimum(places, len(self.rows) - 1)]
 
+    def among(self, rows: np.ndarray, n_items: int) -> Pairs:
+        """The pairs whose both items are among ``rows`` of a catalogue of ``n_items``, with their weights."""
+        allowed = np.zeros(n_items, dtype=bool)
+        allowed[rows] = True
+        kept = allowed[self.rows].all(axis=1)
+        if kept.all():
+            return self
+        weights = None if self.cumulative is None else np.diff(self.cumulative, prepend=0.0)[kept]
+        return Pairs(self.rows[kept], None if weights is None else np.cumsum(weights))
+
 
 def cooccurrence_pairs(histories: Sequence[np.ndarray], window: int) -> np.ndarray:
     """All pairs of different items at most ``window`` places apart in a history.

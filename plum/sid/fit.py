@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -23,24 +22,37 @@ from plum.sid.rqvae import (
     reconstruction_errors,
     straight_through,
 )
+from plum.sid.start import start_at_components
 from plum.training.loop import Progress, Recipe, fit
 
-logger = logging.getLogger(__name__)
-
+_ORDER, _PAIRS, _HELD_OUT = range(3)  # what a random generator is for, so that none repeats another's numbers
 RESET_UNTIL = 0.9
 """Dead codes are reset only in the first nine tenths of the training, so that the codebooks then settle."""
+ROUND = 100
+"""Optimizer steps between validations and between resets of dead codes."""
+FEWEST_HELD_OUT = 30
+"""A smaller held-out sample says nothing: a catalogue with fewer items to spare trains on all of them."""
+GRADIENTS_EVERY = 100
+"""Steps between measurements of the terms' gradients, each of which costs about a step."""
 
 
 @dataclass(frozen=True)
 class LossWeights:
     """Weights and switches of the tokenizer's loss (PLUM section 2.1).
 
-    ``modalities`` are factors of the M reconstruction errors; none for equal ones.
+    Attributes:
+        beta: of the commitment term.
+        contrastive: of the co-occurrence term.
+        progressive_masking: whether an item is reconstructed from its first r levels, r drawn anew in each step.
+        per_dimension: squared errors are means over dimensions and modalities, so that the balance with the
+            co-occurrence term does not depend on widths; else sums over both, as in the paper.
+        modalities: factors of the M reconstruction errors; none for equal ones.
     """
 
     beta: float = 0.25
-    contrastive: float = 1.0
+    contrastive: float = 0.03
     progressive_masking: bool = True
+    per_dimension: bool = True
     modalities: tuple[float, ...] = ()
 
 
@@ -54,6 +66,8 @@ def train_rqvae(
     batch_size: int,
     seed: int,
     checkpoint: Path,
+    held_out: np.ndarray | None = None,
+    warm: bool = False,
 ) -> Progress:
     """Train ``model`` in place on a catalogue.
 
@@ -61,20 +75,31 @@ def train_rqvae(
         model: on its device.
         content: of the catalogue, on the same device.
         pairs: co-occurring items; if empty, the contrastive term is left out.
-        recipe: how to optimise; ``steps_per_epoch`` must be ``batches_per_epoch(N, batch_size)``.
+        recipe: how to optimise. Its epochs are rounds of steps (see :func:`rounds_of`), not passes over the items.
         weights: of the loss.
         rules: initialisation, updates and resets of the codebooks.
         batch_size: items per step; with pairs, as many items of pairs in addition.
         seed: of batches and initial codebooks. Masks and dead-code resets draw from torch's generator (see
             ``plum.runtime.seed_everything``).
         checkpoint: folder to resume from.
+        held_out: rows of items that are not trained on. After each round their reconstruction error is measured; the
+            model ends with the weights for which it was lowest, those of the start included, and the recipe's patience
+            stops the training. With none, all of its steps are made.
+        warm: whether the model has been trained before; else it starts from principal components.
     """
+    held = np.zeros(0, dtype=np.int64) if held_out is None else held_out
+    rows = np.setdiff1d(np.arange(content.n_items), held)
+    known = content.rows(torch.from_numpy(rows)) if len(held) else content
     if not (checkpoint / "state.json").exists():
-        start_codebooks(model, content, seed, rules.kmeans_init)
-    drawn = pairs if weights.contrastive else Pairs(pairs.rows[:0])
+        if not warm:
+            start_at_components(model, known, weights.per_dimension, weights.modalities)
+        start_codebooks(model, known, seed, rules.kmeans_init and not warm)
+    drawn = pairs.among(rows, content.n_items) if weights.contrastive else Pairs(pairs.rows[:0])
+    unseen = content.rows(torch.from_numpy(held))
 
-    def batches(epoch: int) -> Iterator[ItemBatch]:
-        return _item_batches(content.n_items, drawn, batch_size, np.random.default_rng([seed, epoch]))
+    def batches(round_: int) -> Iterator[ItemBatch]:
+        steps = range(round_ * recipe.steps_per_epoch, (round_ + 1) * recipe.steps_per_epoch)
+        return _item_batches(rows, drawn, batch_size, seed, steps)
 
     def loss(batch: ItemBatch) -> dict[str, Tensor]:
         quantized, losses = _losses(model, content, batch, weights)
@@ -82,16 +107,47 @@ def train_rqvae(
             update_codebooks(model, quantized, rules.ema_decay)
         return losses
 
-    def reset(epoch: int) -> None:
-        if rules.reset_dead and epoch + 1 < RESET_UNTIL * recipe.epochs:
-            reset_dead_codes(model, content)
+    def reset(round_: int) -> list[tuple[Tensor, Tensor]]:
+        due = rules.reset_dead and round_ + 1 < RESET_UNTIL * recipe.epochs
+        return reset_dead_codes(model, known) if due else []
 
-    return fit(model, recipe, batches, loss, checkpoint=checkpoint, name="tokenize", after_epoch=reset, log_every=20)
+    def validate() -> dict[str, float]:
+        quantized = model.quantize(model.encode(*unseen))
+        errors = reconstruction_errors(model, unseen.modalities, quantized.codewords.sum(1), unseen.present)
+        return {"valid_loss": float(_reconstruction(errors, content, weights))}
+
+    return fit(
+        model,
+        recipe,
+        batches,
+        loss,
+        checkpoint=checkpoint,
+        name="tokenize",
+        validate=validate if len(held) else None,
+        monitor="valid_loss",
+        falling=True,
+        validate_start=True,
+        unit="round",
+        after_epoch=reset,
+        log_every=20,
+    )
 
 
-def batches_per_epoch(n_items: int, batch_size: int) -> int:
-    """Steps of one pass over the catalogue."""
-    return max(1, n_items // batch_size)
+def rounds_of(steps: int) -> tuple[int, int]:
+    """Rounds of a training and steps of each, about ``ROUND``; all together at most ``steps``, and nearly as many.
+
+    Example: 3,000 steps are 30 rounds of 100; 250 are 3 of 83; 7 are one of 7.
+    """
+    rounds = -(-steps // ROUND)
+    return rounds, steps // rounds
+
+
+def held_out_rows(n_items: int, share: float, seed: int) -> np.ndarray:
+    """Rows of the items, in order, that the training does not see; none if they were fewer than ``FEWEST_HELD_OUT``."""
+    size = round(share * n_items)
+    if size < FEWEST_HELD_OUT:
+        return np.zeros(0, dtype=np.int64)
+    return np.sort(np.random.default_rng([seed, _HELD_OUT]).choice(n_items, size, replace=False))
 
 
 @torch.no_grad()
@@ -102,16 +158,32 @@ def assign_codes(model: RQVAE, content: Content, block: int = BLOCK) -> tuple[np
     """
     model.eval()
     codes: list[np.ndarray] = []
+
+    def quantized(part: Content) -> Tensor:
+        found = model.quantize(model.encode(*part))
+        codes.append(found.codes.cpu().numpy())
+        return found.codewords.sum(1)
+
+    errors = _errors(model, content, block, quantized)
+    return np.concatenate(codes), errors
+
+
+@torch.no_grad()
+def unquantised_errors(model: RQVAE, content: Content, block: int = BLOCK) -> np.ndarray:
+    """The errors (M,) of :func:`assign_codes` if latents were not quantised: what encoder and decoder lose alone."""
+    model.eval()
+    return _errors(model, content, block, lambda part: model.encode(*part))
+
+
+def _errors(model: RQVAE, content: Content, block: int, latents: Callable[[Content], Tensor]) -> np.ndarray:
+    """Mean squared error per dimension (M,) of each modality, decoded from ``latents`` of each block."""
     errors = torch.zeros(len(content.modalities), dtype=torch.float64)
     items = torch.zeros_like(errors)
     for part in content.blocks(block):
-        quantized = model.quantize(model.encode(*part))
         n_had = torch.full_like(items, part.n_items) if part.present is None else part.present.sum(0).cpu().double()
-        found = reconstruction_errors(model, part.modalities, quantized, present=part.present)
-        errors += found.cpu().double() * n_had
+        errors += reconstruction_errors(model, part.modalities, latents(part), part.present).cpu().double() * n_had
         items += n_had
-        codes.append(quantized.codes.cpu().numpy())
-    return np.concatenate(codes), (errors / items.clamp(min=1)).numpy()
+    return (errors / items.clamp(min=1)).numpy()
 
 
 class ItemBatch(NamedTuple):
@@ -120,48 +192,72 @@ class ItemBatch(NamedTuple):
     Attributes:
         rows: (B,) int64 catalogue rows; of the first ``n_paired``, rows 2i and 2i + 1 are a co-occurring pair.
         n_paired: even.
+        step: its number.
     """
 
     rows: np.ndarray
     n_paired: int
+    step: int = 0
 
 
-def _item_batches(n_items: int, pairs: Pairs, batch_size: int, rng: np.random.Generator) -> Iterator[ItemBatch]:
-    """Batches of an epoch: half of the rows co-occurring pairs, half items in random order; without pairs, items only.
+def _item_batches(rows: np.ndarray, pairs: Pairs, batch_size: int, seed: int, steps: range) -> Iterator[ItemBatch]:
+    """Batches of some steps: half co-occurring pairs, half items in random order; without pairs, items only.
 
-    Pairs are drawn by weight, so popular items occur often; the uniform half ensures that every item counts.
+    Pairs are drawn by weight, so popular items occur often; the uniform half ensures that every item counts. Each batch
+    depends on the seed and its step only. A pass over the ``rows`` (R,) has R // batch_size steps, or one.
     """
-    order = rng.permutation(n_items)
-    size = min(batch_size, n_items)
-    for step in range(batches_per_epoch(n_items, batch_size)):
-        rows = order[step * size : (step + 1) * size]
+    size = min(batch_size, len(rows))
+    passed, order = -1, rows
+    for step in steps:
+        number, place = divmod(step, len(rows) // size)
+        if number != passed:
+            passed, order = number, np.random.default_rng([seed, _ORDER, number]).permutation(rows)
         drawn = np.zeros(0, dtype=np.int64)
         if len(pairs):
-            drawn = pairs.draw(max(1, size // 2), rng).reshape(-1)
-        yield ItemBatch(np.concatenate([drawn, rows]), len(drawn))
+            drawn = pairs.draw(max(1, size // 2), np.random.default_rng([seed, _PAIRS, step])).reshape(-1)
+        yield ItemBatch(np.concatenate([drawn, order[place * size : (place + 1) * size]]), len(drawn), step)
 
 
 def _losses(
     model: RQVAE, content: Content, batch: ItemBatch, weights: LossWeights
 ) -> tuple[Quantized, dict[str, Tensor]]:
-    """The quantised batch, and its loss with all terms."""
+    """The quantised batch, and its loss with all terms; of some steps also the norms of the terms' gradients."""
     rows = torch.from_numpy(batch.rows).to(content.modalities[0].device)
     part = content.rows(rows)
     quantized = model.quantize(model.encode(*part))
     n_rows, n_levels = quantized.codes.shape
     levels = None
     if weights.progressive_masking:
-        levels = torch.randint(1, n_levels + 1, (1,)).to(rows.device).expand(n_rows)
-    errors = reconstruction_errors(model, part.modalities, quantized, levels, part.present)
-    if weights.modalities:
-        errors = errors * errors.new_tensor(weights.modalities)
-    losses = {
-        "reconstruction": errors.sum(),
-        "quantization": quantization_loss(quantized, weights.beta, codebook=not model.moving_averages),
-    }
-    total = losses["reconstruction"] + losses["quantization"]
+        levels = torch.randint(1, n_levels + 1, (n_rows,)).to(rows.device)
+    decoded = straight_through(quantized, levels, codewords=True)
+    errors = reconstruction_errors(model, part.modalities, decoded, part.present)
+    quantization = quantization_loss(quantized, weights.beta, codebook=not model.moving_averages)
+    if not weights.per_dimension:
+        quantization = quantization * quantized.codewords.shape[-1]
+    losses = {"reconstruction": _reconstruction(errors, content, weights), "quantization": quantization}
+    terms = dict(losses)
     if batch.n_paired:
         projections = model.contrast(straight_through(quantized)[: batch.n_paired])
         losses["contrastive"] = contrastive_loss(projections, rows[: batch.n_paired])
-        total = total + weights.contrastive * losses["contrastive"]
-    return quantized, {"loss": total, **losses}
+        terms["contrastive"] = weights.contrastive * losses["contrastive"]
+    norms = _gradient_norms(model, terms) if batch.step % GRADIENTS_EVERY == 0 else {}
+    return quantized, {"loss": torch.stack(list(terms.values())).sum(), **losses, **norms}
+
+
+def _reconstruction(errors: Tensor, content: Content, weights: LossWeights) -> Tensor:
+    """The reconstruction term of mean squared errors per dimension (M,)."""
+    if weights.modalities:
+        errors = errors * errors.new_tensor(weights.modalities)
+    if weights.per_dimension:
+        return errors.mean()
+    return (errors * torch.tensor([x.shape[1] for x in content.modalities], device=errors.device)).sum()
+
+
+def _gradient_norms(model: RQVAE, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The norm of each weighted term's gradient on the encoders, which all terms share."""
+    shared = [*model.encoders.parameters(), *model.projection.parameters()]
+    norms = {}
+    for name, term in terms.items():
+        found = torch.autograd.grad(term, shared, retain_graph=True, allow_unused=True)
+        norms[f"gradient_{name}"] = torch.stack([g.norm() for g in found if g is not None]).norm()
+    return norms

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 WEIGHTS = "rqvae.safetensors"
 SETTINGS = "tokenizer.json"
-VERSION = 1
+VERSION = 2
 AGAIN = "make the Semantic IDs again with `plum tokenize --force`"
 
 Method = Literal["rqvae", "rqkmeans", "random"]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from plum.errors import PlumError
 from plum.sid.codebooks import encode_all
-from plum.sid.fit import assign_codes
+from plum.sid.fit import assign_codes, unquantised_errors
 from plum.sid.frozen import Shape, load_frozen
 from plum.sid.kmeans import codewords_of, residual_kmeans
 from plum.sid.random_codes import random_codebooks, random_codes
@@ -29,6 +29,7 @@ class Fitted(NamedTuple):
         errors: (M,) mean squared error per dimension of each modality's reconstruction, over the items that have it;
             None if nothing is reconstructed.
         shape, model: of the RQ-VAE; None without one.
+        unquantised: (M,) the errors of the RQ-VAE's encoder and decoder without the quantiser; None without one.
     """
 
     codes: np.ndarray
@@ -37,13 +38,15 @@ class Fitted(NamedTuple):
     errors: np.ndarray | None
     shape: Shape | None = None
     model: RQVAE | None = None
+    unquantised: np.ndarray | None = None
 
 
 def quantised_by(model: RQVAE, shape: Shape, content: Content) -> Fitted:
     """The codes that a trained RQ-VAE gives the catalogue."""
     codes, errors = assign_codes(model, content)
     latents = encode_all(model, content).cpu().numpy()
-    return Fitted(codes, latents, [book.detach().cpu().numpy() for book in model.codebooks], errors, shape, model)
+    books = [book.detach().cpu().numpy() for book in model.codebooks]
+    return Fitted(codes, latents, books, errors, shape, model, unquantised_errors(model, content))
 
 
 def clustered(

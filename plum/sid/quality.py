@@ -229,8 +229,8 @@ def _low_uniqueness(quality: Mapping[str, Any], least: float | None) -> list[_Br
     if least is None or quality["uniqueness"] >= least:
         return []
     fix = (
-        "set tokenize.codebook_sizes to more codes or levels, train longer by tokenize.epochs, or give features more "
-        "modalities; tokenize.min_uniqueness is the threshold"
+        "set tokenize.codebook_sizes to more codes or levels, train longer by tokenize.max_steps, or give features "
+        "more modalities; tokenize.min_uniqueness is the threshold"
     )
     what = f"less than {least:.1%} of items have codes of their own"
     return [_Breach(what, f"uniqueness {quality['uniqueness']:.1%}", fix)]

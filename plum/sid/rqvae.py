@@ -55,6 +55,31 @@ class Quantized(NamedTuple):
     residuals: Tensor
 
 
+class Layers(nn.Module):
+    """A linear map with a network of one hidden layer added; the network begins at zero, so that the map begins alone.
+
+    The linear path can be started at the solution of a linear problem (:mod:`plum.sid.start`), from which the network
+    then learns what is not linear.
+    """
+
+    def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs)
+        self.network = _mlp(inputs, hidden, outputs)
+        self.restart()
+
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Set the network's last layer to zero."""
+        last = cast("nn.Linear", self.network[-1])
+        last.weight.zero_()
+        last.bias.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs (B, outputs) of inputs (B, inputs)."""
+        return self.linear(x) + self.network(x)
+
+
 class RQVAE(nn.Module):
     """Fused multi-modal encoder, residual codebooks of any sizes, one decoder per modality.
 
@@ -78,9 +103,9 @@ class RQVAE(nn.Module):
         ema: bool = False,
     ) -> None:
         super().__init__()
-        self.encoders = nn.ModuleList(_mlp(width, hidden_dim, latent_dim) for width in modality_dims)
+        self.encoders = nn.ModuleList(Layers(width, hidden_dim, latent_dim) for width in modality_dims)
         self.projection = nn.Linear(latent_dim * len(modality_dims), latent_dim)
-        self.decoders = nn.ModuleList(_mlp(latent_dim, hidden_dim, width) for width in modality_dims)
+        self.decoders = nn.ModuleList(Layers(latent_dim, hidden_dim, width) for width in modality_dims)
         self.codebooks = nn.ParameterList(torch.randn(size, latent_dim) for size in codebook_sizes)
         # The contrastive term compares items after a projection of its own, so that it guides the codes without
         # forcing the latents themselves to be collaborative (PLUM section 2.1).
@@ -164,31 +189,27 @@ def nearest_codewords(vectors: Tensor, codebook: Tensor) -> Tensor:
     return nearest
 
 
-def straight_through(quantized: Quantized, levels: Tensor | None = None) -> Tensor:
-    """Sum of the codewords (B, D), of all levels or of the first ``levels`` (B,); its gradient goes to the latents."""
-    codewords = quantized.codewords
+def straight_through(quantized: Quantized, levels: Tensor | None = None, codewords: bool = False) -> Tensor:
+    """Sum of the codewords (B, D), of all levels or of the first ``levels`` (B,); its gradient goes to the latents.
+
+    With ``codewords`` it goes to the codewords as well, where it is exact.
+    """
+    chosen = quantized.codewords if codewords else quantized.codewords.detach()
     if levels is not None:
-        kept = torch.arange(codewords.shape[1], device=levels.device) < levels[:, None]
-        codewords = codewords * kept.unsqueeze(-1)
+        kept = torch.arange(chosen.shape[1], device=levels.device) < levels[:, None]
+        chosen = chosen * kept.unsqueeze(-1)
     latents = quantized.residuals[:, 0]
-    return latents + (codewords.sum(1) - latents).detach()
+    return chosen.sum(1) + (latents - latents.detach())
 
 
 def reconstruction_errors(
-    model: RQVAE,
-    modalities: Sequence[Tensor],
-    quantized: Quantized,
-    levels: Tensor | None = None,
-    present: Tensor | None = None,
+    model: RQVAE, modalities: Sequence[Tensor], latents: Tensor, present: Tensor | None = None
 ) -> Tensor:
-    """Mean squared error (M,) of each modality from all or the first ``levels`` (B,) codewords.
+    """Mean squared error per dimension (M,) of each modality decoded from latents, or sums of codewords, (B, D).
 
-    With ``levels`` drawn uniformly from 1..L this is PLUM's progressive masking. Gradients pass straight through the
-    quantiser to the encoder. With ``present`` (B, M) the means are over the items that have the modality; 0 if none
-    has.
+    With ``present`` (B, M) the means are over the items that have the modality; 0 if none has.
     """
-    # PLUM sums squared errors over dimensions; the mean keeps the terms' balance independent of the width.
-    decoded = model.decode(straight_through(quantized, levels))
+    decoded = model.decode(latents)
     if present is None:
         return torch.stack([F.mse_loss(out, x) for out, x in zip(decoded, modalities, strict=True)])
     errors = torch.stack([(out - x).pow(2).mean(1) for out, x in zip(decoded, modalities, strict=True)], dim=1)
@@ -196,10 +217,10 @@ def reconstruction_errors(
 
 
 def quantization_loss(quantized: Quantized, beta: float, codebook: bool = True) -> Tensor:
-    """Codebook and commitment terms, summed over levels: ``beta * |r - sg(e)|^2 + |sg(r) - e|^2`` (PLUM section 2.1).
+    """Codebook and commitment terms per dimension, summed over levels: ``beta * |r - sg(e)|^2 + |sg(r) - e|^2``.
 
-    Like the reconstruction, squared errors are means over dimensions. Without ``codebook`` its term is left out:
-    codewords that are moving averages have no gradient (van den Oord et al. 2017, appendix A.1).
+    Source: PLUM section 2.1. Without ``codebook`` its term is left out: codewords that are moving averages have no
+    gradient (van den Oord et al. 2017, appendix A.1).
     """
     r, e = quantized.residuals, quantized.codewords
     terms = beta * (r - e.detach()).pow(2).mean(-1)

@@ -6,14 +6,14 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
 
 from plum.config.base import Section
 from plum.config.items import BEHAVIOUR, OF_THE_TOKENIZER, ModalityConfig
-from plum.config.models import WITHOUT_EFFECT, TrainingConfig
+from plum.config.models import WITHOUT_EFFECT, OptimizerConfig, TrainingConfig
 from plum.config.run import EvalConfig, RunConfig
 from plum.data.histories import Histories
 from plum.data.tables import ITEM_COLUMNS
@@ -383,17 +383,18 @@ def move(model: nn.Module, device: str) -> None:
 
 
 def recipe(
-    config: TrainingConfig,
+    config: OptimizerConfig,
     steps_per_epoch: int,
     patience: int | None = None,
     validate_every: int = 1,
     final_rate: float = 0.1,
+    epochs: int | None = None,
 ) -> Recipe:
-    """The training recipe of a stage's configuration."""
+    """The training recipe of a stage's configuration, with the ``epochs`` it names, or those given."""
     from plum.training.loop import Recipe
 
     return Recipe(
-        epochs=config.epochs,
+        epochs=epochs or cast("TrainingConfig", config).epochs,
         steps_per_epoch=steps_per_epoch,
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,

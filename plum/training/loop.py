@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -104,7 +104,10 @@ def fit(
     prepare: Callable[[Batch], Any] | None = None,
     validate: Callable[[], dict[str, float]] | None = None,
     monitor: str | None = None,
-    after_epoch: Callable[[int], None] | None = None,
+    falling: bool = False,
+    validate_start: bool = False,
+    unit: str = "epoch",
+    after_epoch: Callable[[int], Sequence[tuple[Tensor, Tensor]] | None] | None = None,
     log_every: int = 10,
 ) -> Progress:
     """Train ``model`` in place; with ``validate``, it ends with the weights of its best validation.
@@ -119,9 +122,13 @@ def fit(
         name: of the training, in the progress bar and the log.
         prepare: work on a batch that depends on no weights and draws no random numbers. It runs on another thread
             during the previous step, and not for batches that a resumed training skips. Its errors are raised.
-        validate: metrics after an epoch; larger is better for ``monitor``.
-        monitor: the metric that picks the best weights.
-        after_epoch: called with the epoch's number before validation (dead-code reset, for example).
+        validate: metrics after an epoch.
+        monitor: the metric that picks the best weights; larger is better.
+        falling: smaller is better for ``monitor``.
+        validate_start: validate before the first step too, so that the weights of the start can be the best.
+        unit: what messages call an epoch.
+        after_epoch: called with the epoch's number before validation (dead-code reset, for example). It may return
+            parameters and rows of them that it has set anew: the optimizer's moments of these rows become zero.
         log_every: steps between log entries.
 
     Returns:
@@ -133,20 +140,22 @@ def fit(
     _check_steps(recipe, name)
     if validate and not monitor:
         raise ValueError("validate needs the name of the metric to monitor")
-    run = _Training(model, recipe, checkpoint, name, log_every)
+    run = _Training(model, recipe, checkpoint, name, log_every, falling, unit)
     state = run.state
+    if validate and validate_start and not state.step:
+        run.validate(-1, validate, str(monitor))
     with runtime.progress(name, recipe.total_steps, state.step) as show:
         while state.step < recipe.total_steps and not state.stopped:
             epoch = state.step // recipe.steps_per_epoch
             with closing(run.rest_of_epoch(epoch, batches(epoch), prepare)) as rest:
                 last = run.steps(epoch, rest, loss, show)
             if after_epoch:
-                after_epoch(epoch)
+                run.forget(after_epoch(epoch) or [])
             due = validate is not None and recipe.is_validated(epoch)
             if validate and due:
                 run.validate(epoch, validate, str(monitor))
             elif not validate and (epoch + 1) % max(1, recipe.epochs // 5) == 0:
-                logger.info("%s: epoch %d of %d, loss %.4f", name, epoch + 1, recipe.epochs, float(last))
+                logger.info("%s: %s %d of %d, loss %.4f", name, unit, epoch + 1, recipe.epochs, float(last))
             if due or epoch + 1 == recipe.epochs or _every(epoch, recipe):
                 run.save()
     if validate:
@@ -208,9 +217,11 @@ def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
 class _Training:
     """A model in training, with its optimizer and checkpoint."""
 
-    def __init__(self, model: nn.Module, recipe: Recipe, checkpoint: Path, name: str, log_every: int) -> None:
+    def __init__(
+        self, model: nn.Module, recipe: Recipe, checkpoint: Path, name: str, log_every: int, falling: bool, unit: str
+    ) -> None:
         self.model, self.recipe, self.checkpoints = model, recipe, Checkpoints(checkpoint, name)
-        self.name, self.log_every = name, log_every
+        self.name, self.log_every, self.sign, self.unit = name, log_every, -1 if falling else 1, unit
         self.optimizer = torch.optim.AdamW(_groups(model, recipe.weight_decay), lr=recipe.learning_rate, fused=True)
         self.state = self._resume()
 
@@ -287,22 +298,31 @@ class _Training:
     def _record(self, epoch: int, metrics: dict[str, float], monitor: str) -> None:
         state = self.state
         rounded = {key: round(value, 6) for key, value in metrics.items()}
-        state.log.append({"step": state.step, "epoch": epoch, **rounded})
+        state.log.append({"step": state.step, "epoch": max(0, epoch), **rounded})
         shown = ", ".join(f"{key} {value:.4f}" for key, value in metrics.items())
-        logger.info("%s: epoch %d, %s", self.name, epoch + 1, shown)
+        logger.info("%s: %s %d, %s", self.name, self.unit, epoch + 1, shown)
         if not math.isfinite(metrics[monitor]):
             raise PlumError(
                 f"{self.name}: {monitor} on the validation set is {metrics[monitor]}",
                 None,
                 "check with `plum data describe` that the split has validation users with a history",
             )
-        if metrics[monitor] > state.best_value:
-            state.best_step, state.best_value, state.stale = state.step, metrics[monitor], 0
+        value = self.sign * metrics[monitor]
+        if value > state.best_value:
+            state.best_step, state.best_value, state.stale = state.step, value, 0
             return
         state.stale += 1
         if self.recipe.patience is not None and state.stale >= self.recipe.patience:
             state.stopped = True
             logger.info("%s: stopping, no better %s in %d validations", self.name, monitor, state.stale)
+
+    @torch.no_grad()
+    def forget(self, moved: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Set the optimizer's moments of some rows of parameters to zero."""
+        for parameter, rows in moved:
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                if key != "step":  # it is of the whole parameter
+                    value[rows] = 0
 
     def save(self) -> None:
         """Write a checkpoint."""

@@ -126,7 +126,7 @@ def test_recommend_names_the_missing_stage_with_its_command(cli: Cli, run_copy: 
 
 
 def test_finetune_refuses_a_model_of_other_semantic_ids(cli: Cli, run_copy: Path) -> None:
-    assert cli("tokenize", "--workdir", run_copy, "--set", "tokenize.epochs=40")[0] == 0
+    assert cli("tokenize", "--workdir", run_copy, "--set", "tokenize.max_steps=40")[0] == 0
     refused(cli("finetune", "--workdir", run_copy), "tokenize/semantic_ids.parquet", "run `plum cpt --workdir")
 
 
@@ -356,7 +356,7 @@ def test_a_folder_that_no_stage_wrote_is_not_replaced(cli: Cli, tmp_path: Path) 
 
 
 def test_ctrl_c_says_how_to_go_on(run_copy: Path) -> None:
-    settings = ("--set", "tokenize.epochs=100000", "--set", "tokenize.checkpoint_steps=4")
+    settings = ("--set", "tokenize.max_steps=100000", "--set", "tokenize.checkpoint_steps=4")
     started = subprocess.Popen(
         tiny_run.command("tokenize", "--workdir", run_copy, *settings),
         stderr=subprocess.PIPE,

@@ -59,7 +59,7 @@ def test_from_a_log_to_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert described.returncode == 0, described.stderr
     assert json.loads(described.stdout)["counts"] == found["data"]["counts"]
 
-    tiny = ["tokenize.epochs=5", "cpt.epochs=1", "finetune.epochs=2", "eval.resamples=50"]
+    tiny = ["tokenize.max_steps=5", "cpt.epochs=1", "finetune.epochs=2", "eval.resamples=50"]
     tiny += ["eval.dense.epochs=2", "eval.dense.trials_at_once=1"]
     short = [part for setting in tiny for part in ("--set", setting)]
     model = "cpt.scratch={hidden_size: 32, layers: 1, heads: 2, intermediate_size: 64, text_vocabulary: 400}"

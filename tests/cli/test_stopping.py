@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import tiny_run
 
-LONG = ("--set", "tokenize.epochs=100000", "--set", "tokenize.checkpoint_steps=4")
+LONG = ("--set", "tokenize.max_steps=100000", "--set", "tokenize.checkpoint_steps=4")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 

@@ -178,7 +178,7 @@ def test_all_mistakes_come_at_once_each_one_once(home: Path) -> None:
         ({"bases": {"tiny": {"seeds": [0]}}}, "bases.tiny.config: missing"),
         ({"bases": {"tiny": "tiny.yaml"}}, "bases.tiny: Input should be a valid dictionary"),
         ({"variants": {}}, "variants: Dictionary should have at least 1"),
-        ({"variants": {"v": "tokenize.epochs=1"}}, "variants.v: Input should be a valid list"),
+        ({"variants": {"v": "tokenize.max_steps=1"}}, "variants.v: Input should be a valid list"),
         ({"variants": {"SID v1": [], "sid-v1": []}}, "variants.SID v1: another name makes the same folder, sid-v1"),
         ({"variants": {"++": []}}, "variants.++: a name needs a letter or a digit"),
         ({"variants": {"x": [], "y": ["data.source.n_users=99"]}}, "data: differs from that of x"),

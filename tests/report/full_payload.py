@@ -172,6 +172,17 @@ def full_payload():
             "buckets": {"share": {"1": 0.983, "2": 0.01, "3-5": 0.007, ">10": 0.0}, "p95": 1, "p99": 2, "max": 7},
             "reconstruction": 0.265,
             "reconstruction_by_modality": {"text": 0.31, "topics": 0.22},
+            "unquantised_by_modality": {"text": 0.05, "topics": 0.01},
+            "reference_by_modality": {"text": 0.4, "topics": 0.2},
+            "reconstruction_ratio": 0.883,
+            "training": {
+                "steps": 2100,
+                "held_out_items": 84,
+                "stopped": "held_out",
+                "best_step": 1100,
+                "held_out_loss": 0.3,
+            },
+            "gradient_norms": {"reconstruction": 0.21, "quantization": 0.12, "contrastive": 0.04},
             "modalities": {
                 "text": {
                     "dimensions": 384,

@@ -282,6 +282,18 @@ def test_a_note_on_tuning_is_a_sentence_without_names_of_settings(undrawn):
     assert "Not searched: hidden size 64, learning rate 0.001." in render_report({"tuning": {"dense": found}})[1]
 
 
+def test_reconstruction_stands_beside_residual_kmeans_and_a_ratio_over_one_in_red(undrawn):
+    html, markdown = render_report(full_payload())
+    where = "What the codes keep of the content"
+    assert row_of(markdown, "text", where) == ["text", "0.05", "0.31", "0.4", "0.775"]
+    assert row_of(markdown, "topics", where) == ["topics", "0.01", "0.22", "0.2", "**1.100 (!)**"]
+    assert '<strong class="bad">1.100</strong>' in html
+    assert html.count('class="bad"') == 1
+    told = text_of(html)
+    assert "2,100 steps; the error of 84 held-out items no longer fell, and was smallest after 1,100" in told
+    assert "reconstruction 0.21, quantization 0.12, contrastive 0.04" in told
+
+
 def test_blends_tell_their_parts_and_the_way_of_the_gap(full):
     html, markdown = full
     assert row_of(markdown, "itemknn", after="#### counting")[1:] == ["0.900", "0.225", "0.675", "12.3%", "17"]

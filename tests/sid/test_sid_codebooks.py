@@ -89,7 +89,10 @@ def test_dead_codes_move_onto_residuals_level_by_level(monkeypatch):
             book[1:] = 1e3  # only code 0 is near
         before = [book.clone() for book in model.codebooks]
     monkeypatch.setattr(codebooks_module, "BLOCK", 13)
-    reset_dead_codes(model, items)
+    moved = reset_dead_codes(model, items)
+    assert all(book is one for (book, _), one in zip(moved, model.codebooks, strict=True))
+    for (_, rows), book, old in zip(moved, model.codebooks, before, strict=True):
+        assert set(rows.tolist()) == set((book != old).any(1).nonzero().reshape(-1).tolist())
     with torch.no_grad():
         quantized = model.quantize(model.encode(*items))
     for level, book in enumerate(model.codebooks):
@@ -108,7 +111,7 @@ def test_codes_in_use_are_never_reset():
         latents = model.encode(*items)
         model.codebooks[0].copy_(latents[:2])
     before = model.codebooks[0].clone()
-    reset_dead_codes(model, items)
+    assert reset_dead_codes(model, items) == []
     assert torch.equal(model.codebooks[0], before)
 
 

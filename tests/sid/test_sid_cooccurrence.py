@@ -111,3 +111,12 @@ def test_pairs_are_drawn_as_they_weigh():
     weighed = Pairs(np.array([[0, 1], [2, 3], [4, 5]]), np.array([0.1, 0.1, 1.0])).draw(4000, rng)
     assert set(map(tuple, weighed.tolist())) == {(0, 1), (4, 5)}  # the second weighs nothing
     assert (weighed[:, 0] == 0).mean() == pytest.approx(0.1, abs=0.02)
+
+
+def test_pairs_among_some_items_keep_their_weights():
+    pairs = Pairs(np.array([[0, 1], [1, 2], [0, 3]]), np.cumsum([0.5, 2.0, 1.0]))
+    kept = pairs.among(np.array([0, 1, 3]), 4)
+    assert kept.rows.tolist() == [[0, 1], [0, 3]]
+    assert kept.cumulative.tolist() == [0.5, 1.5]
+    assert pairs.among(np.arange(4), 4) is pairs
+    assert len(Pairs(pairs.rows).among(np.array([3]), 4)) == 0

@@ -14,7 +14,7 @@ from plum import runtime
 from plum.errors import PlumError
 from plum.sid.codebooks import CodebookRules
 from plum.sid.cooccurrence import Pairs
-from plum.sid.fit import LossWeights, batches_per_epoch, train_rqvae
+from plum.sid.fit import LossWeights, train_rqvae
 from plum.sid.frozen import SETTINGS, WEIGHTS, Frozen, Modality, Rules, Shape, load_frozen
 from plum.sid.methods import Fitted, clustered, drawn, quantised_by, weights_for
 from plum.sid.rqvae import RQVAE, Content
@@ -63,7 +63,7 @@ def trained(vectors, present, folder, ema) -> Fitted:
     shape = Shape(4, 8, ema)
     model = RQVAE(list(WIDTHS.values()), SIZES, 4, 8, ema)
     content = Content([torch.from_numpy(x) for x in vectors], present)
-    recipe = Recipe(3, batches_per_epoch(N, 16), 0.01)
+    recipe = Recipe(3, 3, 0.01)
     nothing = Pairs(np.zeros((0, 2), dtype=np.int64))
     train_rqvae(model, content, nothing, recipe, LossWeights(), CodebookRules(), 16, 1, folder / "checkpoint")
     return quantised_by(model, shape, content)

@@ -10,6 +10,7 @@ import torch
 from plum.sid.rqvae import (
     RQVAE,
     Content,
+    Layers,
     contrastive_loss,
     nearest_codewords,
     quantization_loss,
@@ -99,26 +100,48 @@ def test_straight_through_gives_codewords_forward_and_the_identity_backward(tiny
     assert all(book.grad is None for book in tiny.codebooks)
 
 
-def test_reconstruction_errors_are_the_sum_of_mean_squares_of_the_first_levels(tiny):
+def test_the_gradient_of_a_sum_reaches_its_codewords_if_asked_for(tiny):
+    latents = torch.tensor([[3.0, 0.5], [3.0, 0.5]], requires_grad=True)
+    value = straight_through(tiny.quantize(latents), torch.tensor([1, 2]), codewords=True)
+    assert value.tolist() == [[4, 0], [4, 1]]
+    (value * torch.tensor([[2.0, 3.0], [5.0, 7.0]])).sum().backward()
+    assert latents.grad.tolist() == [[2, 3], [5, 7]]
+    # the first level's codeword is in both sums, the second level's in the second alone
+    assert tiny.codebooks[0].grad.tolist() == [[0, 0], [7, 10]]
+    assert tiny.codebooks[1].grad.tolist() == [[5, 7], [0, 0]]
+
+
+def test_reconstruction_errors_are_mean_squares_of_the_decoded_sum_of_the_first_levels(tiny):
     tiny.decoders = torch.nn.ModuleList(torch.nn.Identity() for _ in range(2))
     items = [torch.tensor([[3.0, 2.0]]), torch.tensor([[4.0, -1.0]])]
     quantized = tiny.quantize(torch.tensor([[3.0, 0.5]]))
-    # all levels give (4, 1): (1 + 1) / 2 + (0 + 4) / 2; the first gives (4, 0): (1 + 4) / 2 + (0 + 1) / 2
-    assert reconstruction_errors(tiny, items, quantized).sum().item() == 3.0
-    assert reconstruction_errors(tiny, items, quantized, torch.tensor([1])).sum().item() == 3.0
-    items = [torch.tensor([[4.0, 1.0]]), torch.tensor([[4.0, 1.0]])]
-    assert reconstruction_errors(tiny, items, quantized, torch.tensor([2])).sum().item() == 0.0
-    assert reconstruction_errors(tiny, items, quantized, torch.tensor([1])).sum().item() == 1.0
+    whole, first = straight_through(quantized), straight_through(quantized, torch.tensor([1]))
+    # all levels give (4, 1): (1 + 1) / 2 and (0 + 4) / 2; the first gives (4, 0): (1 + 4) / 2 and (0 + 1) / 2
+    assert reconstruction_errors(tiny, items, whole).tolist() == [1, 2]
+    assert reconstruction_errors(tiny, items, first).tolist() == [2.5, 0.5]
 
 
-def test_reconstruction_trains_encoders_and_decoders_but_no_codebook():
+def test_reconstruction_trains_encoders_decoders_and_the_codewords_in_use():
     torch.manual_seed(0)
     model = RQVAE([3, 2], [4, 4], latent_dim=2, hidden_dim=4)
     items = [torch.randn(6, 3), torch.randn(6, 2)]
-    reconstruction_errors(model, items, model.quantize(model.encode(items)), torch.full((6,), 2)).sum().backward()
-    assert all(p.grad is not None for p in [*model.encoders.parameters(), *model.decoders.parameters()])
-    assert all(book.grad is None for book in model.codebooks)
+    quantized = model.quantize(model.encode(items))
+    sums = straight_through(quantized, torch.full((6,), 1), codewords=True)
+    reconstruction_errors(model, items, sums).sum().backward()
+    assert all(layers.linear.weight.grad.any() for layers in [*model.encoders, *model.decoders])
+    used = set(quantized.codes[:, 0].tolist())
+    assert {row for row in range(4) if model.codebooks[0].grad[row].any()} == used
+    assert not model.codebooks[1].grad.any()  # of a level that was left out
     assert all(p.grad is None for p in model.contrast.parameters())
+
+
+def test_the_networks_beside_the_linear_maps_begin_at_zero_and_learn():
+    torch.manual_seed(0)
+    layers = Layers(3, 5, 2)
+    x = torch.randn(4, 3)
+    assert torch.equal(layers(x), layers.linear(x))
+    layers(x).sum().backward()
+    assert layers.network[-1].weight.grad.any()
 
 
 def test_an_absent_modality_is_encoded_by_its_learned_vector():
@@ -156,14 +179,15 @@ def test_the_error_of_a_modality_is_over_the_items_that_have_it(tiny):
     items = [torch.tensor([[3.0, 2.0], [0.0, 0.0]]), torch.tensor([[4.0, -1.0], [50.0, 50.0]])]
     quantized = tiny.quantize(torch.tensor([[3.0, 0.5], [1.0, -2.0]]))  # reconstructed as (4, 1) and (0, -1)
     present = torch.tensor([[True, True], [True, False]])
-    errors = reconstruction_errors(tiny, items, quantized, present=present)
+    sums = straight_through(quantized)
+    errors = reconstruction_errors(tiny, items, sums, present)
     assert errors.tolist() == [((1 + 1) / 2 + (0 + 1) / 2) / 2, (0 + 4) / 2]
-    assert reconstruction_errors(tiny, items, quantized, present=present).sum().item() == 0.75 + 2
+    assert reconstruction_errors(tiny, items, sums, present).sum().item() == 0.75 + 2
     nobody = torch.tensor([[True, False], [True, False]])
-    assert reconstruction_errors(tiny, items, quantized, present=nobody).tolist() == [0.75, 0]
+    assert reconstruction_errors(tiny, items, sums, nobody).tolist() == [0.75, 0]
     everybody = torch.ones(2, 2, dtype=torch.bool)
     torch.testing.assert_close(
-        reconstruction_errors(tiny, items, quantized, present=everybody), reconstruction_errors(tiny, items, quantized)
+        reconstruction_errors(tiny, items, sums, everybody), reconstruction_errors(tiny, items, sums)
     )
 
 

@@ -83,7 +83,7 @@ def test_a_stage_after_one_that_is_made_again_is_checked_too(run_copy: Path) -> 
     manifest.write_text(manifest.read_text().replace('"base": "scratch"', '"base": "./gone"'))
     settings = ("cpt.base=./gone",)
     check_named(tiny_run.config_of(run_copy, *settings), STAGES)  # cpt is up to date, and its base not needed
-    for changed, force in ((("tokenize.epochs=7",), False), ((), True)):
+    for changed, force in ((("tokenize.max_steps=7",), False), ((), True)):
         with pytest.raises(PlumError, match=r"cpt\.base: \./gone"):
             check_named(tiny_run.config_of(run_copy, *settings, *changed), STAGES, force)
 

@@ -28,7 +28,7 @@ def write_logs(folder: Path, with_topics: bool) -> RunConfig:
     values = {
         "workdir": str(folder / "run"),
         "data": {"source": source},
-        "tokenize": {"epochs": 2, "codebook_sizes": [4, 4], "method": "rqkmeans"},
+        "tokenize": {"max_steps": 2, "codebook_sizes": [4, 4], "method": "rqkmeans"},
     }
     return validate(values, where="the test")
 

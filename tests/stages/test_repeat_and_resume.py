@@ -116,10 +116,10 @@ def kill_in(stage: str, config: Path, workdir: Path, beyond: int) -> str:
 
 def test_a_changed_configuration_does_not_go_on_from_the_old_checkpoint(tmp_path: Path) -> None:
     values = tiny_run.pipeline(tmp_path / "run")
-    values["tokenize"] |= {"epochs": 300, "checkpoint_steps": 7}
+    values["tokenize"] |= {"max_steps": 300, "checkpoint_steps": 7}
     config = tiny_run.write(tmp_path / "tiny.yaml", values)
     kill_in("tokenize", config, tmp_path / "run", beyond=4)
-    values["tokenize"] |= {"epochs": 3}
+    values["tokenize"] |= {"max_steps": 3}
     tiny_run.write(config, values)
     done = tiny_run.plum("tokenize", "--config", config)
     assert done.returncode == 0

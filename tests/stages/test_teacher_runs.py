@@ -254,7 +254,7 @@ def test_finetuning_trains_the_teacher_that_it_lacks_and_no_other(
 @pytest.mark.slow
 def test_no_stage_trains_it_that_does_not_need_it(run_copy: Path) -> None:
     before = tiny_run.times(run_copy)
-    pipeline.run_tokenize(tiny_run.config_of(run_copy, TAUGHT, OTHER, "tokenize.epochs=2"))
+    pipeline.run_tokenize(tiny_run.config_of(run_copy, TAUGHT, OTHER, "tokenize.max_steps=2"))
     assert tiny_run.rerun(before, tiny_run.times(run_copy)) == {"tokenize"}
     pipeline.run_all(tiny_run.config_of(run_copy, CODES))
     before = tiny_run.times(run_copy)

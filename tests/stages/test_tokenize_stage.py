@@ -41,9 +41,9 @@ def with_features(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def usual_weights(with_features: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
-    """What 8 epochs with the usual settings give."""
+    """What 8 steps with the usual settings give."""
     workdir = Path(shutil.copytree(with_features, tmp_path_factory.mktemp("usual") / "run"))
-    tokenized(workdir, epochs=8)
+    tokenized(workdir, max_steps=8)
     return dict(load_file(workdir / artifacts.RQVAE))
 
 
@@ -136,7 +136,7 @@ def test_every_method_writes_the_same_files_and_a_tokenizer_that_repeats_its_cod
 def test_a_heavier_modality_is_reconstructed_better(workdir: Path, method: str) -> None:
     errors = {}
     for heavy in NAMES:
-        settings = [f"features.modalities.{heavy}.weight=30", f"tokenize.method={method}", "tokenize.epochs=20"]
+        settings = [f"features.modalities.{heavy}.weight=30", f"tokenize.method={method}", "tokenize.max_steps=20"]
         config = load_config(workdir / "config.yaml", [*settings, "tokenize.contrastive_weight=0"], workdir=workdir)
         before = tiny_run.times(workdir / "features")
         quality = artifacts.read_json(tokenize.run(config) / "quality.json")
@@ -180,6 +180,43 @@ def test_quality_holds_what_is_measured_on_validation_pairs_and_content(workdir:
     assert quality["items_without_content"] == 0
 
 
+def test_quality_holds_errors_beside_their_reference_and_how_the_training_went(workdir: Path) -> None:
+    quality = tokenized(workdir)
+    means = {
+        key: np.mean(list(quality[f"{key}_by_modality"].values()))
+        for key in ("unquantised", "reconstruction", "reference")
+    }
+    assert means["unquantised"] < means["reconstruction"]
+    assert quality["reconstruction_ratio"] == pytest.approx(means["reconstruction"] / means["reference"])
+    assert quality["training"] == {"steps": 3, "held_out_items": 0, "stopped": "max_steps"}
+    assert set(quality["gradient_norms"]) == {"reconstruction", "quantization", "contrastive"}
+    untrained = tokenized(workdir, method="rqkmeans")
+    assert untrained["reconstruction_ratio"] is untrained["training"] is untrained["gradient_norms"] is None
+
+
+def test_a_tokenizer_that_reconstructs_far_worse_than_residual_kmeans_is_refused(workdir: Path) -> None:
+    ruined = {"latent_dim": 1, "max_steps": 1}
+    with pytest.raises(PlumError, match=r"has not learnt(.|\n)*tokenize\.max_reconstruction_ratio \(1\.5\)"):
+        tokenize.run(config_of(workdir, **ruined, max_reconstruction_ratio=1.5))
+    assert not (workdir / "tokenize").exists()
+    assert tokenized(workdir, **ruined)["reconstruction_ratio"] > 1.5
+
+
+def test_fewer_different_vectors_than_codes_are_warned_of(workdir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in NAMES:
+        change_vectors(workdir, name, lambda x: x[np.arange(N) % 10])
+    with caplog.at_level(logging.WARNING, logger="plum"):
+        quality = tokenized(workdir, collision="share", min_usage=0)
+    assert "60 items have 10 different vectors, fewer than the 16 codes of a level: at least 6" in caplog.text
+    assert quality["levels"][0]["dead"] >= 6
+    assert quality["uniqueness"] == 0
+
+
+def test_epochs_of_the_tokenizer_are_told_to_be_steps(workdir: Path) -> None:
+    with pytest.raises(PlumError, match=r"tokenize: epochs is no setting(.|\n)*max_steps"):
+        config_of(workdir, epochs=3)
+
+
 def test_random_codes_say_less_of_content_than_learned_ones(workdir: Path) -> None:
     learned = tokenized(workdir, method="rqkmeans")
     drawn = tokenized(workdir, method="random")
@@ -198,12 +235,13 @@ def test_random_codes_say_less_of_content_than_learned_ones(workdir: Path) -> No
         {"pair_sampling": "pmi"},
         {"progressive_masking": "false"},
         {"contrastive_weight": 0},
+        {"loss_scale": "sum"},
     ],
 )
 def test_every_setting_gives_other_weights(
     workdir: Path, usual_weights: dict[str, np.ndarray], settings: dict[str, Any]
 ) -> None:
-    tokenized(workdir, **settings, epochs=8)
+    tokenized(workdir, **settings, max_steps=8)
     after = load_file(workdir / artifacts.RQVAE)
     assert (usual_weights["codebooks.0"] != after["codebooks.0"]).any()
     assert all(np.isfinite(x).all() for x in after.values())
@@ -270,10 +308,10 @@ def warm(workdir: Path, name: str, **settings: Any) -> Path:
 
 
 def test_a_warm_start_goes_on_from_the_weights_of_another_run(workdir: Path) -> None:
-    other = warm(workdir, "other", collision="share", epochs=20)
+    other = warm(workdir, "other", collision="share", max_steps=20)
     end = load_file(other / artifacts.RQVAE)
     frozen = {"learning_rate": 1e-9, "weight_decay": 0, "reset_dead_codes": "false", "collision": "share"}
-    tokenized(workdir, warm_start=other, epochs=1, **frozen)
+    tokenized(workdir, warm_start=other, max_steps=1, **frozen)
     found = load_file(workdir / artifacts.RQVAE)
     for name, weights in end.items():
         np.testing.assert_allclose(found[name], weights, atol=1e-6)
@@ -281,18 +319,18 @@ def test_a_warm_start_goes_on_from_the_weights_of_another_run(workdir: Path) -> 
 
 
 def test_what_survives_of_another_run_is_told(workdir: Path) -> None:
-    assert tokenized(workdir, epochs=1)["stability"] is None
-    other = warm(workdir, "other", epochs=1)
-    same = tokenized(workdir, epochs=1, compare_with=other)["stability"]
+    assert tokenized(workdir, max_steps=1)["stability"] is None
+    other = warm(workdir, "other", max_steps=1)
+    same = tokenized(workdir, max_steps=1, compare_with=other)["stability"]
     assert same["compared_with"] == str(other)
     assert (same["items"], same["same"], same["matched"]) == (N, [1.0, 1.0], [1.0, 1.0])
-    moved = warm(workdir, "moved", epochs=1, collision="reassign")
-    assert tokenized(workdir, epochs=1, collision="reassign", compare_with=moved)["stability"]["same"] == [1.0, 1.0]
+    moved = warm(workdir, "moved", max_steps=1, collision="reassign")
+    assert tokenized(workdir, max_steps=1, collision="reassign", compare_with=moved)["stability"]["same"] == [1.0, 1.0]
     drawn = tokenized(workdir, method="random", collision="share", compare_with=other)["stability"]
     expected = (codes(workdir) == codes(other)[:, :2]).cumprod(axis=1).mean(axis=0)
     assert drawn["same"] == pytest.approx(expected)
     assert drawn["same"][0] < 0.5
-    warmed = tokenized(workdir, epochs=1, learning_rate=1e-9, warm_start=other)["stability"]
+    warmed = tokenized(workdir, max_steps=1, learning_rate=1e-9, warm_start=other)["stability"]
     assert warmed["same"][0] > 0.9  # the weights of the other run, hardly moved
 
 
@@ -313,7 +351,7 @@ def test_a_changed_warm_start_is_noticed(workdir: Path) -> None:
     assert tiny_run.times(workdir) == before
     inputs = read_manifest(workdir / "tokenize").inputs
     assert {"source/rqvae.safetensors", "source/tokenizer.json"} <= set(inputs)
-    tokenized(other, epochs=4)
+    tokenized(other, max_steps=4)
     tokenized(workdir, warm_start=other)
     assert tiny_run.rerun(before, tiny_run.times(workdir)) == {"tokenize"}
 
@@ -407,7 +445,7 @@ def test_items_that_are_nearly_all_the_same_are_refused_by_the_usual_thresholds(
     source = {**tiny_run.SYNTHETIC, "n_items": 600}
     pipeline = tiny_run.pipeline(tmp_path / "run", source, protocol="leave-one-out")
     pipeline["features"] = {"modalities": {"image": {"encoder": "file", "path": str(tmp_path / "image.npy")}}}
-    pipeline["tokenize"] = {"epochs": 5, "codebook_sizes": [64, 32, 16]}
+    pipeline["tokenize"] = {"max_steps": 5, "codebook_sizes": [64, 32, 16]}
     config = tiny_run.write(tmp_path / "tiny.yaml", pipeline)
     assert cli("data", "prepare", "--config", config)[0] == 0
     code, _, told = cli("tokenize", "--config", config)

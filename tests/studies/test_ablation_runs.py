@@ -256,7 +256,7 @@ def test_a_child_ends_with_its_parent(tmp_path: Path) -> None:
         "--config",
         str(config),
         "--set",
-        "tokenize.epochs=10000000",
+        "tokenize.max_steps=10000000",
     ]
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdin is not None

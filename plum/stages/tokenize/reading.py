@@ -286,6 +286,19 @@ def choose_sizes(settings: TokenizeConfig, n_items: int, n_later: int = 0) -> tu
     return list(sizes), reason
 
 
+def warn_of_repeats(settings: TokenizeConfig, features: Features, sizes: list[int]) -> None:
+    """Warn if a level has more codes than the catalogue has different vectors: the others can't be used."""
+    if settings.method == "random":
+        return
+    distinct = len(np.unique(np.concatenate(features.vectors, axis=1), axis=0))
+    if distinct < max(sizes):
+        logger.warning(
+            "tokenize: the %s items have %s different vectors, fewer than the %s codes of a level: at least %s of "
+            "these codes stay unused, and items of one vector share theirs",
+            *(f"{n:,}" for n in (len(features.present), distinct, max(sizes), max(sizes) - distinct)),
+        )
+
+
 def training_pairs(config: RunConfig, data: inputs.Prepared) -> Pairs:
     """Co-occurring pairs in training histories, if the method uses them.
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor
 
 from plum.config.items import TokenizeConfig
@@ -17,19 +16,17 @@ from plum.decoding.trie import Trie, fingerprint
 from plum.features.encoding import refuse_repeated
 from plum.run import artifacts
 from plum.run.stage import StageRun
-from plum.runtime import pick_device, seed_everything
+from plum.runtime import seed_everything
 from plum.sid.agreement import cooccurrence_agreement, heldout_pairs, neighbour_overlap
-from plum.sid.codebooks import CodebookRules
 from plum.sid.collisions import add_suffix, reassign
 from plum.sid.cooccurrence import Pairs
-from plum.sid.fit import LossWeights, batches_per_epoch, train_rqvae
 from plum.sid.frozen import Frozen, Rules
-from plum.sid.methods import Fitted, clustered, drawn, quantised_by
+from plum.sid.methods import Fitted, clustered, drawn
 from plum.sid.quality import Thresholds, buckets, level_health, refuse_unhealthy, same_content, uniqueness
-from plum.sid.rqvae import RQVAE, Content
+from plum.sid.reference import refuse_unlearnt
 from plum.sid.table import SidTable, bucket_rank
 from plum.stages import inputs
-from plum.stages.tokenize import reading
+from plum.stages.tokenize import learning, reading
 from plum.stages.tokenize.later import quality_of_all, with_later
 from plum.training import loop
 
@@ -72,8 +69,9 @@ def run(config: RunConfig, force: bool = False) -> Path:
     pairs = reading.training_pairs(config, seen)
     warm = reading.warm_weights(config.tokenize, features, sizes)
     earlier = reading.read_earlier(config.tokenize, item_ids, len(sizes))
+    reading.warn_of_repeats(config.tokenize, features, sizes)
     with stage.writing(force) as folder:
-        fitted = _fit(config, seen, features, sizes, pairs, warm, folder)
+        fitted, learnt = _fit(config, seen, features, sizes, pairs, warm, folder)
         _refuse_unhealthy(config.tokenize, fitted, features)
         table = _without_collisions(config.tokenize, fitted, seen.popularity)
         frozen = _frozen(config, features, fitted, table)
@@ -82,7 +80,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
         content = inputs.content_vectors(config.workdir)
         content = content if content is None or known.all() else content[known]
         quality = _quality(config, seen, features, fitted, table, content)
-        quality |= {"stability": survived, "sizes_reason": reason}
+        quality |= {**learnt, "stability": survived, "sizes_reason": reason}
         if not known.all():
             quality["all_items"] = quality_of_all(whole, data.histories)
         frozen.save(folder)
@@ -98,32 +96,22 @@ def _fit(
     pairs: Pairs,
     warm: dict[str, Tensor] | None,
     folder: Path,
-) -> Fitted:
+) -> tuple[Fitted, dict[str, Any]]:
+    """The codes of the configured method, and what ``quality.json`` says of its training."""
     settings = config.tokenize
     if settings.method == "random":
-        return drawn(data.items["item_id"].tolist(), sizes, settings.latent_dim, config.seed)
+        return drawn(data.items["item_id"].tolist(), sizes, settings.latent_dim, config.seed), learning.UNTRAINED
     for modality, there in zip(features.modalities, features.present.T, strict=True):
         if n_lacking := int((~there).sum()):
             stands_in = "the mean" if settings.method == "rqkmeans" else "a learned vector"
             logger.info("tokenize: %d items lack %s; %s replaces it", n_lacking, modality.name, stands_in)
     if settings.method == "rqkmeans":
-        return clustered(features.vectors, features.gaps, sizes, config.seed, features.weights)
-    device, shape = pick_device(config.device), reading.shape_of(settings)
-    widths = [modality.width for modality in features.modalities]
-    model = RQVAE(widths, sizes, shape.latent_dim, shape.hidden_dim, shape.ema)
-    if warm is not None:
-        model.load_state_dict(warm, strict=False)
-    model.to(device)
-    gaps = None if features.gaps is None else torch.from_numpy(features.gaps).to(device)
-    content = Content([torch.from_numpy(x).to(device) for x in features.vectors], gaps)
-    rules = CodebookRules(settings.kmeans_init and warm is None, settings.reset_dead_codes, settings.ema_decay)
-    masking = settings.progressive_masking
-    weights = LossWeights(settings.beta, settings.contrastive_weight, masking, features.weights)
-    recipe = inputs.recipe(settings, batches_per_epoch(len(data.items), settings.batch_size))
-    checkpoint, size = folder / artifacts.CHECKPOINT, settings.batch_size
-    state = train_rqvae(model, content, pairs, recipe, weights, rules, size, config.seed, checkpoint)
+        return clustered(features.vectors, features.gaps, sizes, config.seed, features.weights), learning.UNTRAINED
+    fitted, state, n_held = learning.train(config, features, sizes, pairs, warm, folder)
     loop.write_log(folder / "train_log.jsonl", state)
-    return quantised_by(model, shape, content)
+    learnt = learning.quality(config, features, sizes, fitted, state, n_held)
+    refuse_unlearnt(learnt["reconstruction_ratio"], settings.max_reconstruction_ratio)
+    return fitted, learnt
 
 
 def _refuse_unhealthy(settings: TokenizeConfig, fitted: Fitted, features: reading.Features) -> None:

@@ -5,10 +5,10 @@
 
 and, with --data, what the tokenizer with its default settings keeps of real items: stage tokenize on vectors of texts
 (TF-IDF, 64 dimensions) and topics (64) of data sets in PLUM_DATA_HOME; one that is not there is left out, with a
-message. Errors are means over modalities per dimension of the standardised vectors; residual k-means and faiss's
-ResidualQuantizer (greedy training, beam of its default width) have codebooks of the same sizes and quantise all
-modalities side by side. ``reconstruction_ratio`` is the tokenizer's error over that of residual k-means, ``seconds``
-those of the stage with all it reads, writes and measures.
+message. Errors are means over modalities per dimension of the standardised vectors; residual k-means (``method:
+rqkmeans``) and faiss's ResidualQuantizer (greedy training, beam of its default width) have codebooks of the same sizes
+and quantise all modalities side by side, with equal variance each. ``reconstruction_ratio`` is the tokenizer's error
+over that of residual k-means, ``seconds`` those of the stage with all it reads, writes and measures.
 
 The other parts use vectors of 384 float32 dimensions around 1,000 random centres, default settings, batches of 256
 items and as many in pairs, and default codebook sizes. The model that assigns codes has random weights, which cost what
@@ -48,7 +48,7 @@ from plum.sid.fit import LossWeights, held_out_rows, rounds_of, train_rqvae
 from plum.sid.frozen import Frozen, Modality, Rules, Shape
 from plum.sid.reference import errors_of
 from plum.sid.rqvae import RQVAE, Content
-from plum.sid.standardise import fit_standardisation
+from plum.sid.standardise import fit_standardisation, weighed
 from plum.sid.table import default_sizes
 from plum.stages import features, prepare, tokenize
 from plum.stages.tokenize import reading
@@ -148,7 +148,7 @@ def reconstruct(name: str) -> dict[str, Any] | None:
         "without_quantiser": mean_of(quality["unquantised_by_modality"]),
         "with_quantiser": quality["reconstruction"],
         "residual_kmeans": mean_of(quality["reference_by_modality"]),
-        "faiss": faiss_error(content.vectors, content.gaps, sizes),
+        "faiss": faiss_error(content, sizes),
         "usage": usage_of(quality, len(sizes)),
         "uniqueness": quality["uniqueness"],
         "steps": quality["training"]["steps"],
@@ -166,18 +166,19 @@ def usage_of(quality: dict[str, Any], n_levels: int) -> list[float]:
     return [level["usage"] for level in quality["levels"][:n_levels]]
 
 
-def faiss_error(vectors: list[np.ndarray], present: np.ndarray | None, sizes: list[int]) -> float:
+def faiss_error(content: reading.Features, sizes: list[int]) -> float:
     """Error of faiss's residual quantiser of all modalities side by side, the mean over modalities per dimension."""
     import faiss
 
-    joined = np.ascontiguousarray(np.concatenate(vectors, axis=1))
+    widths = [x.shape[1] for x in content.vectors]
+    joined = np.ascontiguousarray(weighed(content.vectors, content.weights))
     bits = faiss.UInt64Vector()
     for size in sizes:
         bits.push_back(size.bit_length() - 1)
     quantiser = faiss.ResidualQuantizer(joined.shape[1], bits)
     quantiser.train(joined)
     left = joined - quantiser.decode(quantiser.compute_codes(joined))
-    return float(errors_of(left**2, [x.shape[1] for x in vectors], present).mean())
+    return float((errors_of(left**2, widths, content.gaps) * np.array(widths) / np.array(content.weights)).mean())
 
 
 def shown(found: dict[str, dict[str, Any]]) -> Table:

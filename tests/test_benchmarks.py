@@ -72,8 +72,8 @@ def test_warm_start(tmp_path: Path) -> None:
     pd.DataFrame(ratings, columns=["userId", "movieId", "rating", "timestamp"]).to_csv(
         tmp_path / "ratings.csv", index=False
     )
-    found = run("warm_start.py", tmp_path, "--encoder", "topics", "--epochs", "2", "--again", "1")
-    assert set(found) == {"cold", "warm, epochs: 1"}
+    found = run("warm_start.py", tmp_path, "--encoder", "topics", "--steps", "2", "--again", "1")
+    assert set(found) == {"cold", "warm, steps: 1"}
     for figures in found.values():
         assert isinstance(figures, dict)
         assert all(0 <= share <= 1 for key in ("same", "matched") for share in figures[key])

@@ -178,7 +178,7 @@ def test_held_out_items_are_watched_or_else_a_seeded_sample_of_all():
 def test_training_on_all_items_never_ends_worse_than_it_began(tmp_path):
     model, items, state = train(tmp_path, lr=10.0, patience=4)  # ruins the model
     assert (state.best_step, state.stopped) == (0, True)
-    start = [entry["valid_loss"] for entry in state.log if "valid_loss" in entry][0]
+    start = next(entry["valid_loss"] for entry in state.log if "valid_loss" in entry)
     assert assign_codes(model, items)[1].mean() == pytest.approx(start, rel=1e-4)
 
 

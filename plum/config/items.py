@@ -102,7 +102,7 @@ class FeaturesConfig(Section):
 class TokenizeConfig(OptimizerConfig):
     """Stage tokenize: items -> Semantic IDs (SIDs), by default with an RQ-VAE (PLUM section 2.1; TIGER section 3.1)."""
 
-    max_steps: Count = 4000
+    max_steps: Count = 3000
     """rqvae: most optimizer steps; the learning rate falls over all of them. Training stops earlier by ``patience``."""
     held_out: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     """rqvae: share of the items, drawn by the seed, that training does not see. The weights kept are those with the

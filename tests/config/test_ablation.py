@@ -84,8 +84,8 @@ def test_later_settings_win(home: Path) -> None:
     )
     config = read_ablation(path, settings=setting(13, 2, 3, 4)).runs[0].config
     assert config.eval.lem is not None
-    epochs = [section.epochs for section in (config.cpt, config.finetune, config.eval.dense, config.eval.lem)]
-    assert (epochs, config.tokenize.max_steps) == ([11, 12, 14, 15], 13)
+    found = [config.cpt.epochs, config.finetune.epochs, config.tokenize.max_steps]
+    assert [*found, config.eval.dense.epochs, config.eval.lem.epochs] == [11, 12, 13, 14, 15]
 
 
 def test_the_command_line_says_where_which_seeds_and_on_what(home: Path) -> None:

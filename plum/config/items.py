@@ -102,13 +102,15 @@ class FeaturesConfig(Section):
 class TokenizeConfig(OptimizerConfig):
     """Stage tokenize: items -> Semantic IDs (SIDs), by default with an RQ-VAE (PLUM section 2.1; TIGER section 3.1)."""
 
-    max_steps: Count = 3000
+    max_steps: Count = 4000
     """rqvae: most optimizer steps; the learning rate falls over all of them. Training stops earlier by ``patience``."""
-    held_out: Annotated[float, Field(ge=0, le=0.5)] = 0.05
+    held_out: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     """rqvae: share of the items, drawn by the seed, that training does not see. The weights kept are those with the
-    smallest reconstruction error on them. 0, or fewer than 30 such items: train on all items for ``max_steps``."""
+    smallest reconstruction error on them: for catalogues that many new items will join. 0, or fewer than 30 such items:
+    train on all items, and keep the weights with the smallest error on 2,000 of them."""
     patience: Count | None = 15
-    """rqvae: stop when the error of held-out items has not fallen in this many validations, one every 100 steps."""
+    """rqvae: stop when the error of held-out items, or else of those 2,000, has not fallen in this many validations,
+    one every 100 steps."""
     batch_size: Batch = 256
     """Items per training step. Co-occurring pairs add as many again."""
     learning_rate: Rate = 3e-3

@@ -138,10 +138,11 @@ def _training(quality: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = []
     if found:
         told = f"{plain(found.get('steps'))} steps"
-        if found.get("held_out_items"):
-            reason = "no longer fell" if found.get("stopped") == "held_out" else "was watched to the last step"
-            told += f"; the error of {plain(found['held_out_items'])} held-out items {reason}, and was smallest after "
-            told += f"{plain(found.get('best_step'))}, whose weights are kept"
+        n_held = found.get("held_out_items")
+        items = f"{plain(n_held)} held-out items" if n_held else "items of the catalogue"
+        reason = "no longer fell" if found.get("stopped") == "patience" else "was watched to the last step"
+        told += f"; the error of {items} {reason}, and was smallest after {plain(found.get('best_step'))}, whose "
+        told += "weights are kept"
         facts.append(("training", told))
     if norms:
         told = ", ".join(f"{name} {plain(value)}" for name, value in norms.items())

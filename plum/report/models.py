@@ -35,7 +35,7 @@ _TWO_LOSSES = (
 )
 _TOKENIZER_LOSSES = (
     "The training loss has the terms of codebooks and co-occurrence too, and reconstructs from some of the levels; the "
-    "validation loss is the reconstruction error of held-out items alone."
+    "validation loss is the reconstruction error alone, of held-out items or of a sample of all."
 )
 _INDEX = {
     "M": "neighbours per vector",

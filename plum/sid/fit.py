@@ -25,13 +25,15 @@ from plum.sid.rqvae import (
 from plum.sid.start import start_at_components
 from plum.training.loop import Progress, Recipe, fit
 
-_ORDER, _PAIRS, _HELD_OUT = range(3)  # what a random generator is for, so that none repeats another's numbers
+_ORDER, _PAIRS, _HELD_OUT, _WATCHED = range(4)  # what a random generator is for, so that none repeats another's numbers
 RESET_UNTIL = 0.9
 """Dead codes are reset only in the first nine tenths of the training, so that the codebooks then settle."""
 ROUND = 100
 """Optimizer steps between validations and between resets of dead codes."""
 FEWEST_HELD_OUT = 30
 """A smaller held-out sample says nothing: a catalogue with fewer items to spare trains on all of them."""
+MOST_WATCHED = 2000
+"""Items whose error is measured after each round, if none are held out."""
 GRADIENTS_EVERY = 100
 """Steps between measurements of the terms' gradients, each of which costs about a step."""
 
@@ -82,9 +84,9 @@ def train_rqvae(
         seed: of batches and initial codebooks. Masks and dead-code resets draw from torch's generator (see
             ``plum.runtime.seed_everything``).
         checkpoint: folder to resume from.
-        held_out: rows of items that are not trained on. After each round their reconstruction error is measured; the
-            model ends with the weights for which it was lowest, those of the start included, and the recipe's patience
-            stops the training. With none, all of its steps are made.
+        held_out: rows of items that are not trained on. After each round the reconstruction error of the watched items
+            is measured (see :func:`watched_rows`); the model ends with the weights for which it was lowest, those of
+            the start included, and the recipe's patience stops the training.
         warm: whether the model has been trained before; else it starts from principal components.
     """
     held = np.zeros(0, dtype=np.int64) if held_out is None else held_out
@@ -95,7 +97,7 @@ def train_rqvae(
             start_at_components(model, known, weights.per_dimension, weights.modalities)
         start_codebooks(model, known, seed, rules.kmeans_init and not warm)
     drawn = pairs.among(rows, content.n_items) if weights.contrastive else Pairs(pairs.rows[:0])
-    unseen = content.rows(torch.from_numpy(held))
+    watched = content.rows(torch.from_numpy(watched_rows(content.n_items, held, seed)))
 
     def batches(round_: int) -> Iterator[ItemBatch]:
         steps = range(round_ * recipe.steps_per_epoch, (round_ + 1) * recipe.steps_per_epoch)
@@ -112,8 +114,8 @@ def train_rqvae(
         return reset_dead_codes(model, known) if due else []
 
     def validate() -> dict[str, float]:
-        quantized = model.quantize(model.encode(*unseen))
-        errors = reconstruction_errors(model, unseen.modalities, quantized.codewords.sum(1), unseen.present)
+        quantized = model.quantize(model.encode(*watched))
+        errors = reconstruction_errors(model, watched.modalities, quantized.codewords.sum(1), watched.present)
         return {"valid_loss": float(_reconstruction(errors, content, weights))}
 
     return fit(
@@ -123,7 +125,7 @@ def train_rqvae(
         loss,
         checkpoint=checkpoint,
         name="tokenize",
-        validate=validate if len(held) else None,
+        validate=validate,
         monitor="valid_loss",
         falling=True,
         validate_start=True,
@@ -148,6 +150,16 @@ def held_out_rows(n_items: int, share: float, seed: int) -> np.ndarray:
     if size < FEWEST_HELD_OUT:
         return np.zeros(0, dtype=np.int64)
     return np.sort(np.random.default_rng([seed, _HELD_OUT]).choice(n_items, size, replace=False))
+
+
+def watched_rows(n_items: int, held_out: np.ndarray, seed: int) -> np.ndarray:
+    """Rows of the items whose error ends the training: those held out, else at most ``MOST_WATCHED`` of the catalogue.
+
+    Items that are trained on say nothing of new ones, but they are those that the codes are for.
+    """
+    if len(held_out) or n_items <= MOST_WATCHED:
+        return held_out if len(held_out) else np.arange(n_items)
+    return np.sort(np.random.default_rng([seed, _WATCHED]).choice(n_items, MOST_WATCHED, replace=False))
 
 
 @torch.no_grad()

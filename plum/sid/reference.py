@@ -52,7 +52,7 @@ def refuse_unlearnt(ratio: float | None, most: float | None) -> None:
     Raises:
         PlumError: naming the settings to change.
     """
-    if ratio is None or ratio <= 1:
+    if ratio is None or round(ratio, 2) <= 1:
         return
     fix = (
         "train longer by tokenize.max_steps and tokenize.patience, lower tokenize.contrastive_weight, or raise "

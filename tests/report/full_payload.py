@@ -178,9 +178,9 @@ def full_payload():
             "training": {
                 "steps": 2100,
                 "held_out_items": 84,
-                "stopped": "held_out",
+                "stopped": "patience",
                 "best_step": 1100,
-                "held_out_loss": 0.3,
+                "smallest_loss": 0.3,
             },
             "gradient_norms": {"reconstruction": 0.21, "quantization": 0.12, "contrastive": 0.04},
             "modalities": {

@@ -260,7 +260,6 @@ def test_codes_are_told_in_words(full):
     for line in (
         "- items with a Semantic ID of their own: 98.3%",
         "- most items on one Semantic ID: 7",
-        "- reconstruction error over that of residual k-means: 0.883",
         "- items by the size of the group that shares their Semantic ID: alone 98.3%, with one other 1.0%, of 3–5 0.7%",
         "- group size that 99% of the items do not exceed: 2",
     ):

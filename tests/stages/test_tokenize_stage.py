@@ -188,7 +188,9 @@ def test_quality_holds_errors_beside_their_reference_and_how_the_training_went(w
     }
     assert means["unquantised"] < means["reconstruction"]
     assert quality["reconstruction_ratio"] == pytest.approx(means["reconstruction"] / means["reference"])
-    assert quality["training"] == {"steps": 3, "held_out_items": 0, "stopped": "max_steps"}
+    training = quality["training"]
+    assert (training["steps"], training["held_out_items"], training["stopped"]) == (3, 0, "max_steps")
+    assert training["smallest_loss"] == pytest.approx(means["reconstruction"], abs=1e-6)  # of all 60 items
     assert set(quality["gradient_norms"]) == {"reconstruction", "quantization", "contrastive"}
     untrained = tokenized(workdir, method="rqkmeans")
     assert untrained["reconstruction_ratio"] is untrained["training"] is untrained["gradient_norms"] is None
@@ -357,7 +359,7 @@ def test_a_changed_warm_start_is_noticed(workdir: Path) -> None:
     assert tiny_run.times(workdir) == before
     inputs = read_manifest(workdir / "tokenize").inputs
     assert {"source/rqvae.safetensors", "source/tokenizer.json"} <= set(inputs)
-    tokenized(other, max_steps=4)
+    tokenized(other, kmeans_init="false")
     tokenized(workdir, warm_start=other)
     assert tiny_run.rerun(before, tiny_run.times(workdir)) == {"tokenize"}
 

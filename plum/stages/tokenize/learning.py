@@ -104,24 +104,21 @@ def quality(
 
 
 def _ending(state: Progress, n_held: int) -> dict[str, Any]:
-    """How the training ended: ``steps`` made, and of held-out items the error and where it was smallest."""
-    found: dict[str, Any] = {"steps": state.step, "held_out_items": n_held}
-    if not n_held:
-        logger.info("tokenize: %d steps on all items", state.step)
-        return found | {"stopped": "max_steps"}
+    """How the training ended: ``steps`` made, the watched items' smallest error, and where it was."""
+    items = f"the {n_held} held-out items" if n_held else "items of the catalogue"
     if state.stopped:
-        how = "stopped: their error has not fallen since"
+        how = f"stopped: the error of {items} has not fallen since step"
     elif state.best_step == state.step:
-        how = "their error still fell at the end; raise tokenize.max_steps to go on. Smallest at step"
+        how = f"the error of {items} still fell at the end; raise tokenize.max_steps to go on. Smallest at step"
     else:
-        how = "their error was smallest at step"
-    message = "tokenize: %d steps, %d items held out; %s %d, whose weights are kept"
-    logger.info(message, state.step, n_held, how, state.best_step)
-    error = round(-state.best_value, 6)
-    return found | {
-        "stopped": "held_out" if state.stopped else "max_steps",
+        how = f"the error of {items} was smallest at step"
+    logger.info("tokenize: %d steps; %s %d, whose weights are kept", state.step, how, state.best_step)
+    return {
+        "steps": state.step,
+        "held_out_items": n_held,
+        "stopped": "patience" if state.stopped else "max_steps",
         "best_step": state.best_step,
-        "held_out_loss": error,
+        "smallest_loss": round(-state.best_value, 6),
     }
 
 

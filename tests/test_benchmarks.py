@@ -58,6 +58,7 @@ def test_later_items(tmp_path: Path) -> None:
     config = later_worlds.config_of(tmp_path / "world", later_worlds.usual(), {"text": {"dimensions": 8}})
     prepare.run(config)
     features.run(config)
+    tiny_run.write(artifacts.config_path(config.workdir), config.model_dump(mode="json"))
     found = run("later_items.py", config.workdir)
     assert set(found) == {"popularity", "itemknn", "textknn"}
     assert found["popularity"]["later_recall@10"] == 0  # type: ignore[index]

@@ -24,6 +24,7 @@ from sklearn.linear_model import Ridge
 
 from plum.config.file import load_config
 from plum.evaluation.metrics import per_user_metrics
+from plum.retrievers.dense import Dense
 from plum.run import artifacts
 from plum.stages import inputs, trained
 from plum.vectors.nearest import largest_products
@@ -55,14 +56,16 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     config = load_config(options.run / "config.yaml", [], workdir=options.run)
-    data = inputs.read_prepared(options.run)
-    dense = trained.dense_retriever(config, artifacts.DENSE, len(data.items))
+    catalogue = inputs.read_prepared(options.run)
+    known = inputs.read_known(options.run, catalogue.items["item_id"])
+    data = catalogue.only(known)
+    dense = Dense(trained.dense_model(config, artifacts.DENSE, len(data.items)))
     _, histories, targets = data.histories.questions("valid")
     queries, vectors = dense.vectors(histories), dense.item_vectors()
     found = {"dense": {"explained": 1.0, "recall@10": recall(vectors, queries, histories, targets)}}
     spread = ((vectors - vectors.mean(0)) ** 2).sum()
     for run in (options.run, *options.others):
-        table = inputs.read_sid_table(run, data.items)
+        table = inputs.read_sid_table(run, catalogue.items).only(known)
         sums = sums_of_codes(vectors, table.codes, table.sizes)
         found[f"{run}: {' + '.join(f'{size:,}' for size in table.sizes)} codes"] = {
             "explained": float(1 - ((vectors - sums) ** 2).sum() / spread),

@@ -15,6 +15,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from rich.console import Console
 
@@ -28,11 +29,11 @@ from plum.runtime import setup_logging
 from plum.stages import dense, inputs, prepare, trained
 
 
-def retrievers_of(config: RunConfig, kind: str, n_items: int) -> dict[str, Retriever]:
+def retrievers_of(config: RunConfig, kind: str, items: pd.DataFrame) -> dict[str, Retriever]:
     """The trained baseline, and the mean of dense's trials if they are kept."""
-    found: dict[str, Retriever] = {kind: trained.dense_retriever(config, kind, n_items)}
+    found: dict[str, Retriever] = {kind: trained.dense_retriever(config, kind, items)}
     if kind == artifacts.DENSE and config.eval.dense.n_kept:
-        found[MeanDense.name] = trained.mean_of_trials(config, n_items)
+        found[MeanDense.name] = trained.mean_of_trials(config, items)
     return found
 
 
@@ -75,7 +76,7 @@ def main() -> None:
         "trials": [{name: trial[name] for name in ("settings", "valid_recall@10", "best_step")} for trial in trials],
         "test": {
             name: tested(retriever, data, config.eval.filter_seen)
-            for name, retriever in retrievers_of(config, options.kind, len(data.items)).items()
+            for name, retriever in retrievers_of(config, options.kind, data.items).items()
         },
     }
     if options.json:

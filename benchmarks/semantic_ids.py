@@ -1,14 +1,15 @@
 """Time and memory of Semantic IDs: codes for a million items from a trained tokenizer, and the training of one;
 
     python benchmarks/semantic_ids.py [--json] [--items 1000000] [--train-items 100000] [--steps 1000] [--threads 2]
-    python benchmarks/semantic_ids.py --data ml-100k ml-latest-small Beauty Sports_and_Outdoors [--json]
+    python benchmarks/semantic_ids.py --data ml-100k ml-latest-small Beauty Sports_and_Outdoors [--json] [--set KEY=VALUE]
 
-and, with --data, what the tokenizer with its default settings keeps of real items: stage tokenize on vectors of texts
+and, with --data, what the tokenizer with its default settings and those of --set keeps of real items: stage tokenize on vectors of texts
 (TF-IDF, 64 dimensions) and topics (64) of data sets in PLUM_DATA_HOME; one that is not there is left out, with a
-message. Errors are means over modalities per dimension of the standardised vectors; residual k-means and faiss's
-ResidualQuantizer (greedy training, beam of its default width) have codebooks of the same sizes and quantise all
-modalities side by side. ``reconstruction_ratio`` is the tokenizer's error over that of residual k-means, ``seconds``
-those of the stage with all it reads, writes and measures.
+message. Errors are means over modalities per dimension of the standardised vectors; residual k-means (``method:
+rqkmeans``) and faiss's ResidualQuantizer (greedy training, beam of its default width) have codebooks of the same sizes
+and quantise all modalities side by side, with equal variance each. ``reconstruction_ratio`` is the tokenizer's error
+over that of residual k-means, ``lift`` says how much more often than by chance the items of validation pairs share
+their first code, their first two, ..., and ``seconds`` are those of the stage with all it reads, writes and measures.
 
 The other parts use vectors of 384 float32 dimensions around 1,000 random centres, default settings, batches of 256
 items and as many in pairs, and default codebook sizes. The model that assigns codes has random weights, which cost what
@@ -38,7 +39,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from plum.config.file import validate
+from plum.config.file import apply_setting, validate
 from plum.errors import PlumError
 from plum.run import artifacts
 from plum.runtime import seed_everything
@@ -48,7 +49,7 @@ from plum.sid.fit import LossWeights, held_out_rows, rounds_of, train_rqvae
 from plum.sid.frozen import Frozen, Modality, Rules, Shape
 from plum.sid.reference import errors_of
 from plum.sid.rqvae import RQVAE, Content
-from plum.sid.standardise import fit_standardisation
+from plum.sid.standardise import fit_standardisation, weighed
 from plum.sid.table import default_sizes
 from plum.stages import features, prepare, tokenize
 from plum.stages.tokenize import reading
@@ -117,10 +118,10 @@ def train(n_items: int, steps: int) -> dict[str, float]:
     return {"train_s": time.perf_counter() - start}
 
 
-def reconstruct(name: str) -> dict[str, Any] | None:
+def reconstruct(name: str, settings: list[str]) -> dict[str, Any] | None:
     """What the tokenizer keeps of a data set's items, beside its references; None if the data set is not there."""
     with tempfile.TemporaryDirectory() as folder:
-        pipeline = {
+        pipeline: dict[str, Any] = {
             "workdir": folder,
             "data": {"source": SOURCES[name]},
             "features": {
@@ -130,6 +131,8 @@ def reconstruct(name: str) -> dict[str, Any] | None:
                 }
             },
         }
+        for setting in settings:
+            apply_setting(pipeline, setting)
         config = validate(pipeline, "the benchmark")
         try:
             prepare.run(config)
@@ -148,9 +151,10 @@ def reconstruct(name: str) -> dict[str, Any] | None:
         "without_quantiser": mean_of(quality["unquantised_by_modality"]),
         "with_quantiser": quality["reconstruction"],
         "residual_kmeans": mean_of(quality["reference_by_modality"]),
-        "faiss": faiss_error(content.vectors, content.gaps, sizes),
+        "faiss": faiss_error(content, sizes),
         "usage": usage_of(quality, len(sizes)),
         "uniqueness": quality["uniqueness"],
+        "lift": quality["cooccurrence_agreement"]["lift"],
         "steps": quality["training"]["steps"],
         "seconds": seconds,
     }
@@ -166,30 +170,32 @@ def usage_of(quality: dict[str, Any], n_levels: int) -> list[float]:
     return [level["usage"] for level in quality["levels"][:n_levels]]
 
 
-def faiss_error(vectors: list[np.ndarray], present: np.ndarray | None, sizes: list[int]) -> float:
+def faiss_error(content: reading.Features, sizes: list[int]) -> float:
     """Error of faiss's residual quantiser of all modalities side by side, the mean over modalities per dimension."""
     import faiss
 
-    joined = np.ascontiguousarray(np.concatenate(vectors, axis=1))
+    widths = [x.shape[1] for x in content.vectors]
+    joined = np.ascontiguousarray(weighed(content.vectors, content.weights))
     bits = faiss.UInt64Vector()
     for size in sizes:
         bits.push_back(size.bit_length() - 1)
     quantiser = faiss.ResidualQuantizer(joined.shape[1], bits)
     quantiser.train(joined)
     left = joined - quantiser.decode(quantiser.compute_codes(joined))
-    return float(errors_of(left**2, [x.shape[1] for x in vectors], present).mean())
+    return float((errors_of(left**2, widths, content.gaps) * np.array(widths) / np.array(content.weights)).mean())
 
 
 def shown(found: dict[str, dict[str, Any]]) -> Table:
     """The table of ``--data``."""
-    columns = ("without quantiser", "with it", "residual k-means", "faiss", "ratio", "usage", "unique", "steps", "s")
+    errors = ("without quantiser", "with it", "residual k-means", "faiss")
+    columns = (*errors, "ratio", "usage", "unique", "lift", "steps", "s")
     table = Table("", *columns, title="Mean squared error per dimension")
     for name, entry in found.items():
-        errors = [f"{entry[key]:.4f}" for key in ("without_quantiser", "with_quantiser", "residual_kmeans", "faiss")]
+        figures = ("without_quantiser", "with_quantiser", "residual_kmeans", "faiss", "reconstruction_ratio")
         usage = " ".join(f"{share:.0%}" for share in entry["usage"])
-        ratio = f"{entry['reconstruction_ratio']:.3f}"
-        rest = [f"{entry['uniqueness']:.3f}", str(entry["steps"]), f"{entry['seconds']:.0f}"]
-        table.add_row(name, *errors, ratio, usage, *rest)
+        lift = " ".join(f"{lift:.1f}" for lift in entry["lift"])
+        rest = [f"{entry['uniqueness']:.3f}", lift, str(entry["steps"]), f"{entry['seconds']:.0f}"]
+        table.add_row(name, *[f"{entry[key]:.4f}" for key in figures], usage, *rest)
     return table
 
 
@@ -201,6 +207,7 @@ def main() -> None:
     parser.add_argument("--train-items", type=int, default=100_000)
     parser.add_argument("--steps", type=int, default=1_000)
     parser.add_argument("--data", nargs="+", choices=SOURCES, help="data sets to reconstruct, instead of the rest")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the pipeline of --data")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -211,7 +218,7 @@ def main() -> None:
         return
     if options.data:
         torch.set_num_threads(options.threads)
-        measured = {name: entry for name in options.data if (entry := reconstruct(name))}
+        measured = {name: entry for name in options.data if (entry := reconstruct(name, options.set))}
         Console().print(shown(measured)) if not options.json else print(json.dumps(measured, indent=2))
         return
     found = {}

@@ -37,6 +37,38 @@ def test_semantic_ids() -> None:
     assert all(isinstance(value, float) and value > 0 for value in found.values())
 
 
+def test_what_semantic_ids_keep_of_data_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLUM_DATA_HOME", str(tmp_path))
+    folder = tmp_path / "amazon-2014"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    words = ["red", "blue", "night", "day", "soap", "cream", "brush", "oil", "dry", "soft"]
+    titles = [f"{item}\tA{item}\t{' '.join(rng.choice(words, 3))}\n" for item in range(1, 121)]
+    (folder / "Beauty_titles.tsv").write_text("".join(titles))
+    attributes = {item: [int(n) for n in rng.choice(range(1, 9), 2, replace=False)] for item in range(1, 121)}
+    (folder / "Beauty_item2attributes.json").write_text(json.dumps(attributes))
+    lines = [" ".join(map(str, [user, *(rng.permutation(120)[:12] + 1)])) + "\n" for user in range(1, 61)]
+    (folder / "Beauty.txt").write_text("".join(lines))
+    data = ("--data", "Sports_and_Outdoors", "Beauty", "--threads", "1", "--set", "tokenize.max_steps=60")
+    found = run("semantic_ids.py", *data)
+    assert set(found) == {"Beauty"}
+    figures = found["Beauty"]
+    assert isinstance(figures, dict)
+    assert figures["reconstruction_ratio"] == pytest.approx(figures["with_quantiser"] / figures["residual_kmeans"])
+    assert 0 < figures["faiss"] < 1
+    assert figures["steps"] == 60
+    assert len(figures["usage"]) == len(figures["lift"]) == 3
+
+
+def test_a_data_set_that_is_not_there_is_left_out_with_a_message(tmp_path: Path) -> None:
+    command = [sys.executable, str(BENCHMARKS / "semantic_ids.py"), "--json", "--data", "Beauty"]
+    environment = os.environ | tiny_run.ENVIRONMENT | {"PLUM_DATA_HOME": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, json.loads(done.stdout)) == (0, {}), done.stderr
+    assert "Beauty is left out" in done.stderr
+    assert str(tmp_path) in done.stderr
+
+
 def test_residual_kmeans(tmp_path: Path) -> None:
     for folder in ("data", "features"):
         (tmp_path / folder).mkdir()
@@ -73,8 +105,8 @@ def test_warm_start(tmp_path: Path) -> None:
     pd.DataFrame(ratings, columns=["userId", "movieId", "rating", "timestamp"]).to_csv(
         tmp_path / "ratings.csv", index=False
     )
-    found = run("warm_start.py", tmp_path, "--encoder", "topics", "--epochs", "2", "--again", "1")
-    assert set(found) == {"cold", "warm, epochs: 1"}
+    found = run("warm_start.py", tmp_path, "--encoder", "topics", "--steps", "2", "--again", "1")
+    assert set(found) == {"cold", "warm, steps: 1"}
     for figures in found.values():
         assert isinstance(figures, dict)
         assert all(0 <= share <= 1 for key in ("same", "matched") for share in figures[key])

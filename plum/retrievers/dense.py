@@ -238,31 +238,52 @@ class Dense:
         model: trained.
         name: of the retriever in comparisons.
         batch_size: histories per forward pass.
+        known: (N,) bool, the items of the catalogue that are the model's, in its order; None for all. The others are
+            never recommended, and left out of histories.
     """
 
-    def __init__(self, model: ItemTransformer, name: str = "dense", batch_size: int = 256) -> None:
+    def __init__(
+        self,
+        model: ItemTransformer,
+        name: str = "dense",
+        batch_size: int = 256,
+        known: np.ndarray | None = None,
+    ) -> None:
         self.name = name
         self._model = model
         self._batch_size = batch_size
+        self._known = known
 
     def recommend(self, histories: Sequence[np.ndarray], k: int, seen: Sequence[np.ndarray] | None) -> Recommendations:
         """The K items nearest to each history's vector; see ``plum.retrievers.protocol.Retriever``.
 
-        An empty history gives an empty list.
+        A history without known items gives an empty list.
         """
+        seen = None if seen is None else self.placed(seen)
         found = largest_products(self.item_vectors(), self.vectors(histories), k, seen)
-        empty = np.array([len(history) == 0 for history in histories], dtype=bool)
+        empty = np.array([len(history) == 0 for history in self.placed(histories)], dtype=bool)
         found.items[empty], found.scores[empty] = NO_ITEM, -np.inf
+        if self._known is not None:
+            there = found.items != NO_ITEM
+            found.items[there] = np.flatnonzero(self._known)[found.items[there]]
         return found
+
+    def placed(self, histories: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        """Item rows of the catalogue as rows of :meth:`item_vectors`, without items that are not known."""
+        if self._known is None:
+            return histories
+        places = np.cumsum(self._known) - 1
+        return [places[rows[self._known[rows]]] for rows in histories]
 
     @torch.no_grad()
     def item_vectors(self) -> np.ndarray:
-        """Vectors (N, D) float32 of the catalogue, whose products with a history's vector are the scores."""
+        """Vectors (M, D) float32 of the M known items, whose products with a history's vector are the scores."""
         return self._model.item_vectors().float().cpu().numpy()
 
     @torch.no_grad()
     def vectors(self, histories: Sequence[np.ndarray]) -> np.ndarray:
-        """Vectors (U, D) float32 of histories; the zero vector for an empty one."""
+        """Vectors (U, D) float32 of histories of catalogue rows; the zero vector for one without known items."""
+        histories = self.placed(histories)
         was_training = self._model.training
         self._model.eval()
         device = self._model.items.weight.device
@@ -287,17 +308,21 @@ class MeanDense(Dense):
     Args:
         models: trained, of the same items; they may be of different widths.
         batch_size: as for ``Dense``.
+        known: as for ``Dense``.
     """
 
     name = "dense-mean"
 
-    def __init__(self, models: Sequence[ItemTransformer], batch_size: int = 256) -> None:
-        self._parts = [Dense(model, batch_size=batch_size) for model in models]
+    def __init__(
+        self, models: Sequence[ItemTransformer], batch_size: int = 256, known: np.ndarray | None = None
+    ) -> None:
+        self._known = known
+        self._parts = [Dense(model, batch_size=batch_size, known=known) for model in models]
 
     def item_vectors(self) -> np.ndarray:
-        """Vectors (N, D) float32 of the catalogue, all models' concatenated, so that products sum the scores."""
+        """Vectors (M, D) float32 of the known items, all models' concatenated, so that products sum the scores."""
         return np.concatenate([part.item_vectors() for part in self._parts], axis=1) / np.float32(len(self._parts))
 
     def vectors(self, histories: Sequence[np.ndarray]) -> np.ndarray:
-        """Vectors (U, D) float32 of histories; the zero vector for an empty one."""
+        """Vectors (U, D) float32 of histories; see ``Dense``."""
         return np.concatenate([part.vectors(histories) for part in self._parts], axis=1)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,27 +39,34 @@ class Teacher:
     Args:
         models: one dense retriever, or several that teach by their mean score of an item (up to normalisation, the
             geometric mean of their probabilities). They are not trained.
-        table: the Semantic IDs of their items.
+        table: the Semantic IDs of the catalogue.
+        known: (N,) bool, the items of the catalogue that are the models', in their order; None for all. The others
+            have probability 0, and may be in no history.
 
     Raises:
         ValueError: without models, or if the numbers of Semantic IDs and items differ.
     """
 
-    def __init__(self, models: Sequence[ItemTransformer], table: SidTable) -> None:
+    def __init__(self, models: Sequence[ItemTransformer], table: SidTable, known: np.ndarray | None = None) -> None:
         if not models:
             raise ValueError("a teacher needs a model")
+        known = np.ones(len(table.codes), dtype=bool) if known is None else known
         for model in models:
-            if len(table.codes) != len(model.items.weight) - 1:
-                known = len(model.items.weight) - 1
-                raise ValueError(f"{len(table.codes)} Semantic IDs, the teacher has {known} items")
+            if len(known) != len(table.codes) or known.sum() != len(model.items.weight) - 1:
+                theirs = len(model.items.weight) - 1
+                raise ValueError(f"{known.sum()} Semantic IDs of known items, the teacher has {theirs} items")
         self._models = [model.eval().requires_grad_(False) for model in models]
         self._sizes = table.sizes
         device = models[0].items.weight.device
         groups = prefix_groups(table.codes)
         order = groups[:, -1].argsort(kind="stable")  # items of a prefix are adjacent
+        order = order[known[order]]
+        places = np.cumsum(known) - 1
+        # An item's row plus 1 in the models, by its row plus 1 in the catalogue; 0 stays padding.
+        self._places = torch.from_numpy(np.concatenate([[0], np.where(known, places + 1, 0)])).to(device)
         self._codes = torch.from_numpy(table.codes[order]).to(device)
         # Mean scores are products of all models' concatenated vectors.
-        rows = torch.from_numpy(order).to(device)
+        rows = torch.from_numpy(places[order]).to(device)
         self._vectors = torch.cat([model.item_vectors(rows) for model in models], dim=1) / len(models)
         self._groups = torch.from_numpy(groups).to(device)
         self._sorted_groups = torch.from_numpy(groups[order].T.copy()).to(device)
@@ -82,7 +90,7 @@ class Teacher:
         known = targets.nonzero()[:, 1] > 0
         size = max(1, LARGEST_SCORES // len(self._vectors))
         with torch.no_grad(), _full_precision(device):
-            hidden = self._hidden(items)[targets]
+            hidden = self._hidden(self._places[items])[targets]
             parts = [self._of_codes(*part) for part in zip(hidden.split(size), asked.split(size), strict=True)]
         return SoftLabels(known, tuple(torch.cat(level) for level in zip(*parts, strict=True)))
 

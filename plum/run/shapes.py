@@ -279,8 +279,8 @@ class TokenizerModality(Shape):
     name: Name
     width: Size
     complete: bool
-    isotropy: Literal["none", "centre", "whiten", "all-but-the-top"] | None = None
-    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    isotropy: Literal["none", "centre", "whiten", "all-but-the-top"]
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class TokenizerShape(Shape):

@@ -275,12 +275,10 @@ def load_frozen(folder: Path) -> Frozen:
 def _modality(entry: Mapping[str, Any], arrays: dict[str, np.ndarray]) -> Modality:
     """A modality of ``tokenizer.json``; its arrays are taken out of ``arrays``."""
     name = entry["name"]
-    isotropy: Isotropy = entry.get("isotropy") or "centre"
+    isotropy: Isotropy = entry["isotropy"]
     transform = arrays.pop(f"standardise.{name}.transform") if isotropy in ("whiten", "all-but-the-top") else None
     mean, scale = arrays.pop(f"standardise.{name}.mean"), float(arrays.pop(f"standardise.{name}.scale"))
-    # Earlier tokenizers weighed modalities by their width.
-    weight = entry.get("weight") or float(entry["width"])
-    return Modality(name, Standardisation(mean, scale, isotropy, transform), entry["complete"], weight)
+    return Modality(name, Standardisation(mean, scale, isotropy, transform), entry["complete"], entry["weight"])
 
 
 def _refuse_other_sizes(

@@ -15,6 +15,7 @@ from plum.sid.fit import assign_codes, unquantised_errors
 from plum.sid.frozen import Shape, load_frozen
 from plum.sid.kmeans import codewords_of, residual_kmeans
 from plum.sid.random_codes import random_codebooks, random_codes
+from plum.sid.reference import errors_of
 from plum.sid.rqvae import RQVAE, Content
 from plum.sid.standardise import weighed
 
@@ -73,13 +74,9 @@ def clustered(
     weights = [1.0] * len(vectors) if weights is None else weights
     joined = weighed(vectors, weights)
     codebooks, codes = residual_kmeans(joined, sizes, seed)
-    squares = (joined - codewords_of(codes, codebooks)) ** 2
     widths = [x.shape[1] for x in vectors]
-    parts = np.split(squares, np.cumsum(widths)[:-1], axis=1)
-    if present is not None:
-        parts = [part[there] for part, there in zip(parts, present.T, strict=True)]
-    errors = [part.mean() * width / weight for part, width, weight in zip(parts, widths, weights, strict=True)]
-    return Fitted(codes, joined, codebooks, np.array(errors))
+    errors = errors_of((joined - codewords_of(codes, codebooks)) ** 2, widths, present)
+    return Fitted(codes, joined, codebooks, errors * np.array(widths) / np.array(weights))
 
 
 def drawn(item_ids: Sequence[str], sizes: Sequence[int], width: int, seed: int) -> Fitted:

@@ -1,4 +1,4 @@
-"""What an RQ-VAE's reconstruction is compared with: residual k-means of the same vectors, which needs no training.
+"""An RQ-VAE's reconstruction beside that of RQ-KMeans with the same settings, which needs no training.
 
 An RQ-VAE that reconstructs worse has not learnt its input, and what it says of a tokenizer's parts says little.
 """
@@ -11,26 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from plum.errors import PlumError
-from plum.sid.kmeans import codewords_of, residual_kmeans
 
 logger = logging.getLogger(__name__)
-
-
-def reference_errors(
-    vectors: Sequence[np.ndarray], present: np.ndarray | None, sizes: Sequence[int], seed: int
-) -> np.ndarray:
-    """Mean squared error per dimension (M,) of residual k-means of all modalities, concatenated.
-
-    Args:
-        vectors: M arrays (N, D_m), standardised; zeros for items that lack the modality.
-        present: (N, M) bool; None if all have all. Errors are over the items that have a modality.
-        sizes: codes per level, L of them.
-        seed: of the clustering.
-    """
-    joined = np.concatenate(vectors, axis=1)
-    codebooks, codes = residual_kmeans(joined, sizes, seed)
-    squares = ((joined - codewords_of(codes, codebooks)) ** 2).astype(np.float64)
-    return errors_of(squares, [x.shape[1] for x in vectors], present)
 
 
 def errors_of(squares: np.ndarray, widths: Sequence[int], present: np.ndarray | None) -> np.ndarray:
@@ -38,22 +20,26 @@ def errors_of(squares: np.ndarray, widths: Sequence[int], present: np.ndarray | 
     parts = np.split(squares, np.cumsum(widths)[:-1], axis=1)
     if present is not None:
         parts = [part[there] for part, there in zip(parts, present.T, strict=True)]
-    return np.array([part.mean() for part in parts])
+    return np.array([part.mean(dtype=np.float64) for part in parts])
 
 
-def reconstruction_ratio(errors: Sequence[float], reference: Sequence[float]) -> float | None:
-    """The sum of errors per dimension over that of the reference: modalities count alike, whatever their widths.
+def reconstruction_ratio(
+    errors: Sequence[float], reference: Sequence[float], weights: Sequence[float] | None = None
+) -> float | None:
+    """The sum of errors per dimension over that of the reference: modalities count by weight, whatever their widths.
 
     Args:
         errors: (M,) of a tokenizer.
-        reference: (M,) of :func:`reference_errors`.
+        reference: (M,) of RQ-KMeans with the same weights, codebook sizes and seed.
+        weights: (M,) of the modalities; None for equal ones.
 
     Returns:
         The ratio; None if the reference has no error, with codes for all distinct vectors. Example: errors [.1, .3],
         reference [.4, .1] -> .8.
     """
-    total = float(np.sum(reference))
-    return float(np.sum(errors)) / total if total > 1e-9 else None
+    factors = np.ones(len(reference)) if weights is None else np.asarray(weights)
+    total = float(factors @ np.asarray(reference))
+    return float(factors @ np.asarray(errors)) / total if total > 1e-9 else None
 
 
 def refuse_unlearnt(ratio: float | None, most: float | None) -> None:

@@ -85,7 +85,7 @@ def _run(config: RunConfig, kind: str, force: bool, users: Sequence[str] = ()) -
         kind,
         inputs.recorded(config, kind),
         config.seed,
-        [artifacts.ITEMS, artifacts.SPLIT],
+        [artifacts.ITEMS, artifacts.SPLIT, *inputs.known_files(config.workdir)],
     )
     weights = [artifacts.TRIAL_WEIGHTS.format(number=number) for number in range(settings.n_kept)]
     if stage.is_complete() and not force:
@@ -121,7 +121,9 @@ def _run(config: RunConfig, kind: str, force: bool, users: Sequence[str] = ()) -
 
 def _train_one(config: RunConfig, kind: str, values: dict[str, Any], checkpoint: Path) -> Outcome:
     """One trial; it reads the data itself, so that it can run in another process."""
-    data = inputs.read_prepared(config.workdir)
+    catalogue = inputs.read_prepared(config.workdir)
+    # Later items would take part as wrong answers, and change the weights of the others by their number.
+    data = catalogue.only(inputs.read_known(config.workdir, catalogue.items["item_id"]))
     task = _task(with_settings(trained.dense_settings(config, kind), values), data, config)
     _, histories, targets = data.histories.questions("valid")
     validation = _validation_batches(task.model, data, config.seed)

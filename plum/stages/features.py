@@ -149,8 +149,8 @@ def fit_modality(
         return fit_cooccurrence(train, item_ids, modality.dimensions, config.seed, modality.window)
     if modality.encoder == "dense":
         train = inputs.read_prepared(config.workdir).histories.only(known).train
-        dense = trained.dense_retriever(config, artifacts.DENSE, len(catalogue))
-        return fit_learnt(dense.item_vectors()[known], train, item_ids)
+        dense = trained.dense_retriever(config, artifacts.DENSE, catalogue)
+        return fit_learnt(dense.item_vectors(), train, item_ids)
     if modality.encoder == "numeric":
         return fit_numeric(items, modality.fields)
     return fit_tfidf(items, modality.fields, modality.dimensions, config.seed)

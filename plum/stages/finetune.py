@@ -76,8 +76,9 @@ def run(config: RunConfig, force: bool = False) -> Path:
     validate = _validator(config, data, asked, table, model, codec, prefix, tokenizer.pad_token_id)
     steps = examples.n_batches(cut, settings.batch_size)
     recipe = inputs.recipe(settings, steps, settings.patience, settings.validate_every)
-    teachers = _teachers(config, len(table.codes), model.device)
-    lesson = _lesson(config.finetune.teacher_weight, teachers, table, codec, model.device)
+    known = inputs.read_known(config.workdir, data.items["item_id"])
+    teachers = _teachers(config, int(known.sum()), model.device)
+    lesson = _lesson(config.finetune.teacher_weight, teachers, table, known, codec, model.device)
     with stage.writing(force) as folder:
         state = train(
             model,
@@ -101,7 +102,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
             "validation_users": len(asked[0]),
             "cost": _cost(model, batches, lesson, table.n_levels, recipe, state),
         }
-        artifacts.write_json(folder / "metrics.json", metrics | _of_teachers(config, teachers, asked))
+        artifacts.write_json(folder / "metrics.json", metrics | _of_teachers(config, teachers, known, asked))
     return stage.folder
 
 
@@ -129,14 +130,14 @@ def _teacher_files(config: RunConfig) -> list[str]:
     if not config.taught_by_dense:
         return []
     if not config.taught_by_trials:
-        return list(artifacts.DENSE_FILES)
+        return [*artifacts.DENSE_FILES, *inputs.known_files(config.workdir)]
     numbers = range(len(combinations(config.eval.dense.search)))
     weights = (f"{artifacts.DENSE}/{artifacts.TRIAL_WEIGHTS.format(number=number)}" for number in numbers)
-    return [*artifacts.DENSE_FILES, artifacts.DENSE_TRIALS, *weights]
+    return [*artifacts.DENSE_FILES, artifacts.DENSE_TRIALS, *weights, *inputs.known_files(config.workdir)]
 
 
 def _teachers(config: RunConfig, n_items: int, device: torch.device) -> list[ItemTransformer]:
-    """The dense baselines that form the teacher, if there is one."""
+    """The dense baselines, of the items that may be learnt from, that form the teacher, if there is one."""
     if not config.taught_by_dense:
         return []
     if config.taught_by_trials:
@@ -144,11 +145,13 @@ def _teachers(config: RunConfig, n_items: int, device: torch.device) -> list[Ite
     return [trained.dense_model(config, artifacts.DENSE, n_items).to(device)]
 
 
-def _of_teachers(config: RunConfig, teachers: Sequence[ItemTransformer], asked: inputs.Questions) -> dict[str, float]:
+def _of_teachers(
+    config: RunConfig, teachers: Sequence[ItemTransformer], known: np.ndarray, asked: inputs.Questions
+) -> dict[str, float]:
     """The teacher's Recall@10 for the validation users who choose the student's weights; empty without a teacher."""
     if not teachers:
         return {}
-    found = inputs.validation_metrics(MeanDense(teachers), *asked[1:], config.eval.filter_seen)
+    found = inputs.validation_metrics(MeanDense(teachers, known=known), *asked[1:], config.eval.filter_seen)
     logger.info("finetune: recall@10 of the teacher on the same users %.4f", found["recall@10"])
     return {"teacher_valid_recall@10": found["recall@10"]}
 
@@ -166,12 +169,17 @@ class _Lesson:
 
 
 def _lesson(
-    weight: float, teachers: Sequence[ItemTransformer], table: SidTable, codec: Codec, device: torch.device
+    weight: float,
+    teachers: Sequence[ItemTransformer],
+    table: SidTable,
+    known: np.ndarray,
+    codec: Codec,
+    device: torch.device,
 ) -> _Lesson:
     """The loss on the observed next items or, with teachers, on a mixture of these and the teachers' probabilities."""
     if not teachers:
         return _Lesson(next_token_loss, None)
-    teacher = Teacher(teachers, table)
+    teacher = Teacher(teachers, table, known)
     token_ids = [torch.from_numpy(ids).to(device) for ids in codec.token_ids]
 
     def ask(batch: Batch) -> tuple[Batch, SoftLabels]:

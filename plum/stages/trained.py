@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
 from plum.config.models import DenseConfig, combinations, with_settings
@@ -44,15 +45,22 @@ def plum_retriever(config: RunConfig, data: inputs.Prepared, quota: Quota | None
     )
 
 
-def dense_retriever(config: RunConfig, kind: str, n_items: int) -> Dense:
-    """A trained dense baseline as a retriever; see ``dense_model``. Its name is its kind."""
-    return Dense(dense_model(config, kind, n_items).to(pick_device(config.device)), kind)
+def dense_retriever(config: RunConfig, kind: str, items: pd.DataFrame) -> Dense:
+    """A trained dense baseline as a retriever of a catalogue; see ``dense_model``. Its name is its kind.
+
+    It knows the items that may be learnt from (``inputs.read_known``).
+    """
+    known = inputs.read_known(config.workdir, items["item_id"])
+    model = dense_model(config, kind, int(known.sum())).to(pick_device(config.device))
+    return Dense(model, kind, known=None if known.all() else known)
 
 
-def mean_of_trials(config: RunConfig, n_items: int) -> MeanDense:
-    """All trials of the dense baseline's search as one retriever; see ``dense_trials``."""
+def mean_of_trials(config: RunConfig, items: pd.DataFrame) -> MeanDense:
+    """All trials of the dense baseline's search as one retriever; see ``dense_retriever``."""
+    known = inputs.read_known(config.workdir, items["item_id"])
     device = pick_device(config.device)
-    return MeanDense([model.to(device) for model in dense_trials(config, n_items)])
+    models = [model.to(device) for model in dense_trials(config, int(known.sum()))]
+    return MeanDense(models, known=None if known.all() else known)
 
 
 def dense_model(config: RunConfig, kind: str, n_items: int) -> ItemTransformer:
@@ -61,7 +69,7 @@ def dense_model(config: RunConfig, kind: str, n_items: int) -> ItemTransformer:
     Args:
         config: of the run.
         kind: ``artifacts.DENSE`` or ``artifacts.LEM``.
-        n_items: N.
+        n_items: M, the items that may be learnt from.
 
     Raises:
         PlumError: if its files are damaged, or of another search or catalogue.
@@ -94,7 +102,7 @@ def _loaded(
         chosen: the settings of its trial, from the file ``source``.
         source: for the message.
         weights: file of the weights in the baseline's folder.
-        n_items: N.
+        n_items: M.
     """
     settings = dense_settings(config, kind)
     if chosen not in combinations(settings.search):  # which also bounds what is allocated

@@ -235,6 +235,22 @@ def test_vectors_depend_on_the_last_items_alone_and_not_on_batch_mates():
     np.testing.assert_allclose(together[1], together[3], atol=1e-5)  # 5..10 are the last six of 0..10
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_items_that_the_model_does_not_know_are_neither_read_nor_recommended(several):
+    model, known = model_of(), np.ones(15, dtype=bool)
+    known[[0, 6, 14]] = False
+    rows = np.flatnonzero(known)
+    alone = MeanDense([model, model]) if several else Dense(model)
+    found = MeanDense([model, model], known=known) if several else Dense(model, known=known)
+    expected = alone.recommend([np.array([1, 2]), np.array([], dtype=int)], 12, [np.array([1, 2, 5]), np.array([7])])
+    # with unknown ones between them; a history of these alone is empty
+    histories = [np.array([0, rows[1], 6, rows[2], 14]), np.array([6, 14])]
+    lists = found.recommend(histories, 12, [np.array([*rows[[1, 2, 5]], 6]), rows[[7]]])
+    np.testing.assert_array_equal(lists.items, np.where(expected.items < 0, -1, rows[expected.items]))
+    np.testing.assert_array_equal(lists.scores, expected.scores)
+    np.testing.assert_array_equal(found.item_vectors(), alone.item_vectors())
+
+
 def test_lists_leave_out_what_was_seen_and_are_empty_without_a_history():
     dense = Dense(model_of())
     histories = [np.array([1, 2]), np.zeros(0, dtype=np.int64)]

@@ -97,6 +97,21 @@ def test_whatever_the_histories_and_codes(data):
     check([model], table, rows, Teacher([model], table).soft_labels(*batch_of(rows)))
 
 
+def test_items_that_the_teacher_does_not_know_have_no_probability():
+    """A catalogue of 33, three of which the model lacks: the others are taught as if the three were not there."""
+    model, table = model_of(), table_of()
+    known = np.ones(N_ITEMS + 3, dtype=bool)
+    known[[0, 12, 32]] = False
+    codes = np.zeros((len(known), 3), dtype=np.int64)  # the three have the first codes, as others may
+    codes[known] = table.codes
+    rows = np.flatnonzero(known)
+    there = Teacher([model], SidTable(codes, SIZES), known)
+    soft = there.soft_labels(*batch_of([([int(rows[item]) for item in row], first) for row, first in ROWS]))
+    check([model], table, ROWS, soft)
+    with pytest.raises(ValueError, match="33 Semantic IDs of known items, the teacher has 30 items"):
+        Teacher([model], SidTable(codes, SIZES))
+
+
 def test_targets_a_few_at_a_time_give_the_same(monkeypatch):
     model, table = model_of(), table_of()
     whole = Teacher([model], table).soft_labels(*batch_of(ROWS))
@@ -147,7 +162,7 @@ def test_longer_histories_than_it_takes_are_refused():
 
 def test_semantic_ids_of_another_catalogue_are_refused():
     table = table_of()
-    with pytest.raises(ValueError, match="29 Semantic IDs, the teacher has 30 items"):
+    with pytest.raises(ValueError, match="29 Semantic IDs of known items, the teacher has 30 items"):
         Teacher([model_of()], SidTable(table.codes[1:], table.sizes))
     with pytest.raises(ValueError, match="needs a model"):
         Teacher([], table)

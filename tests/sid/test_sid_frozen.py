@@ -88,17 +88,15 @@ def test_the_items_of_the_training_get_their_codes_again_from_disk_and_memmaps(t
         np.testing.assert_allclose(loaded.vectors(mapped, present, 7), fitted.vectors, rtol=1e-4, atol=1e-5)
 
 
-def test_a_tokenizer_of_earlier_weighs_modalities_by_their_width(tmp_path):
+def test_a_tokenizer_of_version_0_8_is_refused_and_says_how_to_make_another(tmp_path):
     _, frozen = fitted_and_frozen("rqkmeans")
     frozen.save(tmp_path)
-    values = json.loads((tmp_path / SETTINGS).read_text())
+    values = json.loads((tmp_path / SETTINGS).read_text()) | {"version": 1}
     for modality in values["modalities"]:
         del modality["weight"], modality["isotropy"]
     (tmp_path / SETTINGS).write_text(json.dumps(values))
-    features, _ = catalogue(False)
-    standards = [modality.standardisation for modality in frozen.modalities]
-    beside = np.concatenate([standard.apply(x) for standard, x in zip(standards, features, strict=True)], axis=1)
-    np.testing.assert_allclose(load_frozen(tmp_path).vectors(features), beside, rtol=1e-6)
+    with pytest.raises(PlumError, match=r"another format version(.|\n)*plum tokenize --force"):
+        load_frozen(tmp_path)
 
 
 def test_a_transform_of_another_width_is_refused(tmp_path):

@@ -8,29 +8,20 @@ import numpy as np
 import pytest
 
 from plum.errors import PlumError
-from plum.sid.kmeans import codewords_of, residual_kmeans
-from plum.sid.reference import errors_of, reconstruction_ratio, reference_errors, refuse_unlearnt
+from plum.sid.reference import errors_of, reconstruction_ratio, refuse_unlearnt
 
 
 def test_the_ratio_by_hand():
     assert reconstruction_ratio([0.1, 0.3], [0.4, 0.1]) == pytest.approx(0.8)
     assert reconstruction_ratio([0.5], [0.25]) == pytest.approx(2)
     assert reconstruction_ratio([0.5], [0.0]) is None
+    assert reconstruction_ratio([0.1, 0.3], [0.4, 0.1], [2, 1]) == pytest.approx(0.5 / 0.9)
 
 
 def test_errors_by_hand():
     squares = np.array([[1.0, 3.0, 5.0], [5.0, 7.0, 9.0]])
     assert errors_of(squares, [2, 1], None).tolist() == [4, 7]
     assert errors_of(squares, [2, 1], np.array([[True, True], [False, True]])).tolist() == [2, 7]
-
-
-def test_the_reference_is_residual_kmeans_of_all_modalities_side_by_side():
-    rng = np.random.default_rng(0)
-    vectors = [rng.normal(size=(80, width)).astype(np.float32) for width in (4, 2)]
-    books, codes = residual_kmeans(np.concatenate(vectors, axis=1), [8, 4], 5)
-    left = (np.concatenate(vectors, axis=1) - codewords_of(codes, books)) ** 2
-    found = reference_errors(vectors, None, [8, 4], 5)
-    assert found.tolist() == pytest.approx([left[:, :4].mean(), left[:, 4:].mean()])
 
 
 def test_a_tokenizer_that_has_not_learnt_is_refused_or_warned_of(caplog):

@@ -87,7 +87,7 @@ def test_retrievers_are_built_from_their_folders(prepared: Path, tmp_path: Path)
     data = inputs.read_prepared(config.workdir)
     _, histories, targets = data.histories.questions("valid")
     for kind in (artifacts.DENSE, artifacts.LEM):
-        retriever = trained.dense_retriever(config, kind, len(data.items))
+        retriever = trained.dense_retriever(config, kind, data.items)
         assert retriever.name == kind
         recall = inputs.validation_metrics(retriever, histories, targets, True)["recall@10"]
         assert read(config.workdir / kind / "metrics.json")["valid_recall@10"] == pytest.approx(recall)
@@ -123,9 +123,9 @@ def test_a_search_ends_in_the_best_trial_alone(prepared: Path, tmp_path: Path) -
     for name in ("dense.safetensors", "train_log.jsonl"):
         assert (folder / name).read_bytes() == (tmp_path / "alone" / "dense" / name).read_bytes()
     assert metrics["cost"] == read(tmp_path / "alone/dense/metrics.json")["cost"]
-    n_items = len(inputs.read_prepared(prepared).items)
-    found = trained.dense_retriever(config, artifacts.DENSE, n_items).item_vectors()
-    expected = trained.dense_retriever(alone, artifacts.DENSE, n_items).item_vectors()
+    items = inputs.read_prepared(prepared).items
+    found = trained.dense_retriever(config, artifacts.DENSE, items).item_vectors()
+    expected = trained.dense_retriever(alone, artifacts.DENSE, items).item_vectors()
     np.testing.assert_array_equal(found, expected)
 
 
@@ -139,12 +139,12 @@ def test_the_trials_are_kept_where_wanted_and_the_result_is_the_same(prepared: P
     for name in ("dense.safetensors", "metrics.json", "trials.json", "train_log.jsonl"):
         assert (folder / name).read_bytes() == (other / name).read_bytes()
     assert sorted(path.name for path in (folder / "trials").iterdir()) == ["0.safetensors", "1.safetensors"]
-    n_items = len(inputs.read_prepared(prepared).items)
-    models = trained.dense_trials(kept, n_items)
+    items = inputs.read_prepared(prepared).items
+    models = trained.dense_trials(kept, len(items))
     assert [model.hidden_size for model in models] == [8, 16]
     trials = read(folder / "trials.json")
     best = max(range(2), key=lambda number: trials[number]["valid_recall@10"])
-    chosen = trained.dense_retriever(kept, artifacts.DENSE, n_items)
+    chosen = trained.dense_retriever(kept, artifacts.DENSE, items)
     np.testing.assert_array_equal(Dense(models[best]).item_vectors(), chosen.item_vectors())
     before = tiny_run.times(tmp_path / "kept")
     dense.run(config_of(tmp_path / "kept", values))

@@ -266,7 +266,7 @@ def test_vectors_of_the_dense_baseline_are_those_it_scores_by(run_copy: Path) ->
     vectors = np.load(run_copy / "features/learnt.npy")
     data = inputs.read_prepared(run_copy)
     known = data.popularity > 0
-    expected = trained.dense_retriever(config, "dense", len(data.items)).item_vectors()
+    expected = trained.dense_retriever(config, "dense", data.items).item_vectors()
     np.testing.assert_array_equal(vectors[known], expected[known])
     assert not vectors[~known].any()
     assert pd.read_parquet(run_copy / artifacts.PRESENT)["learnt"].tolist() == known.tolist()

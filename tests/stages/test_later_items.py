@@ -16,11 +16,13 @@ import pytest
 from later_worlds import CHANGES, LATE, NEVER, config_of, usual
 from sealed import seal
 
+from plum.config.file import validate
 from plum.config.run import RunConfig
 from plum.errors import PlumError
 from plum.lm import folders
 from plum.sid.frozen import load_frozen
-from plum.stages import cpt, features, inputs, prepare, tokenize
+from plum.stages import cpt, dense, features, finetune, inputs, prepare, tokenize, trained
+from plum.stages import eval as evaluation
 
 MODALITIES: dict[str, dict[str, Any]] = {
     "text": {"dimensions": 8},
@@ -230,3 +232,89 @@ def test_leave_one_out_has_no_such_file_and_learns_from_all_items(tmp_path):
     assert not (config.workdir / "data/known.parquet").exists()
     assert "known_items" not in json.loads((config.workdir / "data/summary.json").read_text())
     assert inputs.read_known(config.workdir, usual().items["item_id"]).all()
+
+
+def with_one_later(world: later_worlds.World) -> later_worlds.World:
+    """One later item takes part wherever any did."""
+    return later_worlds.World(world.log.replace({"item_id": dict.fromkeys(LATE, LATE[0])}), world.items)
+
+
+TAUGHT: dict[str, Any] = {
+    "dense": {
+        "epochs": 2,
+        "hidden_size": 8,
+        "layers": 1,
+        "negatives": 8,
+        "search": {"block": ["pre-norm", "ligr"]},
+        "keep_trials": True,
+    },
+    "lem": {"epochs": 2, "hidden_size": 8, "embedding_size": 12, "layers": 1, "negatives": 8},
+}
+
+
+def built_on_dense(folder: Path, world: later_worlds.World) -> RunConfig:
+    """The run of a world with vectors of dense, both baselines trained."""
+    values = config_of(folder, world, {**CONTENT, "learnt": {"encoder": "dense"}}).model_dump(mode="json")
+    values["finetune"] |= {"teacher_weight": 0.5, "teacher": "trials"}
+    config = validate(values | {"eval": values["eval"] | TAUGHT}, "the test")
+    prepare.run(config)
+    dense.run(config)
+    dense.run_lem(config)
+    return config
+
+
+@pytest.fixture(scope="module")
+def baselines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunConfig]:
+    home = tmp_path_factory.mktemp("baselines")
+    worlds = {name: CHANGES[name](usual()) for name in ("rewritten", "added")}
+    worlds |= {"usual": usual(), "one": with_one_later(usual())}
+    return {name: built_on_dense(home / name, world) for name, world in worlds.items()}
+
+
+@pytest.mark.parametrize("change", ["rewritten", "added", "one"])
+def test_dense_and_lem_are_the_same(baselines, change):
+    one, other = baselines["usual"].workdir, baselines[change].workdir
+    for kind in ("dense", "lem"):
+        assert files(one / kind) == files(other / kind)
+    assert len(files(one / "dense")) == 6  # weights of both trials beside the chosen ones
+    vectors = [features.run(baselines[name]) / "learnt.npy" for name in ("usual", change)]
+    assert np.load(vectors[0]).shape[0] != np.load(vectors[1]).shape[0] or change != "added"
+    same = [np.load(path)[rows_of_known(path.parents[1])] for path in vectors]
+    assert same[0].tobytes() == same[1].tobytes()
+
+
+def test_the_comparison_of_dense_can_fail(baselines, monkeypatch, tmp_path):
+    monkeypatch.setattr(inputs, "read_known", lambda workdir, item_ids: np.ones(len(item_ids), dtype=bool))
+    weights = [
+        files(built_on_dense(tmp_path / name, world).workdir / "dense")["dense.safetensors"]
+        for name, world in {"usual": usual(), "added": CHANGES["added"](usual())}.items()
+    ]
+    assert weights[0] != weights[1]
+
+
+def test_dense_never_recommends_later_items_and_has_the_validated_recall_for_known_ones(baselines):
+    config = baselines["usual"]
+    catalogue = inputs.read_prepared(config.workdir)
+    known = known_of(config.workdir).to_numpy()
+    _, histories, _ = catalogue.histories.questions("test")
+    assert any((~known[rows]).any() for rows in histories)  # which dense does not read
+    for kind in ("dense", "lem"):
+        retriever = trained.dense_retriever(config, kind, catalogue.items)
+        found = retriever.recommend(histories, 38, None).items
+        assert all(set(row[row >= 0]) == set(np.flatnonzero(known)) for row in found)
+        _, asked, targets = catalogue.only(known).histories.questions("valid")
+        asked, targets = ([np.flatnonzero(known)[rows] for rows in part] for part in (asked, targets))
+        recall = inputs.validation_metrics(retriever, asked, targets, True)["recall@10"]
+        metrics = json.loads((config.workdir / kind / "metrics.json").read_text())
+        assert metrics["valid_recall@10"] == pytest.approx(recall)
+    assert trained.mean_of_trials(config, catalogue.items).recommend(histories, 38, None).items.shape[1] == 38
+
+
+@pytest.mark.slow
+def test_a_run_built_on_dense_reaches_its_report(baselines):
+    config = baselines["usual"]
+    for stage in (features, tokenize, cpt, finetune, evaluation):
+        stage.run(config)
+    assert "known.parquet" in (config.workdir / "finetune/manifest.json").read_text()
+    retrievers = json.loads((config.workdir / "eval/metrics.json").read_text())["retrievers"]
+    assert {"lem", "dense", "dense-mean", "plum"} <= set(retrievers)

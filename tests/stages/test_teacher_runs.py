@@ -127,7 +127,7 @@ def test_the_mean_of_the_teachers_is_a_retriever_and_the_verdict_compares_plum_w
     assert metrics["left_out"] == {"lem": "not asked for (eval.lem)"}
 
     data = inputs.read_prepared(run_copy)
-    teachers = trained.mean_of_trials(config, len(data.items))
+    teachers = trained.mean_of_trials(config, data.items)
     for part in ("valid", "test"):
         _, histories, targets = data.histories.questions(part)
         recall = inputs.validation_metrics(teachers, histories, targets, True)["recall@10"]
@@ -166,7 +166,7 @@ def test_kept_trials_have_a_mean_though_none_taught_plum(run_copy: Path) -> None
     assert list(metrics["retrievers"])[-5:] == ["dense", "dense-mean", "plum", "hybrid", "optimum"]
     data = inputs.read_prepared(run_copy)
     _, histories, targets = data.histories.questions("test")
-    recall = inputs.validation_metrics(trained.mean_of_trials(config, len(data.items)), histories, targets, True)
+    recall = inputs.validation_metrics(trained.mean_of_trials(config, data.items), histories, targets, True)
     assert metrics["retrievers"]["dense-mean"]["recall@10"] == pytest.approx(recall["recall@10"])
     assert "All trials of dense's search as one retriever" in report
     assert "teachers" not in report
@@ -210,7 +210,7 @@ def test_a_run_built_on_dense_may_be_scored_without_it(run_copy: Path) -> None:
     data = inputs.read_prepared(run_copy)
     config = tiny_run.config_of(run_copy, TAUGHT)
     asked = inputs.validation_sample(data, config.finetune.validation_users, config.seed)
-    teacher = trained.dense_retriever(config, artifacts.DENSE, len(data.items))
+    teacher = trained.dense_retriever(config, artifacts.DENSE, data.items)
     recall = inputs.validation_metrics(teacher, *asked[1:], True)["recall@10"]
     assert f"on the same validation users the teacher has {recall:.4f}" in note
     read = read_manifest(run_copy / "eval").inputs

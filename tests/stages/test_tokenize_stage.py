@@ -194,6 +194,12 @@ def test_quality_holds_errors_beside_their_reference_and_how_the_training_went(w
     assert untrained["reconstruction_ratio"] is untrained["training"] is untrained["gradient_norms"] is None
 
 
+def test_training_makes_the_error_smaller_than_that_of_its_start(workdir: Path) -> None:
+    usual = {"latent_dim": 64, "hidden_dim": 64}
+    start, trained = (tokenized(workdir, **usual, max_steps=steps) for steps in (1, 300))
+    assert trained["reconstruction_ratio"] < 0.9 * start["reconstruction_ratio"]
+
+
 def test_a_tokenizer_that_reconstructs_far_worse_than_residual_kmeans_is_refused(workdir: Path) -> None:
     ruined = {"latent_dim": 1, "max_steps": 1}
     with pytest.raises(PlumError, match=r"has not learnt(.|\n)*tokenize\.max_reconstruction_ratio \(1\.5\)"):

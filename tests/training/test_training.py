@@ -234,6 +234,29 @@ def test_patience_stops_and_stays_stopped(tmp_path):
     assert same(again.weights(), run.weights())
 
 
+def test_the_optimizer_forgets_rows_that_were_set_anew(tmp_path):
+    table = nn.Parameter(torch.zeros(3, 2))
+    model = nn.ParameterList([table])
+    ends = []
+
+    def after_epoch(epoch):
+        ends.append(table.detach().clone())
+        return [(table, torch.tensor([1]))] if epoch == 0 else None
+
+    fit(
+        model,
+        recipe(epochs=2, weight_decay=0.0),
+        lambda epoch: [epoch] * STEPS,
+        lambda epoch: {"loss": table.sum() * (1 - epoch)},  # no gradient in the second epoch: only moments move
+        checkpoint=tmp_path,
+        name="toy",
+        after_epoch=after_epoch,
+    )
+    assert (ends[0] < 0).all()
+    assert torch.equal(ends[1][1], ends[0][1])
+    assert (ends[1][[0, 2]] < ends[0][[0, 2]]).all()
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_stops_with_a_message(tmp_path, bad):
     run = Run(tmp_path)

@@ -87,10 +87,10 @@ def all_retrievers(config: RunConfig, data: inputs.Prepared) -> Field:
     if wanted(artifacts.LEM) and config.eval.lem is None:
         made.left_out[artifacts.LEM] = "not asked for (eval.lem)"
     for kind in reversed(config.eval.baselines):
-        made.retrievers[kind] = trained.dense_retriever(config, kind, len(data.items))
+        made.retrievers[kind] = trained.dense_retriever(config, kind, data.items)
         made.tuning[kind] = _searched(config, kind)
     if MeanDense.name in possible and wanted(MeanDense.name):
-        mean = trained.mean_of_trials(config, len(data.items))
+        mean = trained.mean_of_trials(config, data.items)
         made.retrievers[MeanDense.name] = mean
         made.tuning[MeanDense.name] = _of_mean(mean, config, data)
     made.retrievers[Generative.name] = trained.plum_retriever(config, data)
@@ -144,7 +144,16 @@ def _searched(config: RunConfig, kind: str) -> dict[str, Any]:
     settings = trained.dense_settings(config, kind)
     trials = artifacts.read_json(config.workdir / kind / artifacts.TRIALS, list[shapes.Trial])
     chosen = artifacts.read_json(config.workdir / kind / "metrics.json", shapes.Chosen)["chosen"]
-    kept = ("hidden_size", "layers", "dropout", "learning_rate", "weight_decay", "batch_size", "embedding_size")
+    kept = (
+        "block",
+        "hidden_size",
+        "layers",
+        "dropout",
+        "learning_rate",
+        "weight_decay",
+        "batch_size",
+        "embedding_size",
+    )
     fixed = {name: getattr(settings, name) for name in kept if name not in settings.search}
     note = "not searched: " + ", ".join(f"{name} {value}" for name, value in fixed.items() if value is not None)
     return {"searched": settings.search, "trials": trials, "chosen": chosen, "note": note}

@@ -109,7 +109,12 @@ def _of_the_others(config: RunConfig) -> list[str]:
     """The files that the stage reads of all stages but the baselines."""
     workdir = config.workdir
     vectors = [f"{artifacts.FEATURES}/{name}.npy" for name in inputs.read_modalities(workdir)]
-    return [*INPUTS, *vectors, *(name for name in (artifacts.TRUTH, artifacts.USERS) if has_file(workdir, name))]
+    return [
+        *INPUTS,
+        *inputs.known_files(workdir),
+        *vectors,
+        *(name for name in (artifacts.TRUTH, artifacts.USERS) if has_file(workdir, name)),
+    ]
 
 
 def _read_baselines(config: RunConfig) -> list[str]:
@@ -162,7 +167,7 @@ def _dense_search(config: RunConfig, field: Field, asked: scoring.Asked, sample:
     if not isinstance(dense, Dense) or len(dense.item_vectors()) > LARGEST_SEARCHED:
         return []
     histories = [asked.histories[user] for user in sample]
-    seen = histories if config.eval.filter_seen else None
+    seen = dense.placed(histories) if config.eval.filter_seen else None
     return search_report(dense.item_vectors(), dense.vectors(histories), scoring.HEADLINE, seen)
 
 

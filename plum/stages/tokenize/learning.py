@@ -17,8 +17,8 @@ from plum.runtime import pick_device
 from plum.sid.codebooks import CodebookRules
 from plum.sid.cooccurrence import Pairs
 from plum.sid.fit import LossWeights, held_out_rows, rounds_of, train_rqvae
-from plum.sid.methods import Fitted, quantised_by
-from plum.sid.reference import reconstruction_ratio, reference_errors
+from plum.sid.methods import Fitted, clustered, quantised_by
+from plum.sid.reference import reconstruction_ratio
 from plum.sid.rqvae import RQVAE, Content
 from plum.stages import inputs
 from plum.stages.tokenize import reading
@@ -86,13 +86,13 @@ def quality(
     config: RunConfig, features: reading.Features, sizes: Sequence[int], fitted: Fitted, state: Progress, n_held: int
 ) -> dict[str, Any]:
     """What ``quality.json`` says of the training: errors beside their reference, how it ended, the terms' gradients."""
-    reference = reference_errors(features.vectors, features.gaps, sizes, config.seed)
+    reference = clustered(features.vectors, features.gaps, sizes, config.seed, features.weights).errors
     errors, unquantised = fitted.errors, fitted.unquantised
-    if errors is None or unquantised is None:
+    if errors is None or unquantised is None or reference is None:
         raise ValueError("only an RQ-VAE has errors with and without its quantiser")
-    ratio = reconstruction_ratio(errors.tolist(), reference.tolist())
+    ratio = reconstruction_ratio(errors.tolist(), reference.tolist(), features.weights)
     if ratio is not None:
-        logger.info("tokenize: reconstruction error %.3f of residual k-means'", ratio)
+        logger.info("tokenize: reconstruction error %.3f times RQ-KMeans'", ratio)
     names = [modality.name for modality in features.modalities]
     return {
         "reconstruction_ratio": ratio,

@@ -1,15 +1,16 @@
 """Time and memory of Semantic IDs: codes for a million items from a trained tokenizer, and the training of one;
 
     python benchmarks/semantic_ids.py [--json] [--items 1000000] [--train-items 100000] [--steps 1000] [--threads 2]
-    python benchmarks/semantic_ids.py --data ml-100k ml-latest-small Beauty Sports_and_Outdoors [--json] [--set KEY=VALUE]
+    python benchmarks/semantic_ids.py --data ml-100k Beauty Sports_and_Outdoors [--json] [--set KEY=VALUE]
 
-and, with --data, what the tokenizer with its default settings and those of --set keeps of real items: stage tokenize on vectors of texts
-(TF-IDF, 64 dimensions) and topics (64) of data sets in PLUM_DATA_HOME; one that is not there is left out, with a
-message. Errors are means over modalities per dimension of the standardised vectors; residual k-means (``method:
-rqkmeans``) and faiss's ResidualQuantizer (greedy training, beam of its default width) have codebooks of the same sizes
-and quantise all modalities side by side, with equal variance each. ``reconstruction_ratio`` is the tokenizer's error
-over that of residual k-means, ``lift`` says how much more often than by chance the items of validation pairs share
-their first code, their first two, ..., and ``seconds`` are those of the stage with all it reads, writes and measures.
+and, with --data, what the tokenizer with its default settings and those of --set keeps of real items: stage tokenize on
+vectors of texts (TF-IDF, 64 dimensions) and topics (64) of data sets in PLUM_DATA_HOME; one that is not there is left
+out, with a message. Errors are means over modalities per dimension of the standardised vectors; residual k-means
+(``method: rqkmeans``) and faiss's ResidualQuantizer (greedy training, beam of its default width) have codebooks of the
+same sizes and quantise all modalities side by side, with equal variance each. ``reconstruction_ratio`` is the
+tokenizer's error over that of residual k-means, ``lift`` says how much more often than by chance the items of
+validation pairs share their first code, their first two, ..., and ``seconds`` are those of the stage with all it reads,
+writes and measures.
 
 The other parts use vectors of 384 float32 dimensions around 1,000 random centres, default settings, batches of 256
 items and as many in pairs, and default codebook sizes. The model that assigns codes has random weights, which cost what

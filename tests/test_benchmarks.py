@@ -91,6 +91,7 @@ def test_later_items(tmp_path: Path) -> None:
     artifacts.write_config(config.workdir, config.model_dump(mode="json"))
     prepare.run(config)
     features.run(config)
+    tiny_run.write(artifacts.config_path(config.workdir), config.model_dump(mode="json"))
     found = run("later_items.py", config.workdir)
     assert set(found) == {"popularity", "recencypop", "itemknn", "textknn"}
     assert found["popularity"]["later_recall@10"] == 0  # type: ignore[index]

@@ -4,8 +4,8 @@
 
 Runs the stages data and dense (or lem) as `plum run` does, in the pipeline's folder: give it one of its own with
 `--set workdir=...`. Prints validation Recall@10 of every trial, and Recall@10 and NDCG@10 on the test part, seen items
-as the pipeline treats them: for all users, and for those whose test item occurs in training or validation. Look at the
-test part when the settings are chosen.
+as the pipeline treats them: for all users, for those whose test item occurs in training or validation ("item known"),
+and for those whose item occurs in training, whom RecTools reports. Look at the test part when the settings are chosen.
 """
 
 from __future__ import annotations
@@ -38,15 +38,17 @@ def retrievers_of(config: RunConfig, kind: str, items: pd.DataFrame) -> dict[str
 
 
 def tested(retriever: Retriever, data: inputs.Prepared, filter_seen: bool) -> dict[str, float]:
-    """Test figures for all users, and for those whose items are known from training or validation."""
+    """Test figures for all users, and for those whose items are all known from training and validation, or training."""
     _, histories, targets = data.histories.questions("test")
     found = per_user_metrics(
         retriever.recommend(histories, 10, histories if filter_seen else None).items, targets, [10]
     )
-    before = np.concatenate([*data.histories.train, *data.histories.valid])
-    known = np.array([bool(np.isin(items, before).all()) for items in targets])
+    train = np.concatenate(data.histories.train)
+    parts = {"item known": np.concatenate([train, *data.histories.valid]), "item in training": train}
+    groups = {"all": np.ones(len(targets), dtype=bool)}
+    groups |= {name: np.array([np.isin(rows, part).all() for rows in targets]) for name, part in parts.items()}
     figures: dict[str, float] = {}
-    for name, users in {"all": np.ones(len(known), dtype=bool), "item known": known}.items():
+    for name, users in groups.items():
         figures[f"users, {name}"] = int(users.sum())
         for metric in ("recall@10", "ndcg@10"):
             figures[f"{metric}, {name}"] = float(found[metric][users].mean())

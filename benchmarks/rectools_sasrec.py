@@ -123,13 +123,15 @@ def trained_and_listed(split: pd.DataFrame, options: argparse.Namespace) -> tupl
 
 
 def figures(lists: pd.DataFrame, split: pd.DataFrame) -> dict[str, float]:
-    """Recall@10 and NDCG@10 of all test users, and of those whose test item occurs in training or validation."""
+    """Recall@10 and NDCG@10 of all test users, and of those whose test item RecTools can know: see ``dense_recipe``."""
     tests = split[split["part"] == "test"][["user_id", "item_id"]].astype(object)
     found = tests.merge(lists[lists["rank"] <= 10], how="left", on=["user_id", "item_id"])
     gain = (1 / np.log2(1 + found["rank"])).fillna(0.0).to_numpy()
-    known = found["item_id"].isin(split.loc[split["part"] != "test", "item_id"]).to_numpy()
+    groups = {"all": np.ones(len(found), dtype=bool)}
+    for name, parts in {"item known": ("train", "valid"), "item in training": ("train",)}.items():
+        groups[name] = found["item_id"].isin(split.loc[split["part"].isin(parts), "item_id"]).to_numpy()
     result: dict[str, float] = {}
-    for name, users in {"all": np.ones(len(found), dtype=bool), "item known": known}.items():
+    for name, users in groups.items():
         result |= {
             f"users, {name}": int(users.sum()),
             f"recall@10, {name}": float((gain[users] > 0).mean()),

@@ -88,10 +88,12 @@ def test_residual_kmeans(tmp_path: Path) -> None:
 
 def test_later_items(tmp_path: Path) -> None:
     config = later_worlds.config_of(tmp_path / "world", later_worlds.usual(), {"text": {"dimensions": 8}})
+    artifacts.write_config(config.workdir, config.model_dump(mode="json"))
     prepare.run(config)
     features.run(config)
+    tiny_run.write(artifacts.config_path(config.workdir), config.model_dump(mode="json"))
     found = run("later_items.py", config.workdir)
-    assert set(found) == {"popularity", "itemknn", "textknn"}
+    assert set(found) == {"popularity", "recencypop", "itemknn", "textknn"}
     assert found["popularity"]["later_recall@10"] == 0  # type: ignore[index]
     assert found["textknn"]["later_share_of_lists"] > 0  # type: ignore[index]
 

@@ -44,6 +44,7 @@ def test_figures_are_those_of_all_users_and_of_those_whose_item_is_known(script:
     assert (found["users, all"], found["users, item known"]) == (3, 2)
     assert found["recall@10, all"] == pytest.approx(1 / 3)
     assert found["recall@10, item known"] == pytest.approx(1 / 2)
+    assert (found["users, item in training"], found["recall@10, item in training"]) == (1, 0)  # not a: 3 is b's valid
     assert found["ndcg@10, all"] == pytest.approx(1 / math.log2(4) / 3)
 
 

@@ -50,7 +50,8 @@ class OptimizerConfig(Section):
     warmup_share: Share = 0.05
     """Share of all steps in which the learning rate rises linearly to its peak."""
     schedule: Literal["constant", "cosine"] = "cosine"
-    """Learning rate after the warm-up: constant, or a cosine down to a tenth of the peak."""
+    """Learning rate after the warm-up: constant, or a cosine down to a tenth of the peak (dense and lem: to
+    ``final_rate``)."""
     max_grad_norm: Annotated[float, Field(ge=1e-6, le=1e9)] = 1.0
     """Gradients with a larger norm are scaled down to it."""
     checkpoint_steps: Count = 200

@@ -159,10 +159,21 @@ def read_attributes(path: Path) -> dict[str, list[str]]:
         return {}
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
-        return {str(item): [str(attribute) for attribute in held] for item, held in table.items()}
+        return {str(item): _attribute_ids(held) for item, held in table.items()}
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         what = f"{path.name} is not a JSON object of item -> attribute ids"
         raise PlumError(what, str(error), "get it again") from error
+
+
+def _attribute_ids(held: object) -> list[str]:
+    """The list of an item's attribute ids, as text.
+
+    Raises:
+        TypeError: for anything else than a list of numbers and texts.
+    """
+    if not isinstance(held, list) or any(isinstance(one, bool) or not isinstance(one, int | str) for one in held):
+        raise TypeError(f"the attributes of an item are {str(held)[:40]!r}")
+    return [str(one) for one in held]
 
 
 def brands(attributes: Mapping[str, Sequence[str]]) -> set[str]:

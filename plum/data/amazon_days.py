@@ -9,7 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from plum.data.files import Source
+from plum.data.rows import warn
 from plum.data.sequences import Sequences, read_sequences
+from plum.data.tables import RowProblem, refuse_many_problems
 from plum.errors import PlumError
 
 DAY = 86_400
@@ -18,23 +20,27 @@ _FIRST_DAY, _LAST_DAY = 8_766, 47_482
 """1994, in which Amazon was founded, and 2100: what is outside are no days since 1970."""
 
 
-def read_days(path: Path, found: Sequences) -> np.ndarray | None:
+def read_days(path: Path, found: Sequences, max_bad_share: float) -> tuple[np.ndarray | None, list[RowProblem]]:
     """Read ``NAME_days.txt``: rows and places as in ``NAME.txt``, days since 1970-01-01 in place of the items.
 
     Args:
         path: the file.
         found: the sequences.
+        max_bad_share: share of unusable lines, from 0 to 1, over which the file is refused.
 
     Returns:
-        Seconds since 1970 (N,) int64 of the interactions, at 0:00 UTC of their day; None if the file is not there.
+        Seconds since 1970 (N,) int64 of the interactions, at 0:00 UTC of their day, None if the file is not there; and
+        the unusable lines.
 
     Raises:
-        PlumError: if it has other users or lengths than the sequences, holds something else than days, or has days
-            that go against the order of the sequences.
+        PlumError: if it has other users or lengths than the sequences, holds something else than days, has days that
+            go against the order of the sequences, or too many lines are unusable.
     """
     if not path.is_file():
-        return None
+        return None, []
     dated = read_sequences(Source(path))
+    refuse_many_problems(dated.problems, dated.n_lines, max_bad_share)
+    warn(dated.problems)
     rows = _rows(dated, found)
     starts = np.cumsum(dated.lengths) - dated.lengths
     places = np.concatenate([np.arange(starts[row], starts[row] + dated.lengths[row]) for row in rows])
@@ -48,7 +54,7 @@ def read_days(path: Path, found: Sequences) -> np.ndarray | None:
         raise _unfit(
             dated, found, f"the days of {n_users} users go against the order of their items (first: {example})"
         )
-    return days * DAY
+    return days * DAY, dated.problems
 
 
 def _rows(dated: Sequences, found: Sequences) -> list[int]:

@@ -63,14 +63,14 @@ def load_amazon_sequences(path: Path, name: str, *, max_bad_share: float = 0.01)
     if file is None:
         raise missing_file(path / f"{name}.txt")
     found = _usable(Source(file), max_bad_share)
-    days = read_days(_beside(file, "_days.txt"), found)
+    days, of_days = read_days(_beside(file, "_days.txt"), found, max_bad_share)
     interactions = _interactions(found, days)
     items, problems = _catalogue(file, interactions["item_id"], max_bad_share)
     _check_counts(file, interactions)
     return RawTables(
         interactions,
         items,
-        problems=[*found.problems, *problems],
+        problems=[*found.problems, *of_days, *problems],
         n_rows=len(interactions),
         timestamps_are_positions=days is None,
     )
@@ -107,7 +107,17 @@ def _interactions(found: Sequences, days: np.ndarray | None) -> pd.DataFrame:
 def _catalogue(file: Path, logged: pd.Series, max_bad_share: float) -> tuple[pd.DataFrame, list[RowProblem]]:
     """The items with what the files beside ``NAME.txt`` say of them, and the unusable lines of these files."""
     attributes = read_attributes(_beside(file, "_item2attributes.json"))
-    ids = sorted({*logged.unique(), *attributes}, key=pseudo_random)
+    items = set(logged.unique())
+    for count, what in (
+        (
+            len(items - attributes.keys()) if attributes else 0,
+            f"of {len(items):,} items of {file.name} have no attributes",
+        ),
+        (len(attributes.keys() - items), f"items have attributes and are not in {file.name}; they join the catalogue"),
+    ):
+        if count:
+            log.warning("%s_item2attributes.json: %s %s", file.stem, f"{count:,}", what)
+    ids = sorted(items | attributes.keys(), key=pseudo_random)
     titles, problems = read_titles(_beside(file, "_titles.tsv"), ids, file.name, max_bad_share)
     numbers = {number for held in attributes.values() for number in held}
     names, unusable = read_names(_beside(file, "_attribute_names.tsv"), numbers, max_bad_share)

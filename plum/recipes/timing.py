@@ -32,7 +32,7 @@ from plum.runtime import Precision, autocast, pick_device
 from plum.sid.codec import Codec
 from plum.sid.collisions import add_suffix
 from plum.sid.table import SidTable, default_sizes
-from plum.stages import inputs, trained
+from plum.stages import trained, training
 from plum.training.loop import Recipe, fit
 
 MOST_STEPS, WARM, FEWEST = 48, 1, 3
@@ -163,7 +163,7 @@ class Bench:
             max(self.config.cpt.context_length, 2048),
         )
         model.resize_token_embeddings(len(self.tokenizer) + max(0, shape.text_vocabulary - 300), mean_resizing=False)
-        inputs.move(model, self.config.device)
+        training.move(model, self.config.device)
         return model
 
     def cpt_step(self, budget: float, precision: Precision | None = None) -> float:

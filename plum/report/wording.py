@@ -316,11 +316,15 @@ def headline(
     }.get(reading(entry), f"{mine} and {rival}, {kind}, cannot be told apart.")
     if ranked[0] not in (mine, rival):
         verdict += f" {ranked[0]} has the highest {what}, {value_text(known[ranked[0]])}."
+    return verdict, f"{evidence}: a difference of {_difference(entry)}.{fused}"
+
+
+def _difference(entry: Mapping[str, Any]) -> str:
+    """A tested difference with its interval and, where it is known, its p-value."""
     named = ("p (Holm)", "p_holm") if as_number(entry.get("p_holm")) is not None else ("p", "p_value")
     p_value = p_text(entry.get(named[1]))
     p_value = "" if p_value == DASH else f", {named[0]} {p_value if p_value.startswith('<') else '= ' + p_value}"
-    difference = f"{signed(entry['difference'])} (95% interval {interval_text(entry['ci95'], signs=True)}{p_value})"
-    return verdict, f"{evidence}: a difference of {difference}.{fused}"
+    return f"{signed(entry['difference'])} (95% interval {interval_text(entry['ci95'], signs=True)}{p_value})"
 
 
 def _best_combination(values: Mapping[str, float | None], combined: Collection[str], least: float) -> str:

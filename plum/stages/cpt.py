@@ -25,7 +25,7 @@ from plum.run import artifacts
 from plum.run.stage import StageRun
 from plum.runtime import seed_everything
 from plum.sid.table import SidTable
-from plum.stages import inputs
+from plum.stages import inputs, training
 from plum.training import loop
 from plum.training.cost import Size, training_cost
 
@@ -55,7 +55,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
     data = catalogue.only(known)  # later items have neither interactions to learn from nor texts that may be read yet
     table = inputs.read_sid_table(config.workdir, catalogue.items).only(known)
     model, tokenizer = _base_model(config, data, table)
-    inputs.move(model, config.device)
+    training.move(model, config.device)
     behaviour, metadata = _corpora(settings, data, table, tokenizer)
     mixture = _mixture(settings, behaviour, metadata, _end_token(tokenizer), config.seed)
 
@@ -64,7 +64,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
             tokens = torch.from_numpy(block)
             yield Batch(tokens, tokens)
 
-    recipe = inputs.recipe(settings, mixture.steps_per_epoch)
+    recipe = training.recipe(settings, mixture.steps_per_epoch)
     logger.info(
         "cpt: %s parameters, %s behaviour and %s metadata tokens, %d steps",
         f"{model.num_parameters():,}",

@@ -30,7 +30,7 @@ from plum.run import artifacts
 from plum.run.stage import StageRun
 from plum.run.writing import copy_file, write_tensors
 from plum.runtime import autocast, pick_device, seed_everything
-from plum.stages import inputs, trained
+from plum.stages import inputs, trained, training
 from plum.training import loop
 from plum.training.cost import training_cost
 from plum.training.search import Outcome, Search, search_best, told
@@ -184,7 +184,7 @@ def _task(settings: DenseConfig, data: inputs.Prepared, config: RunConfig) -> _T
 
     return _Task(
         model,
-        inputs.recipe(settings, steps, settings.patience, settings.validate_every, settings.final_rate),
+        training.recipe(settings, steps, settings.patience, settings.validate_every, settings.final_rate),
         lambda epoch: dense_batches(cut, settings.max_history, settings.batch_size, config.seed, epoch),
         loss,
         negatives,

@@ -30,7 +30,7 @@ from plum.run.stage import StageRun
 from plum.runtime import seed_everything
 from plum.sid.codec import Codec
 from plum.sid.table import SidTable
-from plum.stages import inputs, trained
+from plum.stages import inputs, trained, training
 from plum.training import loop
 from plum.training.cost import Size, training_cost
 
@@ -62,7 +62,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
     inputs.check_beams(config.eval, table.n_levels)  # before the training, not after it
     verified.verify_folder(config.workdir / artifacts.CPT_MODEL)
     model, tokenizer = folders.run_model(config.workdir / artifacts.CPT_MODEL)
-    inputs.move(model, config.device)
+    training.move(model, config.device)
     codec = vocab.codec_of(tokenizer, table.sizes)
     vocab.check_control_tokens(model, codec)
     prefix = documents.history_prefix(tokenizer)
@@ -75,7 +75,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
     asked = inputs.validation_sample(data, settings.validation_users, config.seed)
     validate = _validator(config, data, asked, table, model, codec, prefix, tokenizer.pad_token_id)
     steps = examples.n_batches(cut, settings.batch_size)
-    recipe = inputs.recipe(settings, steps, settings.patience, settings.validate_every)
+    recipe = training.recipe(settings, steps, settings.patience, settings.validate_every)
     known = inputs.read_known(config.workdir, data.items["item_id"])
     teachers = _teachers(config, int(known.sum()), model.device)
     lesson = _lesson(config.finetune.teacher_weight, teachers, table, known, codec, model.device)

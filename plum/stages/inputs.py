@@ -6,14 +6,14 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from plum.config.base import Section
 from plum.config.items import BEHAVIOUR, OF_THE_TOKENIZER, ModalityConfig
-from plum.config.models import WITHOUT_EFFECT, OptimizerConfig, TrainingConfig
+from plum.config.models import WITHOUT_EFFECT
 from plum.config.run import EvalConfig, RunConfig
 from plum.data.histories import Histories
 from plum.data.tables import ITEM_COLUMNS
@@ -25,14 +25,8 @@ from plum.retrievers.protocol import Retriever
 from plum.run import artifacts, saved, shapes
 from plum.run.folders import is_complete
 from plum.run.manifest import has_file, read_manifest
-from plum.runtime import pick_device
 from plum.sid.table import SidTable
 from plum.vectors.unit import joined
-
-if TYPE_CHECKING:  # torch takes seconds to import: recommend refuses a mistaken rule before that
-    from torch import nn
-
-    from plum.training.loop import Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -375,37 +369,6 @@ def read_index(workdir: Path, table: SidTable) -> Trie:
     trie = Trie.load(workdir / artifacts.SID_INDEX, fingerprint(table.codes, table.sizes))
     trie.verify(table.codes)
     return trie
-
-
-def move(model: nn.Module, device: str) -> None:
-    """Move a model to ``auto``, ``cpu``, ``cuda`` or ``mps``."""
-    model.to(pick_device(device))
-
-
-def recipe(
-    config: OptimizerConfig,
-    steps_per_epoch: int,
-    patience: int | None = None,
-    validate_every: int = 1,
-    final_rate: float = 0.1,
-    epochs: int | None = None,
-) -> Recipe:
-    """The training recipe of a stage's configuration, with the ``epochs`` it names, or those given."""
-    from plum.training.loop import Recipe
-
-    return Recipe(
-        epochs=epochs or cast("TrainingConfig", config).epochs,
-        steps_per_epoch=steps_per_epoch,
-        learning_rate=config.learning_rate,
-        weight_decay=config.weight_decay,
-        warmup_share=config.warmup_share,
-        schedule=config.schedule,
-        final_rate=final_rate,
-        max_grad_norm=config.max_grad_norm,
-        checkpoint_steps=config.checkpoint_steps,
-        patience=patience,
-        validate_every=validate_every,
-    )
 
 
 def validation_metrics(

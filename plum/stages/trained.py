@@ -17,7 +17,7 @@ from plum.retrievers.dense import Dense, ItemTransformer, MeanDense
 from plum.retrievers.generative import Generative
 from plum.run import artifacts, saved, shapes, verified
 from plum.runtime import pick_device
-from plum.stages import inputs
+from plum.stages import inputs, training
 
 
 def plum_retriever(config: RunConfig, data: inputs.Prepared, quota: Quota | None = None) -> Generative:
@@ -30,7 +30,7 @@ def plum_retriever(config: RunConfig, data: inputs.Prepared, quota: Quota | None
     inputs.check_beams(config.eval, table.n_levels)
     verified.verify_folder(config.workdir / artifacts.FINETUNE_MODEL)
     model, tokenizer = folders.run_model(config.workdir / artifacts.FINETUNE_MODEL)
-    inputs.move(model, config.device)
+    training.move(model, config.device)
     return Generative(
         model,
         table,

@@ -126,7 +126,7 @@ def test_recommend_names_the_missing_stage_with_its_command(cli: Cli, run_copy: 
 
 
 def test_finetune_refuses_a_model_of_other_semantic_ids(cli: Cli, run_copy: Path) -> None:
-    assert cli("tokenize", "--workdir", run_copy, "--set", "tokenize.max_steps=40")[0] == 0
+    assert cli("tokenize", "--workdir", run_copy, "--set", "tokenize.method=random")[0] == 0
     refused(cli("finetune", "--workdir", run_copy), "tokenize/semantic_ids.parquet", "run `plum cpt --workdir")
 
 

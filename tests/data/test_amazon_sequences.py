@@ -159,6 +159,34 @@ def test_days_that_do_not_fit_are_refused(tmp_path: Path, days: str, said: str) 
     assert "take this one away" in str(error.value)
 
 
+def test_lines_of_days_that_can_not_be_used_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    odd = "1 15000 15001 15001\n2 16000 16000\n2 17000 17001\n9\n"
+    with pytest.raises(PlumError, match=r"2 of 4 rows are unusable"):
+        load_amazon_sequences(written(tmp_path, days=odd), "Games")
+    tables = load_amazon_sequences(tmp_path, "Games", max_bad_share=0.6)
+    assert [(p.file, p.reason, p.count) for p in tables.problems] == [
+        ("Games_days.txt", "a second line of the user", 1),
+        ("Games_days.txt", "no item after the user", 1),
+    ]
+    assert "Games_days.txt: 1 rows left out, a second line of the user" in caplog.text
+    assert set(tables.interactions["timestamp"]) == {15000 * 86400, 15001 * 86400, 16000 * 86400}
+
+
+@pytest.mark.parametrize("held", ['"99"', "[1, null]", "[[1]]", "[true]", "{}", "7"])
+def test_attributes_that_are_no_list_of_ids_are_refused(tmp_path: Path, held: str) -> None:
+    """A text would be read as a list of its signs."""
+    (written(tmp_path) / "Games_item2attributes.json").write_text(f'{{"10": [1], "2": {held}}}')
+    with pytest.raises(PlumError, match=r"Games_item2attributes\.json is not a JSON object of item -> attribute ids"):
+        load_amazon_sequences(tmp_path, "Games")
+
+
+def test_attributes_of_other_items_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (written(tmp_path) / "Games_item2attributes.json").write_text('{"10": [1], "77": [2], "78": [2]}')
+    assert len(load_amazon_sequences(tmp_path, "Games").items) == 4
+    assert "Games_item2attributes.json: 1 of 2 items of Games.txt have no attributes" in caplog.text
+    assert "2 items have attributes and are not in Games.txt; they join the catalogue" in caplog.text
+
+
 def test_a_titles_file_of_other_items_is_refused(tmp_path: Path) -> None:
     none = "x10\tB1\tSoap\nx2\tB2\tOil\n"
     with pytest.raises(PlumError, match=r"2 of 2 rows are unusable(.|\n)*the item is not in Games\.txt(.|\n)*'x10"):

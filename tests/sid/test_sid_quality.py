@@ -143,7 +143,7 @@ QUALITY = {
             ["kmeans_init", "reset_dead_codes", "min_perplexity_share"],
         ),
         ({"max_bucket": 11}, "12 items have the same codes", ["codebook_sizes", "max_bucket"]),
-        ({"min_uniqueness": 0.41}, "uniqueness 40.0%", ["codebook_sizes", "epochs", "min_uniqueness"]),
+        ({"min_uniqueness": 0.41}, "uniqueness 40.0%", ["codebook_sizes", "max_steps", "min_uniqueness"]),
     ],
 )
 def test_a_missed_threshold_is_named_with_what_to_turn(threshold, found, knobs):

@@ -14,7 +14,7 @@ from plum.errors import PlumError
 from plum.serving import recommend
 from plum.stages import cpt, finetune, pipeline
 
-OTHER_SIDS = "tokenize.max_steps=40"
+OTHER_SIDS = "tokenize.method=random"
 
 
 def test_a_second_run_does_nothing_and_says_so(run_copy: Path, caplog: pytest.LogCaptureFixture) -> None:

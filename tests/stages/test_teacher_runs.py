@@ -163,7 +163,7 @@ def test_kept_trials_have_a_mean_though_none_taught_plum(run_copy: Path) -> None
     config = tiny_run.config_of(run_copy, *KEPT)
     pipeline.run_eval(config)
     metrics, report = evaluated(run_copy)
-    assert list(metrics["retrievers"])[-5:] == ["dense", "dense-mean", "plum", "hybrid", "optimum"]
+    assert list(metrics["retrievers"])[-5:] == ["dense", "dense-mean", "plum", "blend", "optimum"]
     data = inputs.read_prepared(run_copy)
     _, histories, targets = data.histories.questions("test")
     recall = inputs.validation_metrics(trained.mean_of_trials(config, data.items), histories, targets, True)

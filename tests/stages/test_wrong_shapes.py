@@ -158,7 +158,7 @@ def test_wrong_values_are_refused_or_do_not_matter(run: Path) -> None:
     [
         ("tokenize/quality.json", ("levels", 0, "size"), 2**40, r"levels\.0\.size.*less than or equal"),
         ("tokenize/quality.json", ("levels", 0, "size"), 2**30, r"codes per level \[1073741824.*60 items"),
-        ("tokenize/tokenizer.json", ("shape", "hidden_dim"), 2**30, r"encoders\.0\.0\.weight has shape"),
+        ("tokenize/tokenizer.json", ("shape", "hidden_dim"), 2**30, r"encoders\.0\.network\.0\.weight has shape"),
         ("tokenize/tokenizer.json", ("rules", "collision"), "none", r"rules\.collision.*'share'"),
         ("dense/metrics.json", ("chosen",), {"hidden_size": 2**30}, "names settings that the search does not have"),
         ("eval/metrics.json", ("retrievers", "plum", "recall@100000000000"), 0.5, "cutoff 100,000,000,000"),

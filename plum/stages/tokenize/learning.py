@@ -20,7 +20,7 @@ from plum.sid.fit import LossWeights, held_out_rows, rounds_of, train_rqvae
 from plum.sid.methods import Fitted, clustered, quantised_by
 from plum.sid.reference import reconstruction_ratio
 from plum.sid.rqvae import RQVAE, Content
-from plum.stages import inputs
+from plum.stages import training
 from plum.stages.tokenize import reading
 from plum.training.loop import Progress
 
@@ -64,7 +64,7 @@ def train(
         model,
         content,
         pairs,
-        inputs.recipe(settings, steps, settings.patience, epochs=rounds),
+        training.recipe(settings, steps, settings.patience, epochs=rounds),
         LossWeights(
             settings.beta,
             settings.contrastive_weight,

@@ -271,6 +271,7 @@ def baselines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunConfig]:
     return {name: built_on_dense(home / name, world) for name, world in worlds.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["rewritten", "added", "one"])
 def test_dense_and_lem_are_the_same(baselines, change):
     one, other = baselines["usual"].workdir, baselines[change].workdir
@@ -283,6 +284,7 @@ def test_dense_and_lem_are_the_same(baselines, change):
     assert same[0].tobytes() == same[1].tobytes()
 
 
+@pytest.mark.slow
 def test_the_comparison_of_dense_can_fail(baselines, monkeypatch, tmp_path):
     monkeypatch.setattr(inputs, "read_known", lambda workdir, item_ids: np.ones(len(item_ids), dtype=bool))
     weights = [
@@ -292,6 +294,7 @@ def test_the_comparison_of_dense_can_fail(baselines, monkeypatch, tmp_path):
     assert weights[0] != weights[1]
 
 
+@pytest.mark.slow
 def test_dense_never_recommends_later_items_and_has_the_validated_recall_for_known_ones(baselines):
     config = baselines["usual"]
     catalogue = inputs.read_prepared(config.workdir)

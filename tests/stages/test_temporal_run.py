@@ -14,6 +14,7 @@ from plum.serving import assign
 from plum.stages import pipeline, tokenize
 from plum.studies.inspect_items import inspect
 
+pytestmark = pytest.mark.slow
 MODALITIES = {"text": {"dimensions": 8}, "topics": {"encoder": "topics", "dimensions": 3}}
 
 

@@ -233,10 +233,16 @@ def _item_batches(rows: np.ndarray, pairs: Pairs, batch_size: int, seed: int, st
 def _losses(
     model: RQVAE, content: Content, batch: ItemBatch, weights: LossWeights
 ) -> tuple[Quantized, dict[str, Tensor]]:
-    """The quantised batch, and its loss with all terms; of some steps also the norms of the terms' gradients."""
+    """The quantised items that are no pairs, and the loss with all terms; of some steps also the norms of gradients.
+
+    Pairs are drawn by weight. Reconstructed as well, they would pull the codebooks to popular items: they are for the
+    contrastive term alone.
+    """
     rows = torch.from_numpy(batch.rows).to(content.modalities[0].device)
-    part = content.rows(rows)
-    quantized = model.quantize(model.encode(*part))
+    n_paired = batch.n_paired
+    everything = model.quantize(model.encode(*content.rows(rows)))
+    quantized = Quantized(*(value[n_paired:] for value in everything))
+    part = content.rows(rows[n_paired:])
     n_rows, n_levels = quantized.codes.shape
     levels = None
     if weights.progressive_masking:
@@ -248,9 +254,9 @@ def _losses(
         quantization = quantization * quantized.codewords.shape[-1]
     losses = {"reconstruction": _reconstruction(errors, content, weights), "quantization": quantization}
     terms = dict(losses)
-    if batch.n_paired:
-        projections = model.contrast(straight_through(quantized)[: batch.n_paired])
-        losses["contrastive"] = contrastive_loss(projections, rows[: batch.n_paired])
+    if n_paired:
+        projections = model.contrast(straight_through(everything)[:n_paired])
+        losses["contrastive"] = contrastive_loss(projections, rows[:n_paired])
         terms["contrastive"] = weights.contrastive * losses["contrastive"]
     norms = _gradient_norms(model, terms) if batch.step % GRADIENTS_EVERY == 0 else {}
     return quantized, {"loss": torch.stack(list(terms.values())).sum(), **losses, **norms}

@@ -11,6 +11,7 @@ from plum.sid import fit as fit_module
 from plum.sid.codebooks import CodebookRules
 from plum.sid.cooccurrence import Pairs
 from plum.sid.fit import (
+    ItemBatch,
     LossWeights,
     _item_batches,
     _losses,
@@ -205,7 +206,7 @@ def test_sums_weigh_terms_by_their_widths():
     )
     assert total["quantization"].item() == pytest.approx(4 * mean["quantization"].item(), rel=1e-5)
     assert total["contrastive"].item() == pytest.approx(mean["contrastive"].item(), rel=1e-5)
-    errors = assign_codes(model, items.rows(torch.from_numpy(batch.rows)))[1]
+    errors = assign_codes(model, items.rows(torch.from_numpy(batch.rows[batch.n_paired :])))[1]
     assert mean["reconstruction"].item() == pytest.approx(errors.mean(), rel=1e-4)
     assert total["reconstruction"].item() == pytest.approx(5 * errors[0] + 3 * errors[1], rel=1e-4)
 
@@ -275,7 +276,19 @@ def test_the_loss_is_the_weighted_sum_of_its_terms():
     quantized, losses = _losses(model, items, batch, LossWeights(contrastive=0.5, progressive_masking=False))
     parts = losses["reconstruction"] + losses["quantization"] + 0.5 * losses["contrastive"]
     assert losses["loss"].item() == pytest.approx(parts.item())
-    assert quantized.codes.shape == (len(batch.rows), 2)
+    assert quantized.codes.shape == (len(batch.rows) - batch.n_paired, 2)
+
+
+def test_pairs_are_for_the_contrastive_term_alone():
+    items, pairs = content()
+    model = RQVAE([5, 3], SIZES, 4, 8)
+    batch = next(_item_batches(np.arange(N), pairs, 16, 0, range(1)))
+    unpaired = ItemBatch(batch.rows[batch.n_paired :], 0)
+    weights = LossWeights(contrastive=0.5, progressive_masking=False)
+    with_pairs, alone = (_losses(model, items, one, weights)[1] for one in (batch, unpaired))
+    for term in ("reconstruction", "quantization"):
+        assert with_pairs[term].item() == pytest.approx(alone[term].item(), rel=1e-5)
+    assert with_pairs["loss"].item() > alone["loss"].item()
 
 
 def test_gradients_move_no_codeword_that_is_an_average(tmp_path):

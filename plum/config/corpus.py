@@ -144,6 +144,8 @@ class CorpusConfig(Section):
     def _something_is_read(self) -> CorpusConfig:
         if taken := [name for name in self.more if name in KINDS]:
             raise ValueError(f"more: {taken[0]} has a section of its own; give its settings there")
+        if len({section.bins for section in self.documents.values() if isinstance(section, BehaviourDocuments)}) > 1:
+            raise ValueError("there are behaviour documents with different bins, and a number has one set of tokens")
         if not self.documents:
             raise ValueError("all weights are 0, so there is nothing to read")
         return self

@@ -14,6 +14,7 @@ import pandas as pd
 
 from plum.config.corpus import BehaviourDocuments, MetadataDocuments, ReplayDocuments
 from plum.config.models import CptConfig
+from plum.config.run import RunConfig
 from plum.config.templates import SID
 from plum.corpus import behaviour, metadata, replay
 from plum.corpus.behaviour import BinField, Field, ItemForm, TextField, Texts
@@ -26,11 +27,11 @@ from plum.corpus.shards import HELD_OUT, TRAIN, Documents, read_documents, write
 from plum.lm import documents, vocab
 from plum.run import artifacts, shapes
 from plum.run.writing import make_folder
-from plum.stages.cpt import reading
+from plum.stages.cpt import base, reading
 from plum.stages.cpt.reading import Sources
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +101,15 @@ class CorpusWriter:
         artifacts.write_json(folder / SUMMARY, {"kinds": kinds})
         artifacts.write_table(folder / WHO, _who(self._sources))
 
+    def write_extras(self, folder: Path) -> None:
+        """Write into the model's folder what belongs to it beside its weights: the bins, and whose codes it knows."""
+        base.write_extras(folder, self._sources.table, self._bins)
+
+    def examples(self) -> Iterator[tuple[str, Iterator[Document]]]:
+        """Each kind of documents that are trained on, by name, not written."""
+        for name, section in self._settings.corpus.documents.items():
+            yield name, self._documents(section, held=False, spent=0)
+
     def _documents(
         self, section: BehaviourDocuments | MetadataDocuments | ReplayDocuments, held: bool, spent: int
     ) -> Iterator[Document]:
@@ -160,6 +170,20 @@ class CorpusWriter:
         if not spent or self._settings.corpus.unit == "epochs":
             return drafts
         return replay.limited(drafts, round(self._settings.epochs * spent * section.weight))
+
+
+def prepare(config: RunConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, CorpusWriter]:
+    """The base model, its tokenizer, and what writes the documents in its tokens.
+
+    Raises:
+        PlumError: if the base or a template can't be used.
+    """
+    settings = config.cpt
+    sources = reading.read(config.workdir, settings.corpus, config.seed)
+    given = reading.numbers_and_bins(sources, settings.corpus, base.earlier_bins(settings.base))
+    words = tokenizer_texts(settings, sources, config.seed)
+    model, tokenizer = base.load(config, sources.table, given[-1].tokens(), words)
+    return model, tokenizer, CorpusWriter(settings, sources, tokenizer, given, config.seed)
 
 
 def item_facts(sources: Sources, section: MetadataDocuments, seed: int, held: bool) -> Iterator[list[Sentence]]:

@@ -48,13 +48,10 @@ def run(config: RunConfig, force: bool = False) -> Path:
         logger.info("cpt: up to date")
         return stage.folder
     seed_everything(config.seed)
-    sources = reading.read(config.workdir, settings.corpus, config.seed)
-    given = reading.numbers_and_bins(sources, settings.corpus, base.earlier_bins(settings.base))
-    bins, words = given[-1], corpus.tokenizer_texts(settings, sources, config.seed)
-    model, tokenizer = base.load(config, sources.table, bins.tokens(), words)
+    model, tokenizer, writer = corpus.prepare(config)
     training.move(model, config.device)
     with stage.writing(force) as folder:
-        corpus.CorpusWriter(settings, sources, tokenizer, given, config.seed).write(folder / corpus.CORPUS)
+        writer.write(folder / corpus.CORPUS)
         documents = corpus.read(folder / corpus.CORPUS)
         mixture = _mixture(settings, documents.train, corpus.end_token(tokenizer), config.seed)
         batches = _batches(model, mixture, settings.context_length)
@@ -73,7 +70,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
             )
         loop.write_log(folder / "train_log.jsonl", state)
         folders.save_model_folder(model, tokenizer, folder / "model")
-        base.write_extras(folder / "model", sources.table, bins)
+        writer.write_extras(folder / "model")
         metrics = {
             "parameters": model.num_parameters(),
             **_facts(model, documents.train, settings.batch_size, corpus.end_token(tokenizer)),

@@ -27,12 +27,13 @@ def fit_edges(values: np.ndarray, n_bins: int) -> np.ndarray | None:
     distinct = np.unique(known)
     if len(distinct) < 2:
         return None
-    borders = (distinct[:-1] + distinct[1:]) / 2  # the i-th is above the i-th value
+    borders = distinct[:-1] / 2 + distinct[1:] / 2  # the i-th is above the i-th value
+    borders = np.where(borders > distinct[:-1], borders, distinct[1:])  # between neighbours lies no number
     if len(distinct) <= n_bins:
         return borders
     quantiles = np.quantile(known, np.arange(1, n_bins) / n_bins, method="inverted_cdf")
-    places = np.unique(np.searchsorted(distinct, quantiles))
-    return borders[places[places < len(borders)]]
+    places = np.searchsorted(distinct, quantiles)
+    return borders[np.unique(np.minimum(places, len(borders) - 1))]  # above the largest value lies no border
 
 
 @dataclass(frozen=True)

@@ -52,12 +52,14 @@ class Encoder:
         Raises:
             PlumError: if the tokenizer fails, or knows too little of the texts.
         """
-        plain = [self._control.sub(_with_a_space, text) for text in texts]
+        different = list(dict.fromkeys(texts))  # templates' words come again and again
+        plain = [self._control.sub(_with_a_space, text) for text in different]
         if self._adds_space:
             plain = [text.removeprefix(" ") for text in plain]
         found = [np.asarray(ids, dtype=np.int32) for ids in tokenized(self._tokenizer, plain)] if plain else []
-        self._count(texts, found)
-        return found
+        self._count(different, found)
+        ids_of = dict(zip(different, found, strict=True))
+        return [ids_of[text] for text in texts]
 
     def literal(self, text: str) -> np.ndarray:
         """Token ids of a text of a template, remembered."""

@@ -38,8 +38,9 @@ def tokenized(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list
     Raises:
         PlumError: if the tokenizer fails.
     """
+    options = {"add_special_tokens": False, "return_attention_mask": False, "return_token_type_ids": False}
     try:
-        found: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
+        found: list[list[int]] = tokenizer(texts, **options)["input_ids"]
     except Exception as error:  # in Rust or Python, and of any kind: words without a token for unknown ones, for one
         lines = str(error).strip().splitlines()
         raise PlumError(

@@ -10,6 +10,7 @@ import typer
 
 from plum.cli.ablate import ablate
 from plum.cli.command import STAGES, START, USE, App
+from plum.cli.cpt import cpt
 from plum.cli.data import data_app
 from plum.cli.init import init
 from plum.cli.items import inspect, tokenize
@@ -95,19 +96,6 @@ def run(config: RunConfig, force: bool) -> None:
     show_results(config)
 
 
-@stage_command(app, "cpt", STAGES)
-def cpt(config: RunConfig, force: bool) -> None:
-    """Continue pre-training of the language model on user behaviour and item text.
-
-    Writes `cpt/` of the run. If the run has no Semantic IDs yet, makes them first.
-
-    Example: `plum cpt --config pipelines/ml-100k.yaml --set cpt.base=path/to/a/hugging-face-model`
-    """
-    from plum.stages import pipeline
-
-    say(pipeline.run_cpt(config, force))
-
-
 @stage_command(app, "finetune", STAGES)
 def finetune(config: RunConfig, force: bool) -> None:
     """Fine-tune the language model to generate the next item's Semantic ID.
@@ -139,6 +127,7 @@ def evaluate(config: RunConfig, force: bool) -> None:
 app.command(rich_help_panel=START)(init)
 app.add_typer(data_app, name="data", rich_help_panel=START)
 app.command(rich_help_panel=STAGES)(tokenize)
+app.command(rich_help_panel=STAGES)(cpt)
 app.command(rich_help_panel=USE)(recommend)
 app.command(rich_help_panel=USE)(inspect)
 app.command(rich_help_panel=USE)(compare)

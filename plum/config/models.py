@@ -33,6 +33,7 @@ from plum.config.base import (
     names_a_path,
     without_booleans,
 )
+from plum.config.corpus import CorpusConfig, with_short_form
 
 SCRATCH = "scratch"
 """The base that is no model: a new one with random weights."""
@@ -105,8 +106,11 @@ class LanguageModelConfig(RetrieverTrainingConfig):
 class CptConfig(LanguageModelConfig):
     """Stage cpt: continued pre-training (PLUM section 2.2)."""
 
+    enabled: bool = True
+    """Train. If false, the base stays as it is but for the embeddings of the new tokens: the control without continued
+    pre-training."""
     epochs: Count = 10
-    """Passes over the behaviour corpus."""
+    """Passes over the users' histories, or what ``corpus.unit`` makes of them."""
     batch_size: Batch = 32
     """Blocks of ``context_length`` tokens per training step."""
     learning_rate: Rate = 2e-3
@@ -116,11 +120,17 @@ class CptConfig(LanguageModelConfig):
     scratch: ScratchModelConfig = ScratchModelConfig()
     """Shape of the model if ``base`` is ``scratch``."""
     context_length: Annotated[int, Field(ge=16, le=2**20)] = 256
-    """Tokens per block of training text."""
-    behaviour_share: Annotated[float, Field(ge=0.001, le=0.999)] = 0.5
-    """Share of training tokens from user histories; the rest are item texts (PLUM section 2.2: half and half)."""
+    """Tokens per block of training text. Blocks hold whole documents; no document sees another one of its block."""
     max_history: Length = 50
-    """Items per document of the behaviour corpus; longer histories are cut into several."""
+    """Items per document of a user's history; longer histories are cut into several."""
+    corpus: CorpusConfig = CorpusConfig()
+    """What is read. ``behaviour_share: 0.7`` in this section is short for weights of 0.7 and 0.3 for behaviour and
+    metadata."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, given: Any) -> Any:
+        return with_short_form(given)
 
 
 class FinetuneConfig(LanguageModelConfig):

@@ -38,11 +38,14 @@ class Batch(NamedTuple):
         tokens: (B, T) int64.
         labels: (B, T) int64; the token itself if it is a target, else ``IGNORED``. Not shifted.
         history: the items of the tokens, if the tokens are Semantic IDs.
+        positions: (B, T) int64 place of each token in its document, if rows hold several: each document begins at 0,
+            and sees no other.
     """
 
     tokens: Tensor
     labels: Tensor
     history: History | None = None
+    positions: Tensor | None = None
 
 
 @dataclass(frozen=True)

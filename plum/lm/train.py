@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from plum.lm.dropout import residual_dropout
 from plum.lm.examples import IGNORED, Batch, pad_rows
 from plum.lm.logits import check_length, length_border, max_positions, token_logits
+from plum.lm.packed import packed_states
 from plum.runtime import Precision, autocast, is_half
 from plum.training.loop import Progress, Recipe, fit
 
@@ -37,8 +38,9 @@ def next_token_loss(model: PreTrainedModel, batch: Batch) -> Tensor:
 def labelled_logits(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
     """Logits (P, V) that predict the P labelled positions, row by row, and the labels (P,).
 
-    Padding is on the right, so causal attention never sees it and needs no mask. Logits are computed at labelled
-    positions only, because they are the largest tensor of a small model's step.
+    Padding is on the right, so causal attention never sees it and needs no mask. Documents that share a row don't see
+    each other. Logits are computed at labelled positions only, because they are the largest tensor of a small model's
+    step.
 
     Raises:
         PlumError: if the sequences are longer than the model takes.
@@ -46,7 +48,10 @@ def labelled_logits(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tenso
     check_length(model, batch.tokens.shape[1])
     device = next(model.parameters()).device
     tokens, labels = batch.tokens.to(device), batch.labels.to(device)
-    hidden = _hidden_states(model, tokens, labels)[:, :-1]
+    if batch.positions is None:
+        hidden = _hidden_states(model, tokens, labels)[:, :-1]
+    else:
+        hidden = packed_states(model, tokens, batch.positions.to(device))[:, :-1]
     targets = labels[:, 1:].flatten()
     places = (targets != IGNORED).nonzero()[:, 0]
     filled = F.pad(places, (0, -len(places) % POSITIONS_MULTIPLE))

@@ -76,14 +76,19 @@ def scratch_model(shape: ScratchShape, tokenizer: PreTrainedTokenizerBase, conte
 
 
 def add_sid_tokens(tokenizer: PreTrainedTokenizerBase, sizes: Sequence[int]) -> int:
-    """Extend a tokenizer by one token per code; return the number of new tokens.
+    """Extend a tokenizer by one token per code; return the number of new tokens."""
+    return add_tokens(tokenizer, sid_tokens(sizes))
+
+
+def add_tokens(tokenizer: PreTrainedTokenizerBase, names: Sequence[str]) -> int:
+    """Extend a tokenizer; return the number of new tokens.
 
     The tokens are looked for in the text as it stands, before any normaliser: one that puts a space before each piece
     of text (Mistral, Phi-3) or changes letters would else break all but the first code of a Semantic ID.
     """
     tokens = [
-        AddedToken(token, single_word=False, lstrip=False, rstrip=False, normalized=False, special=False)
-        for token in sid_tokens(sizes)
+        AddedToken(name, single_word=False, lstrip=False, rstrip=False, normalized=False, special=False)
+        for name in names
     ]
     return tokenizer.add_tokens(tokens)  # type: ignore[arg-type]
 
@@ -108,22 +113,27 @@ def extend_embeddings(
     tokenizer: PreTrainedTokenizerBase,
     sizes: Sequence[int],
     directions: Sequence[np.ndarray] = (),
+    more: Sequence[str] = (),
 ) -> None:
-    """Give every Semantic-ID token its own embedding row.
+    """Give every Semantic-ID token, and each of some more, its own embedding row.
 
     New rows are the mean of the old ones plus a deviation of a tenth of their spread: within the model's embedding
     space, yet all different. Unused padding rows of the matrix are overwritten, because they were never trained.
 
     Args:
         model: pre-trained.
-        tokenizer: already extended by the codes' tokens.
-        sizes: codes per level.
+        tokenizer: already extended by these tokens.
+        sizes: codes per level; none if all codes have their rows.
         directions: (C, W) of mean square 1 for the first levels, the directions of their deviations; later levels get
             random ones.
+        more: names of further new tokens.
     """
     n_rows = len(_matrix(model.get_input_embeddings()))
     before = min(n_rows, len(tokenizer))
-    new_ids = torch.from_numpy(flat_token_ids(tokenizer, sizes))
+    codes = flat_token_ids(tokenizer, sizes) if sizes else np.zeros(0, np.int64)
+    new_ids = torch.from_numpy(np.append(codes, np.array(tokenizer.convert_tokens_to_ids(list(more)), np.int64)))
+    if not len(new_ids):
+        return
     known = torch.ones(before, dtype=torch.bool)
     known[new_ids[new_ids < before]] = False
     needed = max(len(tokenizer), int(new_ids.max()) + 1)

@@ -11,7 +11,7 @@ import numpy as np
 from plum.config.models import combinations, with_settings
 from plum.config.run import RunConfig
 from plum.data.histories import Histories
-from plum.lm import documents, examples
+from plum.lm import examples
 from plum.recipes.timing import Speed
 from plum.sid.table import default_sizes
 
@@ -100,13 +100,16 @@ def work_of(config: RunConfig, histories: Histories, n_items: int, has_text: boo
 
 
 def _cpt_epoch(config: RunConfig, histories: Histories, levels: int, has_text: bool) -> int:
-    """Steps of one pass over the behaviour corpus, as ``plum.lm.packing.Mixture`` has them."""
+    """Steps of one pass over the histories, about as ``plum.corpus.mixture.Mixture`` has them."""
     settings = config.cpt
-    cut = documents.history_windows(histories.train, settings.max_history)
-    tokens = sum(len(window) * levels + 4 for window in cut)  # the prefix, and the end
-    blocks = -(-tokens // settings.context_length)
-    rows = settings.batch_size * (settings.behaviour_share if has_text else 1.0)
-    return max(1, math.ceil(blocks / rows))
+    lengths = [len(history) for history in histories.train]
+    windows = sum(-(-length // settings.max_history) for length in lengths)
+    tokens = sum(lengths) * levels + windows * 5  # the start, the prefix, and the end
+    weights = {name: section.weight for name, section in settings.corpus.documents.items()}
+    if not has_text:
+        weights.pop("metadata", None)
+    share = weights.get("behaviour", 0) / (sum(weights.values()) or 1) or 1.0
+    return max(1, math.ceil(tokens / share / settings.context_length / settings.batch_size))
 
 
 @dataclass(frozen=True)

@@ -211,7 +211,8 @@ def _cpt(sizes: Sizes, shape: _Shape, machine: Machine) -> list[Choice]:
         Choice("cpt.scratch", scratch, "a small model from random weights; `cpt.base` takes a Hugging Face model"),
     ]
     if not sizes.text and sizes.topics:
-        choices.append(Choice("cpt.behaviour_share", 0.7, "items have topics and no text to read"))
+        weights = {"behaviour": {"weight": 0.7}, "metadata": {"weight": 0.3}}
+        choices.append(Choice("cpt.corpus", weights, "items have topics and no text to read"))
     if shape.layers == 4:
         choices.append(Choice("cpt.dropout", 0.1, "four layers"))
     return [*choices, *_precision("cpt", machine)]

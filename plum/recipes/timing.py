@@ -172,9 +172,11 @@ class Bench:
 
         def batches(_: int) -> Iterator[Batch]:
             shape = (settings.batch_size, settings.context_length)
+            # Documents of about 32 tokens share a row.
+            places = torch.from_numpy(np.arange(settings.context_length) % 32).expand(shape)
             for _number in range(MOST_STEPS):
                 tokens = torch.from_numpy(rng.integers(0, len(self.tokenizer), shape))
-                yield Batch(tokens, tokens)
+                yield Batch(tokens, tokens, positions=places)
 
         model = self.language_model()
         run = functools.partial(

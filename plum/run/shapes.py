@@ -344,3 +344,27 @@ class Assigned(Shape):
     lacking: dict[str, Count]
     without_content: Count
     collisions: Collisions
+
+
+class ModelExtras(Shape):
+    """``cpt/model/plum.json``: what a model knows beside its weights."""
+
+    version: Count
+    semantic_ids: str
+    bins: dict[str, list[Number]] = {}
+
+
+class CorpusKind(Shape):
+    """One kind of documents."""
+
+    kind: str
+    documents: Count
+    tokens: Count
+    held_out_documents: Count
+    held_out_tokens: Count
+
+
+class Corpus(Shape):
+    """``cpt/corpus/corpus.json``."""
+
+    kinds: dict[str, CorpusKind]

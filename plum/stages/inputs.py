@@ -57,17 +57,18 @@ class Prepared:
         return Prepared(self.items[kept].reset_index(drop=True), self.histories.only(kept))
 
 
-def read_prepared(workdir: Path, columns: Sequence[str] = ITEM_COLUMNS) -> Prepared:
+def read_prepared(workdir: Path, columns: Sequence[str] = ITEM_COLUMNS, only: bool = False) -> Prepared:
     """Read the catalogue and the split of a run.
 
     Args:
         workdir: the run.
         columns: that the catalogue must have.
+        only: read these columns of the catalogue alone.
 
     Raises:
         PlumError: if they are damaged, lack a column, or don't belong together.
     """
-    items = artifacts.read_table(workdir / artifacts.ITEMS, needed=columns)
+    items = artifacts.read_table(workdir / artifacts.ITEMS, columns if only else None, needed=columns)
     again = artifacts.made_again_by(workdir / artifacts.ITEMS)
     refuse_repeated(items["item_id"].tolist(), str(workdir / artifacts.ITEMS), again)
     split = artifacts.read_table(workdir / artifacts.SPLIT, needed=SPLIT_COLUMNS)

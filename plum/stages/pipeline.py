@@ -56,6 +56,15 @@ def run_cpt(config: RunConfig, force: bool = False) -> Path:
     return _cpt(config, force)
 
 
+def show_documents(config: RunConfig, n: int) -> dict[str, list[str]]:
+    """What continued pre-training would read, ``n`` documents of each kind as text; see ``plum.stages.cpt.show``."""
+    with locked(config.workdir):
+        _make_missing(config, artifacts.CPT, force=False)
+        from plum.stages.cpt import show
+
+        return show.examples(config, n)
+
+
 @_alone
 def run_finetune(config: RunConfig, force: bool = False) -> Path:
     """History -> the next item's Semantic ID, after its teacher if it has one: what ``plum finetune`` does."""

@@ -58,7 +58,7 @@ def test_the_recipes_of_measured_data_are_those_that_were_measured() -> None:
     assert many["tokenize.method"] == "rqkmeans"
     assert many["tokenize.codebook_sizes"] == [4096, 32]
     assert (many["finetune.epochs"], many["finetune.batch_size"], many["finetune.max_history"]) == (32, 64, 20)
-    assert many["cpt.behaviour_share"] == 0.7
+    assert many["cpt.corpus"] == {"behaviour": {"weight": 0.7}, "metadata": {"weight": 0.3}}
 
 
 def test_codebooks_fit_the_items_that_are_learnt_from() -> None:

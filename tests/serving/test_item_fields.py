@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 
 from plum.config.file import validate
 from plum.config.run import RunConfig
-from plum.lm.documents import item_documents
 from plum.stages import features, prepare
+from plum.stages.cpt import reading
 
 
 def prepared(folder: Path, extras: str, values: str) -> RunConfig:
@@ -44,8 +45,9 @@ def test_extra_columns_are_kept_and_trained_on_by_nothing(tmp_path: Path) -> Non
     assert list(with_extras) == [*items, "price", "in_stock", "published", "note"]
     assert len(with_extras) == 15  # after the k-core each item still has its own values
     assert (with_extras["price"] == with_extras["item_id"].str[1:].astype(float) + 0.5).all()
-    sids = [f"<{row}>" for row in range(len(items))]
-    assert item_documents(with_extras, sids) == item_documents(items, sids)
+    for config in (plain, rich):
+        sources = SimpleNamespace(workdir=config.workdir)
+        assert reading.item_columns(sources, {"title", "topics"}) == ["title", "topics"]
     for name in ("text", "topics"):
         vectors = [np.load(config.workdir / f"features/{name}.npy") for config in (plain, rich)]
         assert np.array_equal(*vectors)

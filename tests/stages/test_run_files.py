@@ -60,7 +60,7 @@ def metrics(finished_run: Path) -> dict[str, Any]:
                 "train_log.jsonl",
             },
         ),
-        ("cpt", {"model", "train_log.jsonl", "metrics.json"}),
+        ("cpt", {"corpus", "model", "train_log.jsonl", "metrics.json"}),
         ("finetune", {"model", "train_log.jsonl", "metrics.json"}),
         ("dense", {"dense.safetensors", "train_log.jsonl", "metrics.json", "trials.json"}),
         (

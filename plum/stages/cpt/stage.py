@@ -1,0 +1,134 @@
+"""The stage: base model, documents, training, and the files that remain."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from transformers import PreTrainedModel
+
+from plum.config.models import CptConfig
+from plum.config.run import RunConfig
+from plum.corpus.mixture import Mixture, apart
+from plum.corpus.shards import Documents
+from plum.lm import folders
+from plum.lm.examples import IGNORED, Batch
+from plum.lm.packed import sees_documents_apart
+from plum.lm.train import mean_loss, next_token_loss, train
+from plum.run import artifacts
+from plum.run.stage import StageRun
+from plum.runtime import seed_everything
+from plum.stages import inputs, training
+from plum.stages.cpt import base, corpus, reading
+from plum.training import loop
+from plum.training.cost import Cost, Size, training_cost
+
+logger = logging.getLogger(__name__)
+
+MEASURED = 256
+"""Documents of each kind whose loss is measured at the end."""
+
+
+def run(config: RunConfig, force: bool = False) -> Path:
+    """Write ``cpt/model``, ``corpus``, ``train_log.jsonl`` and ``metrics.json``; skip if up to date."""
+    settings = config.cpt
+    stage = StageRun(
+        config.workdir,
+        artifacts.CPT,
+        inputs.recorded(config, artifacts.CPT),
+        config.seed,
+        reading.input_files(config.workdir, settings.corpus),
+        [*base.files(settings.base), *reading.replay_files(settings.corpus)],
+    )
+    inputs.warn_outdated(config, artifacts.DATA, artifacts.TOKENIZE)
+    if stage.is_complete() and not force:
+        logger.info("cpt: up to date")
+        return stage.folder
+    seed_everything(config.seed)
+    model, tokenizer, writer = corpus.prepare(config)
+    training.move(model, config.device)
+    with stage.writing(force) as folder:
+        writer.write(folder / corpus.CORPUS)
+        documents = corpus.read(folder / corpus.CORPUS)
+        mixture = _mixture(settings, documents.train, corpus.end_token(tokenizer), config.seed)
+        batches = _batches(model, mixture, settings.context_length)
+        recipe = training.recipe(settings, mixture.steps_per_epoch)
+        state = loop.Progress()
+        if settings.enabled:
+            _tell(model, mixture, recipe)
+            state = train(
+                model,
+                recipe,
+                batches,
+                checkpoint=stage.checkpoint,
+                name="cpt",
+                dropout=settings.dropout,
+                precision=settings.precision,
+            )
+        loop.write_log(folder / "train_log.jsonl", state)
+        folders.save_model_folder(model, tokenizer, folder / "model")
+        writer.write_extras(folder / "model")
+        metrics = {
+            "parameters": model.num_parameters(),
+            **_facts(model, documents.train, settings.batch_size, corpus.end_token(tokenizer)),
+            "steps": state.step,
+            "shares": mixture.shares,
+            "packing_efficiency": mixture.packing_efficiency,
+            "cost": _cost(model, batches, recipe, state),
+        }
+        artifacts.write_json(folder / "metrics.json", metrics)
+    return stage.folder
+
+
+def _mixture(settings: CptConfig, documents: Mapping[str, Documents], end: int, seed: int) -> Mixture:
+    sections = settings.corpus.documents
+    weights = {name: section.weight for name, section in sections.items()}
+    length, size, by_epochs = settings.context_length, settings.batch_size, settings.corpus.unit == "epochs"
+    return Mixture(documents, weights, length, size, end, seed, by_epochs)
+
+
+def _batches(model: PreTrainedModel, mixture: Mixture, block_length: int) -> Callable[[int], Iterator[Batch]]:
+    """The batches of an epoch: packed, or a document a row for a model that would let documents see each other."""
+    if sees_documents_apart(model, block_length):
+        return mixture.batches
+    logger.info("cpt: %s takes no packed documents; each gets a row of its own", type(model).__name__)
+    return lambda epoch: map(apart, mixture.batches(epoch))
+
+
+def _tell(model: PreTrainedModel, mixture: Mixture, recipe: loop.Recipe) -> None:
+    shares = ", ".join(f"{share:.0%} {name}" for name, share in mixture.shares.items())
+    logger.info(
+        "cpt: %s parameters, tokens %s, blocks %.1f%% full, %d steps",
+        f"{model.num_parameters():,}",
+        shares,
+        100 * mixture.packing_efficiency,
+        recipe.total_steps,
+    )
+
+
+def _facts(model: PreTrainedModel, documents: Mapping[str, Documents], batch_size: int, end: int) -> dict[str, float]:
+    """Tokens of each kind, and the trained model's loss on some of its documents, the same whatever the model."""
+    found: dict[str, float] = {}
+    for name, corpus_of in documents.items():
+        step = max(1, len(corpus_of) // MEASURED)
+        some = [corpus_of.tokens(number) for number in range(0, len(corpus_of), step)]
+        found[f"{name}_tokens"] = int(corpus_of.lengths.sum())
+        found[f"{name}_loss"] = mean_loss(model, some, batch_size, end)
+    return found
+
+
+def _cost(
+    model: PreTrainedModel, batches: Callable[[int], Iterator[Batch]], recipe: loop.Recipe, state: loop.Progress
+) -> dict[str, int]:
+    """Cost of the training, if there was one; an example is a row, and its tokens are those that are predicted."""
+    if not state.step:
+        return asdict(Cost(model.num_parameters(), 0, 0, 0, 0))
+
+    def size(batch: Batch) -> Size:
+        return Size(len(batch.tokens), int((batch.labels != IGNORED).sum()), batch.tokens.numel())
+
+    loss = functools.partial(next_token_loss, model)
+    return asdict(training_cost(model, batches, size, loss, steps=state.step, steps_per_epoch=recipe.steps_per_epoch))

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from plum.config.models import SCRATCH, CptConfig
 from plum.config.run import RunConfig
 from plum.decoding.tree import check_tree_attention
-from plum.lm import documents, folders, vocab
+from plum.lm import bases, documents, folders, vocab
 from plum.lm.codewords import code_directions
 from plum.lm.examples import Batch
 from plum.lm.logits import check_head
@@ -43,7 +43,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
         inputs.recorded(config, artifacts.CPT),
         config.seed,
         [*INPUTS, *inputs.known_files(config.workdir)],
-        _base_files(settings.base),
+        [] if settings.base == SCRATCH else bases.files_of(settings.base),
     )
     inputs.warn_outdated(config, artifacts.DATA, artifacts.TOKENIZE)
     if stage.is_complete() and not force:
@@ -125,14 +125,6 @@ def _cost(
     return asdict(training_cost(model, batches, size, loss, steps=state.step, steps_per_epoch=recipe.steps_per_epoch))
 
 
-def _base_files(base: str) -> list[Path]:
-    """The files of a local base model; none for scratch or a hub model."""
-    folder = Path(base)
-    if base == SCRATCH or not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if path.is_file())
-
-
 def _base_model(
     config: RunConfig, data: inputs.Prepared, table: SidTable
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -152,7 +144,7 @@ def _base_model(
         directions = code_directions(codebooks, shape.hidden_size, config.seed)
         vocab.place_codes(model, vocab.codec_of(tokenizer, table.sizes), directions)
         return model, tokenizer
-    model, tokenizer = folders.base_model(settings.base)
+    model, tokenizer = bases.base_model(settings.base)
     vocab.add_sid_tokens(tokenizer, table.sizes)
     directions = code_directions(codebooks, vocab.embedding_width(model), config.seed)
     vocab.extend_embeddings(model, tokenizer, table.sizes, directions)

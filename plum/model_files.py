@@ -236,8 +236,7 @@ def stored_tensors(folder: Folder, files: Iterable[str]) -> dict[str, Stored]:
 
 def package_folders(package: str) -> list[Path]:
     """The folders of an installed Python package, which is not imported; none if it is not installed."""
-    try:
-        spec = importlib.util.find_spec(package)
-    except (ImportError, ValueError):  # an empty name, a module in what is no package
+    if not package.isidentifier():  # of a name with dots, what is before them would be imported
         return []
+    spec = importlib.util.find_spec(package)
     return [Path(root) for root in (spec and spec.submodule_search_locations) or ()]

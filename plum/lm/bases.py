@@ -41,7 +41,7 @@ def problem_of(name: str) -> str | None:
         if path is None:
             config = _quietly(lambda: AutoConfig.from_pretrained(name, trust_remote_code=False))
             return folders.unusable(config)
-        if path.suffix == gguf.SUFFIX:
+        if path.is_file():
             gguf.check(path, _spoken(name, path))
         else:
             folders.check_folder(_spoken(name, path))
@@ -67,7 +67,7 @@ def _folder(name: str) -> Folder:
     if path is None:
         return _of_the_hub(name)
     folder = _spoken(name, path)
-    if path.suffix != gguf.SUFFIX:
+    if path.is_dir():
         return folder
     made = gguf.converted(path, folder)
     return Folder(made, folder.what, f"remove {made}, so that it is converted again")

@@ -10,12 +10,13 @@ from __future__ import annotations
 import fcntl
 import importlib.metadata
 import importlib.util
+import io
 import json
 import logging
 import mmap
 import os
 import struct
-from contextlib import suppress
+from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ def check(path: Path, folder: Folder) -> None:
         PlumError: if it is none, is cut short or part of a split one, if its architecture or the type of a weight is
             unknown, or if a package is missing that reads it.
     """
-    missing = [name for name in ("gguf", "accelerate") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("gguf", "accelerate") if not _is_installed(name)]
     if missing:
         found = f"it is a GGUF file, and {' and '.join(missing)} is not installed"
         raise folder.refusal(found, "pip install 'plum-recommender[gguf]'")
@@ -121,6 +122,13 @@ def converted(path: Path, folder: Folder) -> Path:
                 partial.replace(cache / name)
                 sync_folder(cache)
     return cache / name
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ValueError:  # it can't be imported
+        return False
 
 
 def _read(path: Path, folder: Folder) -> Header:
@@ -254,11 +262,12 @@ def _convert(path: Path, folder: Folder, to: Path) -> None:
         if (reason := unusable(config)) is not None:
             raise folder.refusal(reason, "choose a model that docs/decoding.md lists as working")
         tokenizer = guarded(lambda: AutoTokenizer.from_pretrained(path.parent, **source))
-        loaded: Any = guarded(
-            lambda: AutoModelForCausalLM.from_pretrained(
-                path.parent, dtype=torch.float32, output_loading_info=True, **source
+        with redirect_stderr(io.StringIO()):  # its progress bar can't be turned off
+            loaded: Any = guarded(
+                lambda: AutoModelForCausalLM.from_pretrained(
+                    path.parent, dtype=torch.float32, output_loading_info=True, **source
+                )
             )
-        )
     except PlumError:
         raise
     except Exception as error:  # files of any origin may raise anything

@@ -35,7 +35,7 @@ def pretrain(
     heads: Annotated[
         int | None, typer.Option(min=1, max=256, help="Attention heads. Default: of 64 dimensions.")
     ] = None,
-    vocabulary: Annotated[int, typer.Option(min=300, max=2**18, help="Tokens of the tokenizer.")] = 8192,
+    vocabulary: Annotated[int, typer.Option(min=260, max=2**18, help="Tokens of the tokenizer.")] = 8192,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps. Default: one pass over the text.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0.1, help="As many steps as take so long.")] = None,
     context_length: Annotated[int, typer.Option(min=16, max=2**16, help="Tokens of a block.")] = 512,

@@ -5,6 +5,7 @@ Such a folder may come from anywhere: it is data, never code. Nothing here impor
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 from collections.abc import Iterable, Iterator
@@ -231,3 +232,11 @@ def stored_tensors(folder: Folder, files: Iterable[str]) -> dict[str, Stored]:
     if not found:
         raise folder.refusal("the weights are empty: no tensor")
     return found
+
+
+def package_folders(package: str) -> list[Path]:
+    """The folders of an installed Python package, which is not imported; none if it is not installed."""
+    if not package.isidentifier():  # of a name with dots, what is before them would be imported
+        return []
+    spec = importlib.util.find_spec(package)
+    return [Path(root) for root in (spec and spec.submodule_search_locations) or ()]

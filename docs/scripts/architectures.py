@@ -35,7 +35,7 @@ from plum.decoding.constraint import DeviceTrie
 from plum.decoding.tree import check_tree_attention
 from plum.decoding.trie import Trie
 from plum.errors import PlumError
-from plum.lm import folders, vocab
+from plum.lm import bases, folders, vocab
 from plum.lm.architectures import why_not
 from plum.lm.examples import Batch
 from plum.lm.logits import check_head
@@ -191,7 +191,7 @@ def _with_codes(model: Any, folder: Path) -> tuple[Any, tuple[np.ndarray, ...]]:
     rows = model.get_input_embeddings().weight.shape[0]
     tokenizer = _tokenizer(min(WORDS, rows))
     folders.save_model_folder(model, tokenizer, folder / "base")
-    model, tokenizer = folders.base_model(str(folder / "base"))
+    model, tokenizer = bases.base_model(str(folder / "base"))
     vocab.add_sid_tokens(tokenizer, CODES)
     vocab.extend_embeddings(model, tokenizer, CODES)
     check_head(model)

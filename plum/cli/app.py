@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from plum.cli.ablate import ablate
+from plum.cli.base import base_app
 from plum.cli.command import STAGES, START, USE, App
 from plum.cli.cpt import cpt
 from plum.cli.data import data_app
@@ -126,6 +127,7 @@ def evaluate(config: RunConfig, force: bool) -> None:
 
 app.command(rich_help_panel=START)(init)
 app.add_typer(data_app, name="data", rich_help_panel=START)
+app.add_typer(base_app, name="base", rich_help_panel=START)
 app.command(rich_help_panel=STAGES)(tokenize)
 app.command(rich_help_panel=STAGES)(cpt)
 app.command(rich_help_panel=USE)(recommend)

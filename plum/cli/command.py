@@ -15,7 +15,20 @@ from plum.foreign import visible
 
 START, STAGES, USE = "Start here", "The stages, in order", "Use and compare runs"
 """Panels of ``plum --help``."""
-ORDER = ("init", "data", "run", "tokenize", "cpt", "finetune", "eval", "recommend", "inspect", "compare", "ablate")
+ORDER = (
+    "init",
+    "data",
+    "base",
+    "run",
+    "tokenize",
+    "cpt",
+    "finetune",
+    "eval",
+    "recommend",
+    "inspect",
+    "compare",
+    "ablate",
+)
 
 
 class Command(TyperCommand):

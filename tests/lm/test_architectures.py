@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import transformers as hf
 
-from plum.lm import folders
+from plum.lm import bases
 from plum.lm.architectures import why_not
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -64,7 +64,7 @@ def test_what_works_is_not(config: Any) -> None:
 def test_a_base_is_refused_before_its_weights_are_read(tmp_path: Path) -> None:
     config = hf.BloomConfig(vocab_size=20, hidden_size=8, n_layer=1, n_head=2)
     hf.BloomForCausalLM(config).save_pretrained(tmp_path)
-    assert "ALiBi" in str(folders.problem_of(str(tmp_path)))
+    assert "ALiBi" in str(bases.problem_of(str(tmp_path)))
 
 
 def test_the_table_names_all_architectures_of_transformers() -> None:

@@ -18,7 +18,7 @@ import transformers as hf
 from safetensors.torch import load_file, save_file
 
 from plum.errors import PlumError
-from plum.lm import folders, vocab
+from plum.lm import bases, folders, vocab
 
 SIZES = (6, 3)
 TEXTS = ["Item has title: Heat (1995)", "The topics in item are: Action, Crime", "wh = naïve café"] * 3
@@ -212,7 +212,7 @@ def test_the_advice_names_the_stage(folder: Path) -> None:
 def test_the_same_as_a_base_is_refused_too(name: str, folder: Path) -> None:
     DAMAGES[name][0](folder)
     with pytest.raises(PlumError, match=r"cpt\.base: no decoder-only language model could be loaded"):
-        folders.base_model(str(folder))
+        bases.base_model(str(folder))
 
 
 @pytest.mark.parametrize("number", [307, 5, 4_000_000_000])
@@ -223,9 +223,9 @@ def test_a_code_that_gets_another_token_is_refused(number: int, folder: Path) ->
 
 
 def test_what_the_headers_tell_is_found_before_the_first_stage(folder: Path) -> None:
-    assert folders.problem_of(str(folder)) is None
+    assert bases.problem_of(str(folder)) is None
     config(num_hidden_layers=10**9)(folder)
-    assert "num_hidden_layers" in str(folders.problem_of(str(folder)))
+    assert "num_hidden_layers" in str(bases.problem_of(str(folder)))
 
 
 def test_a_sound_folder_is_read_whole_or_in_shards(folder: Path) -> None:
@@ -303,12 +303,12 @@ def test_code_of_a_folder_never_runs(native: bool, folder: Path) -> None:
     with pytest.raises(PlumError, match=r"code of its own \(auto_map in config.json\)"):
         folders.run_model(folder)
     if native:  # as Phi-3's folder has it, for older versions of transformers
-        folders.base_model(str(folder))
-        assert folders.problem_of(str(folder)) is None
+        bases.base_model(str(folder))
+        assert bases.problem_of(str(folder)) is None
     else:
         with pytest.raises(PlumError, match=r"model type 'evil' needs code of its own \(auto_map in config.json\)"):
-            folders.base_model(str(folder))
-        assert "never runs" in str(folders.problem_of(str(folder)))
+            bases.base_model(str(folder))
+        assert "never runs" in str(bases.problem_of(str(folder)))
     assert not mark.exists()
 
 
@@ -324,7 +324,7 @@ def test_code_of_a_tokenizer_never_runs(folder: Path) -> None:
     with pytest.raises(PlumError, match=r"auto_map in tokenizer_config\.json"):
         folders.run_model(folder)
     try:
-        _, tokenizer = folders.base_model(str(folder))
+        _, tokenizer = bases.base_model(str(folder))
         assert type(tokenizer).__module__.startswith("transformers.")
     except PlumError as error:
         assert "tokenizer" in str(error)  # noqa: PT017
@@ -334,7 +334,7 @@ def test_code_of_a_tokenizer_never_runs(folder: Path) -> None:
 def test_what_is_saved_refers_to_no_code(folder: Path, tmp_path: Path) -> None:
     plant(folder, True)
     edit("tokenizer_config.json", auto_map={"AutoTokenizer": [None, "evil.EvilTokenizer"]})(folder)
-    folders.save_model_folder(*folders.base_model(str(folder)), tmp_path / "finetune" / "model")
+    folders.save_model_folder(*bases.base_model(str(folder)), tmp_path / "finetune" / "model")
     folders.run_model(tmp_path / "finetune" / "model")
 
 
@@ -350,4 +350,4 @@ def test_a_tokenizer_larger_than_the_embedding_is_refused(tmp_path: Path) -> Non
     )
     folders.save_model_folder(hf.LlamaForCausalLM(shape), tokenizer, tmp_path)
     with pytest.raises(PlumError, match=r"the tokenizer has 299 tokens, the model's embedding 298 rows|rows"):
-        folders.base_model(str(tmp_path))
+        bases.base_model(str(tmp_path))

@@ -8,7 +8,7 @@ import transformers as hf
 from safetensors.torch import load_file, save_file
 
 from plum.errors import PlumError
-from plum.lm import folders, vocab
+from plum.lm import bases, folders, vocab
 from plum.lm.logits import check_head
 
 SIZES = (6, 3)
@@ -115,7 +115,7 @@ def test_a_model_from_scratch_knows_the_whole_vocabulary(tmp_path):
 
 
 def test_a_pretrained_checkpoint_is_extended_and_saved_again(checkpoint, tmp_path):
-    model, tokenizer = folders.base_model(str(checkpoint))
+    model, tokenizer = bases.base_model(str(checkpoint))
     assert model.dtype == torch.float32
     vocab.add_sid_tokens(tokenizer, SIZES)
     vocab.extend_embeddings(model, tokenizer, SIZES)
@@ -136,11 +136,11 @@ def test_a_tokenizer_without_padding_pads_with_its_end_token(checkpoint, tmp_pat
     tokenizer = hf.AutoTokenizer.from_pretrained(tmp_path)
     tokenizer.pad_token = None
     tokenizer.save_pretrained(tmp_path)
-    assert folders.base_model(str(tmp_path))[1].pad_token == "<|eos|>"
+    assert bases.base_model(str(tmp_path))[1].pad_token == "<|eos|>"
     tokenizer.eos_token = None
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(PlumError, match="neither a padding nor an end token"):
-        folders.base_model(str(tmp_path))
+        bases.base_model(str(tmp_path))
 
 
 def damage_config(folder):
@@ -178,7 +178,7 @@ def test_damaged_checkpoints_give_one_clean_message(checkpoint, tmp_path, damage
     shutil.copytree(checkpoint, folder)
     damage(folder)
     with pytest.raises(PlumError, match=r"cpt.base: no decoder-only language model could be loaded(.|\n)*found: ..."):
-        folders.base_model(str(folder))
+        bases.base_model(str(folder))
 
 
 def test_an_encoder_decoder_is_refused(checkpoint, tmp_path):
@@ -186,13 +186,13 @@ def test_an_encoder_decoder_is_refused(checkpoint, tmp_path):
     config = hf.T5Config(vocab_size=300, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
     hf.T5ForConditionalGeneration(config).save_pretrained(tmp_path)
     with pytest.raises(PlumError, match="T5Config"):
-        folders.base_model(str(tmp_path))
+        bases.base_model(str(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["", "what ever", "a/b/c"])
 def test_names_that_can_be_no_model_are_refused_at_once(name):
     with pytest.raises(PlumError, match="hub id"):
-        folders.base_model(name)
+        bases.base_model(name)
 
 
 def test_new_rows_are_a_function_of_the_seed():

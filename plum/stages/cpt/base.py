@@ -13,7 +13,7 @@ from plum.corpus.bins import Bins
 from plum.decoding.tree import check_tree_attention
 from plum.decoding.trie import fingerprint
 from plum.errors import PlumError
-from plum.lm import folders, vocab
+from plum.lm import bases, vocab
 from plum.lm.codewords import code_directions
 from plum.lm.logits import check_head
 from plum.run import artifacts, saved, shapes
@@ -28,11 +28,8 @@ Base = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
 
 def files(base: str) -> list[Path]:
-    """The files of a local base model; none for scratch or a hub model."""
-    folder = Path(base)
-    if base == SCRATCH or not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if path.is_file())
+    """The files that a base model is read from; none for scratch or a hub model."""
+    return [] if base == SCRATCH else bases.files_of(base)
 
 
 def load(config: RunConfig, table: SidTable, bins: Sequence[str], texts: Iterable[str]) -> Base:
@@ -49,7 +46,7 @@ def load(config: RunConfig, table: SidTable, bins: Sequence[str], texts: Iterabl
     """
     if config.cpt.base == SCRATCH:
         return _scratch(config, table, bins, texts)
-    model, tokenizer = folders.base_model(config.cpt.base)
+    model, tokenizer = bases.base_model(config.cpt.base)
     knows_sids = _knows_sids(config.cpt.base, tokenizer, table)
     vocab.add_sid_tokens(tokenizer, table.sizes)
     before = tokenizer.get_vocab()

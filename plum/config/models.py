@@ -138,6 +138,9 @@ class FinetuneConfig(LanguageModelConfig):
     history_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Probability of dropping each item of a training history, drawn again every epoch. Raise it if the validation
     loss rises during training."""
+    loss_over: Literal["vocabulary", "level"] = "vocabulary"
+    """Tokens over which the model's probabilities sum to one in the loss: all of the vocabulary, or the codes of the
+    label's level only, which costs less. In decoding, ``eval.scores_over`` says it."""
     teacher_weight: Share = 0.0
     """Knowledge distillation: the teacher's share of each training label. The teacher is the dense baseline, which
     gives probabilities of the next codes; the rest of the label is the observed next item. Above 0, the baseline is

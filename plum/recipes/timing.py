@@ -23,7 +23,8 @@ from plum.data.histories import Histories
 from plum.lm import documents, examples, vocab
 from plum.lm.distill import SoftLabels, distillation_loss
 from plum.lm.examples import Batch
-from plum.lm.train import next_token_loss, train
+from plum.lm.loss import Levels, next_token_loss
+from plum.lm.train import train
 from plum.retrievers.dense import Dense, DenseBatch, ItemTransformer, dense_batches, dense_loss, target_counts
 from plum.retrievers.generative import Generative
 from plum.retrievers.softmax import Negatives, n_negatives
@@ -202,7 +203,7 @@ class Bench:
         """Loss and preparation with teachers that know nothing, and answer as fast as others."""
         trials = combinations(self.config.eval.dense.search) if self.config.taught_by_trials else [{}]
         teacher = Teacher([self.dense_model(values).to(self.device) for values in trials], self.table)
-        token_ids = [torch.from_numpy(ids).to(self.device) for ids in self.codec.token_ids]
+        levels = Levels.of(self.codec.token_ids, self.device)
         weight = self.config.finetune.teacher_weight
 
         def ask(batch: Batch) -> tuple[Batch, SoftLabels]:
@@ -211,7 +212,7 @@ class Bench:
             return batch, teacher.soft_labels(*batch.history)
 
         def loss(pupil: PreTrainedModel, taught: tuple[Batch, SoftLabels]) -> Tensor:
-            return distillation_loss(pupil, *taught, token_ids, weight)
+            return distillation_loss(pupil, *taught, levels, weight)
 
         if self.device.type == "cpu":
             return loss, ask

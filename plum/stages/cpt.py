@@ -19,8 +19,9 @@ from plum.lm import documents, folders, vocab
 from plum.lm.codewords import code_directions
 from plum.lm.examples import Batch
 from plum.lm.logits import check_head
+from plum.lm.loss import mean_loss, next_token_loss
 from plum.lm.packing import Mixture
-from plum.lm.train import mean_loss, next_token_loss, train
+from plum.lm.train import train
 from plum.run import artifacts
 from plum.run.stage import StageRun
 from plum.runtime import seed_everything

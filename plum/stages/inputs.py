@@ -216,6 +216,8 @@ def recorded(config: RunConfig, stage: str) -> dict[str, Any]:
     }
     section = settings[stage]
     values = section.model_dump(mode="json") if section else {}
+    if stage == artifacts.FINETUNE and config.finetune.loss_over == "vocabulary":
+        del values["loss_over"]
     if stage == artifacts.FINETUNE and not config.taught_by_dense:
         del values["teacher_weight"]
     if stage == artifacts.FINETUNE and not config.taught_by_trials:

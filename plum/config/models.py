@@ -33,6 +33,7 @@ from plum.config.base import (
     names_a_path,
     without_booleans,
 )
+from plum.config.lora import LoraConfig
 
 SCRATCH = "scratch"
 """The base that is no model: a new one with random weights."""
@@ -97,6 +98,18 @@ class ScratchModelConfig(Section):
 class LanguageModelConfig(RetrieverTrainingConfig):
     """What pre-training and fine-tuning of the language model share."""
 
+    learning_rate: Rate | None = None  # type: ignore[assignment]
+    """Peak learning rate of AdamW. By default it follows the model: 2e-3 in cpt and 1e-3 in finetune for ``cpt.base:
+    scratch``; for a pre-trained one PLUM's rates (section 3), from 1e-4 at 110M parameters to 2e-5 at 3B, or ten times
+    that with ``lora``. A rate more than ten times higher or lower is warned of."""
+    schedule: Literal["constant", "cosine"] | None = None  # type: ignore[assignment]
+    """Learning rate after the warm-up: constant, or a cosine down to a tenth of the peak. By default a cosine, but
+    constant in finetune for a pre-trained base, as in PLUM."""
+    precision: Literal["auto", "float32", "bfloat16"] | None = None  # type: ignore[assignment]
+    """Number format of matrix products in training. auto: bfloat16 on CUDA, else float32. By default auto, and for a
+    pre-trained base bfloat16 also on CPUs that have instructions for it."""
+    lora: LoraConfig | None = None
+    """Train small adapters instead of all weights (LoRA); null trains all."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Dropout rate on the input embeddings and on every attention and feed-forward branch, in addition to the model's
     own."""
@@ -109,8 +122,6 @@ class CptConfig(LanguageModelConfig):
     """Passes over the behaviour corpus."""
     batch_size: Batch = 32
     """Blocks of ``context_length`` tokens per training step."""
-    learning_rate: Rate = 2e-3
-    """Peak learning rate of AdamW. The default is for ``base: scratch``; use a smaller one for a pre-trained model."""
     base: Annotated[str, BeforeValidator(names_a_path), AfterValidator(os.path.expanduser)] = SCRATCH
     """``scratch`` for a small model with random weights, or a local folder or hub id of a decoder-only model."""
     scratch: ScratchModelConfig = ScratchModelConfig()
@@ -122,6 +133,12 @@ class CptConfig(LanguageModelConfig):
     max_history: Length = 50
     """Items per document of the behaviour corpus; longer histories are cut into several."""
 
+    @model_validator(mode="after")
+    def _nothing_to_adapt(self) -> CptConfig:
+        if self.lora and self.base == SCRATCH:
+            raise ValueError("lora adapts a pre-trained model: name one as base, or leave lora out")
+        return self
+
 
 class FinetuneConfig(LanguageModelConfig):
     """Stage finetune: generative retrieval, history -> the next item's SID (PLUM section 2.3)."""
@@ -130,9 +147,6 @@ class FinetuneConfig(LanguageModelConfig):
     """Passes over the training histories, at most; see ``patience``."""
     batch_size: Batch = 16
     """Histories (or parts of long ones) per training step."""
-    learning_rate: Rate = 1e-3
-    """Peak learning rate of AdamW. The default is for ``cpt.base: scratch``; use a smaller one for a pre-trained
-    model."""
     max_history: Length = 50
     """Most recent items of a history that the model sees (PLUM: about the last 100 watches)."""
     history_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0

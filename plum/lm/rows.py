@@ -72,7 +72,7 @@ class TrainedRows(nn.Module):
         return self._layer[0].weight
 
 
-class _VocabularyRows(nn.Module):
+class VocabularyRows(nn.Module):
     """The trained rows of a model's input embeddings and output head: one object if these are one matrix."""
 
     def __init__(self, model: PreTrainedModel, token_ids: Tensor) -> None:
@@ -109,7 +109,7 @@ class _VocabularyRows(nn.Module):
         return torch.where((places >= 0)[..., None], small(places.clamp(min=0)), found)
 
 
-def train_rows(model: PreTrainedModel, token_ids: Tensor) -> None:
+def train_rows(model: PreTrainedModel, token_ids: Tensor) -> VocabularyRows:
     """Train some rows of the vocabulary matrices in full and freeze the others.
 
     The model's matrices hold the trained rows at every forward pass, so that all that reads them works as before. The
@@ -129,7 +129,9 @@ def train_rows(model: PreTrainedModel, token_ids: Tensor) -> None:
             f"its input embeddings are a {type(embeddings).__name__}",
             "leave lora out, or choose another cpt.base",
         )
-    model.add_module(_NAME, _VocabularyRows(model, token_ids))
+    rows = VocabularyRows(model, token_ids)
+    model.add_module(_NAME, rows)
+    return rows
 
 
 def merge_rows(model: PreTrainedModel) -> None:
@@ -143,7 +145,7 @@ def merge_rows(model: PreTrainedModel) -> None:
     delattr(model, _NAME)
 
 
-def rows_of(model: nn.Module) -> _VocabularyRows | None:
+def rows_of(model: nn.Module) -> VocabularyRows | None:
     """What ``train_rows`` added to a model; None without it."""
-    found: _VocabularyRows | None = getattr(model, _NAME, None)
+    found: VocabularyRows | None = getattr(model, _NAME, None)
     return found

@@ -29,7 +29,7 @@ from plum.retrievers.dense import Dense, DenseBatch, ItemTransformer, dense_batc
 from plum.retrievers.generative import Generative
 from plum.retrievers.softmax import Negatives, n_negatives
 from plum.retrievers.teacher import Teacher
-from plum.runtime import Precision, autocast, pick_device
+from plum.runtime import Precision, autocast, has_half_products, pick_device
 from plum.sid.codec import Codec
 from plum.sid.collisions import add_suffix
 from plum.sid.table import SidTable, default_sizes
@@ -179,7 +179,13 @@ class Bench:
 
         model = self.language_model()
         run = functools.partial(
-            _train, model, "timing cpt", next_token_loss, None, settings.dropout, precision or settings.precision
+            _train,
+            model,
+            "timing cpt",
+            next_token_loss,
+            None,
+            settings.dropout,
+            precision or settings.precision or "auto",
         )
         return time_steps(run, batches, budget)
 
@@ -196,7 +202,8 @@ class Bench:
         prepare = None
         if self.config.taught_by_dense:
             loss, prepare = self._taught()
-        run = functools.partial(_train, model, "timing finetune", loss, prepare, settings.dropout, settings.precision)
+        precision = settings.precision or "auto"
+        run = functools.partial(_train, model, "timing finetune", loss, prepare, settings.dropout, precision)
         return time_steps(run, batches, budget)
 
     def _taught(self) -> tuple[Callable[[PreTrainedModel, Any], Tensor], Callable[[Batch], Any] | None]:
@@ -287,13 +294,6 @@ def _train(
         dropout=dropout,
         precision=precision,
     )
-
-
-def has_half_products() -> bool:
-    """Whether the processor has instructions for bfloat16; without, a step takes several times as long."""
-    cpuinfo = Path("/proc/cpuinfo")
-    flags = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""
-    return any(flag in flags.split() for flag in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def half_gain(config: RunConfig, histories: Histories, n_items: int, budget: float = 0.7) -> float:

@@ -37,14 +37,13 @@ INPUTS = (artifacts.ITEMS, artifacts.SPLIT, artifacts.SEMANTIC_IDS, artifacts.QU
 
 def run(config: RunConfig, force: bool = False) -> Path:
     """Write ``cpt/model``, ``train_log.jsonl`` and ``metrics.json``; skip if up to date."""
-    settings = config.cpt
     stage = StageRun(
         config.workdir,
         artifacts.CPT,
         inputs.recorded(config, artifacts.CPT),
         config.seed,
         [*INPUTS, *inputs.known_files(config.workdir)],
-        _base_files(settings.base),
+        _base_files(config.cpt.base),
     )
     inputs.warn_outdated(config, artifacts.DATA, artifacts.TOKENIZE)
     if stage.is_complete() and not force:
@@ -57,6 +56,8 @@ def run(config: RunConfig, force: bool = False) -> Path:
     table = inputs.read_sid_table(config.workdir, catalogue.items).only(known)
     model, tokenizer = _base_model(config, data, table)
     training.move(model, config.device)
+    settings, chosen = training.settled(config.cpt, "cpt", model.num_parameters(), config.cpt.base != SCRATCH)
+    adapter = training.adapter(model, settings.lora, vocab.flat_token_ids(tokenizer, table.sizes), settings.base)
     behaviour, metadata = _corpora(settings, data, table, tokenizer)
     mixture = _mixture(settings, behaviour, metadata, _end_token(tokenizer), config.seed)
 
@@ -81,15 +82,19 @@ def run(config: RunConfig, force: bool = False) -> Path:
             checkpoint=stage.checkpoint,
             name="cpt",
             dropout=settings.dropout,
-            precision=settings.precision,
+            precision=chosen["precision"],
         )
         loop.write_log(folder / "train_log.jsonl", state)
+        cost = _cost(model, batches, recipe, state)
+        if adapter:
+            adapter.finish(folder / artifacts.ADAPTER)
         folders.save_model_folder(model, tokenizer, folder / "model")
         metrics = {
             "parameters": model.num_parameters(),
             **_facts(model, behaviour, metadata, settings.batch_size, _end_token(tokenizer)),
             "steps": state.step,
-            "cost": _cost(model, batches, recipe, state),
+            "training": chosen,
+            "cost": cost,
         }
         artifacts.write_json(folder / "metrics.json", metrics)
     return stage.folder

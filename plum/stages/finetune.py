@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from plum.config.models import FinetuneConfig, combinations
+from plum.config.models import SCRATCH, FinetuneConfig, combinations
 from plum.config.run import RunConfig
 from plum.decoding.beam import Scoring
 from plum.lm import documents, examples, folders, vocab
@@ -51,7 +51,6 @@ INPUTS = (
 
 def run(config: RunConfig, force: bool = False) -> Path:
     """Write ``finetune/model`` (best validation Recall@10), log and ``metrics.json``; skip if up to date."""
-    settings = config.finetune
     stage = _stage_run(config)
     inputs.warn_outdated(config, artifacts.DATA, artifacts.TOKENIZE, artifacts.CPT)
     if stage.is_complete() and not force:
@@ -64,6 +63,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
     verified.verify_folder(config.workdir / artifacts.CPT_MODEL)
     model, tokenizer = folders.run_model(config.workdir / artifacts.CPT_MODEL)
     training.move(model, config.device)
+    settings, chosen = training.settled(config.finetune, "finetune", model.num_parameters(), config.cpt.base != SCRATCH)
     codec = vocab.codec_of(tokenizer, table.sizes)
     vocab.check_control_tokens(model, codec)
     prefix = documents.history_prefix(tokenizer)
@@ -71,6 +71,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
     length = settings.max_history + 1
     check_length(model, len(prefix) + length * table.n_levels)
     cut = examples.windows(data.histories.train, length)
+    adapter = training.adapter(model, settings.lora, np.concatenate(codec.token_ids), artifacts.CPT_MODEL)
 
     batches = _batches(config, cut, codec.encode(table.codes), prefix, tokenizer.pad_token_id)
     asked = inputs.validation_sample(data, settings.validation_users, config.seed)
@@ -93,16 +94,20 @@ def run(config: RunConfig, force: bool = False) -> Path:
             validate=validate,
             monitor="recall@10",
             dropout=settings.dropout,
-            precision=settings.precision,
+            precision=chosen["precision"],
         )
         loop.write_log(folder / "train_log.jsonl", state)
+        cost = _cost(model, batches, lesson, table.n_levels, recipe, state)
+        if adapter:
+            adapter.finish(folder / artifacts.ADAPTER)
         folders.save_model_folder(model, tokenizer, folder / "model")
         metrics = {
             "best_step": state.best_step,
             "steps": state.step,
             "valid_recall@10": state.best_value,
             "validation_users": len(asked[0]),
-            "cost": _cost(model, batches, lesson, table.n_levels, recipe, state),
+            "training": chosen,
+            "cost": cost,
         }
         artifacts.write_json(folder / "metrics.json", metrics | _of_teachers(config, teachers, known, asked))
     return stage.folder

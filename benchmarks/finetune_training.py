@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from plum.config.file import load_config
-from plum.lm import train
+from plum.lm import cross_entropy
 from plum.run import artifacts
 from plum.runtime import peak_memory_mib
 from plum.stages import finetune
@@ -35,9 +35,9 @@ from plum.training import loop
 
 WAYS = {
     "neither": (1, False),
-    "multiples": (train.POSITIONS_MULTIPLE, False),
+    "multiples": (cross_entropy.POSITIONS_MULTIPLE, False),
     "teacher ahead": (1, True),
-    "both, as plum does": (train.POSITIONS_MULTIPLE, True),
+    "both, as plum does": (cross_entropy.POSITIONS_MULTIPLE, True),
 }
 """Name -> positions whose multiples the head is asked for, whether the teacher is asked ahead."""
 
@@ -69,7 +69,7 @@ def train_one_way(run: Path, name: str, n_steps: int) -> list[float]:
     multiple, ahead = WAYS[name]
     with (
         tempfile.TemporaryDirectory() as folder,
-        mock.patch.object(train, "POSITIONS_MULTIPLE", multiple),
+        mock.patch.object(cross_entropy, "POSITIONS_MULTIPLE", multiple),
         mock.patch.object(finetune, "_lesson", LESSON if ahead else _in_the_step),
         mock.patch.object(loop._Training, "step", step),
     ):

@@ -75,6 +75,13 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=is_half(device, precision))
 
 
+def has_half_products() -> bool:
+    """Whether the processor has instructions for bfloat16; without, a step takes several times as long in it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""
+    return any(flag in flags.split() for flag in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
 @functools.cache
 def _console() -> Console:
     """Standard error, one console for log and progress bars, so that messages appear above a running bar."""

@@ -39,7 +39,7 @@ from plum.lm import bases, folders, vocab
 from plum.lm.architectures import why_not
 from plum.lm.examples import Batch
 from plum.lm.logits import check_head
-from plum.lm.train import next_token_loss
+from plum.lm.loss import next_token_loss
 
 PAGE = Path(__file__).resolve().parents[1] / "decoding.md"
 START, END = "<!-- architectures -->", "<!-- /architectures -->"

@@ -34,6 +34,7 @@ from plum.config.base import (
     without_booleans,
 )
 from plum.config.corpus import CorpusConfig, with_short_form
+from plum.config.lora import LoraConfig
 
 SCRATCH = "scratch"
 """The base that is no model: a new one with random weights."""
@@ -98,6 +99,18 @@ class ScratchModelConfig(Section):
 class LanguageModelConfig(RetrieverTrainingConfig):
     """What pre-training and fine-tuning of the language model share."""
 
+    learning_rate: Rate | None = None  # type: ignore[assignment]
+    """Peak learning rate of AdamW. By default it follows the model: 2e-3 in cpt and 1e-3 in finetune for ``cpt.base:
+    scratch``; for a pre-trained one PLUM's rates (section 3), from 1e-4 at 110M parameters to 2e-5 at 3B, or ten times
+    that with ``lora``. A rate more than ten times higher or lower is warned of."""
+    schedule: Literal["constant", "cosine"] | None = None  # type: ignore[assignment]
+    """Learning rate after the warm-up: constant, or a cosine down to a tenth of the peak. By default a cosine, but
+    constant in finetune for a pre-trained base, as in PLUM."""
+    precision: Literal["auto", "float32", "bfloat16"] | None = None  # type: ignore[assignment]
+    """Number format of matrix products in training. auto: bfloat16 on CUDA, else float32. By default auto, and for a
+    pre-trained base bfloat16 also on CPUs that have instructions for it."""
+    lora: LoraConfig | None = None
+    """Train small adapters instead of all weights (LoRA); null trains all."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Dropout rate on the input embeddings and on every attention and feed-forward branch, in addition to the model's
     own."""
@@ -113,8 +126,6 @@ class CptConfig(LanguageModelConfig):
     """Passes over the users' histories, or what ``corpus.unit`` makes of them."""
     batch_size: Batch = 32
     """Blocks of ``context_length`` tokens per training step."""
-    learning_rate: Rate = 2e-3
-    """Peak learning rate of AdamW. The default is for ``base: scratch``; use a smaller one for a pre-trained model."""
     base: Annotated[str, BeforeValidator(names_a_path), AfterValidator(os.path.expanduser)] = SCRATCH
     """``scratch`` for a small model with random weights, or a local folder or hub id of a decoder-only model."""
     scratch: ScratchModelConfig = ScratchModelConfig()
@@ -132,6 +143,12 @@ class CptConfig(LanguageModelConfig):
     def _short_form(cls, given: Any) -> Any:
         return with_short_form(given)
 
+    @model_validator(mode="after")
+    def _nothing_to_adapt(self) -> CptConfig:
+        if self.lora and self.base == SCRATCH:
+            raise ValueError("lora adapts a pre-trained model: name one as base, or leave lora out")
+        return self
+
 
 class FinetuneConfig(LanguageModelConfig):
     """Stage finetune: generative retrieval, history -> the next item's SID (PLUM section 2.3)."""
@@ -140,14 +157,14 @@ class FinetuneConfig(LanguageModelConfig):
     """Passes over the training histories, at most; see ``patience``."""
     batch_size: Batch = 16
     """Histories (or parts of long ones) per training step."""
-    learning_rate: Rate = 1e-3
-    """Peak learning rate of AdamW. The default is for ``cpt.base: scratch``; use a smaller one for a pre-trained
-    model."""
     max_history: Length = 50
     """Most recent items of a history that the model sees (PLUM: about the last 100 watches)."""
     history_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Probability of dropping each item of a training history, drawn again every epoch. Raise it if the validation
     loss rises during training."""
+    loss_over: Literal["vocabulary", "level"] = "vocabulary"
+    """Tokens over which the model's probabilities sum to one in the loss: all of the vocabulary, or the codes of the
+    label's level only, which costs less. In decoding, ``eval.scores_over`` says it."""
     teacher_weight: Share = 0.0
     """Knowledge distillation: the teacher's share of each training label. The teacher is the dense baseline, which
     gives probabilities of the next codes; the rest of the label is the observed next item. Above 0, the baseline is

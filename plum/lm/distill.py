@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from plum.lm.cross_entropy import Labels, summed_loss
 from plum.lm.examples import Batch
-from plum.lm.train import labelled_logits
+from plum.lm.logits import head_of
+from plum.lm.loss import Levels, labelled_states
 
 
 class SoftLabels(NamedTuple):
@@ -26,7 +27,12 @@ class SoftLabels(NamedTuple):
 
 
 def distillation_loss(
-    model: PreTrainedModel, batch: Batch, soft: SoftLabels, token_ids: Sequence[Tensor], weight: float
+    model: PreTrainedModel,
+    batch: Batch,
+    soft: SoftLabels,
+    levels: Levels,
+    weight: float,
+    over: Literal["vocabulary", "level"] = "vocabulary",
 ) -> Tensor:
     """Mean cross-entropy of the labelled tokens with mixed labels: the observed token and the teacher's probabilities.
 
@@ -34,9 +40,10 @@ def distillation_loss(
         model: the student.
         batch: labels are whole items, L tokens each.
         soft: of the labelled items, in the order of rows and places.
-        token_ids: for each level the tokens (C,) of its codes.
-        weight: the teacher's share of a label, between 0 (``next_token_loss``) and 1; targets unknown to the teacher
-            have the observed token as their only label.
+        levels: the tokens of the codes.
+        weight: the teacher's share of a label, between 0 (``next_token_loss``, or ``level_loss``) and 1; targets
+            unknown to the teacher have the observed token as their only label.
+        over: the tokens over which the student's probabilities sum to one.
 
     Returns:
         A scalar.
@@ -44,16 +51,17 @@ def distillation_loss(
     Raises:
         PlumError: if the sequences are longer than the model takes.
     """
-    logits, targets = labelled_logits(model, batch)
-    log_probabilities = logits.log_softmax(dim=1)
-    n_levels = len(token_ids)
-    own = -log_probabilities.gather(1, targets[:, None]).view(-1, n_levels)
-    taught = torch.stack(
-        [
-            -(probabilities * log_probabilities[level::n_levels, ids]).sum(dim=1)
-            for level, (probabilities, ids) in enumerate(zip(soft.probabilities, token_ids, strict=True))
-        ],
-        dim=1,
-    )
-    share = weight * soft.known[:, None]
-    return ((1 - share) * own + share * taught).mean()
+    hidden, targets = labelled_states(model, batch)
+    n_levels, head = len(levels.token_ids), head_of(model)
+    share = weight * soft.known.to(torch.float32)
+    taught = [share[:, None] * probabilities for probabilities in soft.probabilities]
+    if over == "vocabulary":
+        mixed = tuple(zip(taught, levels.columns, strict=True))
+        labels = Labels(targets, 1 - share.repeat_interleave(n_levels), mixed)
+        return summed_loss(head, hidden, labels) / len(targets)
+    codes = levels.codes[targets]
+    parts = [
+        summed_loss(head, hidden[level::n_levels], Labels(codes[level::n_levels], 1 - share, ((shares, slice(None)),)))
+        for level, (head, shares) in enumerate(zip(levels.heads(head), taught, strict=True))
+    ]
+    return torch.stack(parts).sum() / len(targets)

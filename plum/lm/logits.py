@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -9,23 +10,66 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from plum.errors import PlumError
+from plum.lm.rows import TrainedRows, rows_of
+
+
+@dataclass(frozen=True)
+class Head:
+    """A model's output head: V logits ``cap * tanh(scale * (hidden @ weight.T + bias) / cap)``.
+
+    Attributes:
+        weight: (V, D).
+        bias: (V,) or None.
+        scale: of the logits (Cohere, Granite).
+        cap: that no logit exceeds (Gemma 2); None for none.
+        rows: the rows of ``weight`` that are trained while the others are frozen; None if all are alike.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    scale: float = 1.0
+    cap: float | None = None
+    rows: TrainedRows | None = None
+
+    def only(self, token_ids: Tensor) -> Head:
+        """The head of C tokens alone; gradients reach their rows."""
+        bias = None if self.bias is None else self.bias.index_select(0, token_ids)
+        weight = self.weight.index_select(0, token_ids)
+        if self.rows is not None:
+            weight = self.rows.placed(token_ids, weight)
+        return replace(self, weight=weight, bias=bias, rows=None)
+
+    def finish(self, products: Tensor) -> Tensor:
+        """Logits (..., V), in float32, of what the matrix product gave."""
+        logits = products.float()
+        if self.scale != 1.0:
+            logits = logits * self.scale
+        return torch.tanh(logits / self.cap) * self.cap if self.cap else logits
+
+    def slope(self, gradient: Tensor, logits: Tensor) -> Tensor:
+        """The gradient (..., V) at the matrix product, from that at the logits, which is overwritten."""
+        if self.cap:
+            gradient *= 1 - (logits / self.cap) ** 2
+        return gradient.mul_(self.scale) if self.scale != 1.0 else gradient
+
+
+def head_of(model: PreTrainedModel) -> Head:
+    """The output head of a model."""
+    layer: Any = model.get_output_embeddings()
+    config = model.config.get_text_config()
+    multiplied = getattr(config, "logit_scale", None) or 1.0  # Cohere
+    divided = getattr(config, "logits_scaling", None) or 1.0  # Granite
+    cap = getattr(config, "final_logit_softcapping", None)  # Gemma 2
+    rows = rows_of(model)
+    return Head(layer.weight, getattr(layer, "bias", None), multiplied / divided, cap, rows.of_head if rows else None)
 
 
 def token_logits(model: PreTrainedModel, hidden: Tensor, token_ids: Tensor | None = None) -> Tensor:
     """Logits (..., V) of hidden states (..., D), or (..., C) of the C tokens in ``token_ids`` only, in float32."""
-    head: Any = model.get_output_embeddings()
-    weight, bias = head.weight, getattr(head, "bias", None)
+    head = head_of(model)
     if token_ids is not None:
-        weight = weight[token_ids]
-        bias = bias[token_ids] if bias is not None else None
-    logits = torch.nn.functional.linear(hidden, weight, bias).float()
-    config = model.config.get_text_config()
-    if factor := getattr(config, "logit_scale", None):  # Cohere
-        logits = logits * factor
-    if divisor := getattr(config, "logits_scaling", None):  # Granite
-        logits = logits / divisor
-    cap = getattr(config, "final_logit_softcapping", None)  # Gemma 2
-    return torch.tanh(logits / cap) * cap if cap else logits
+        head = head.only(token_ids)
+    return head.finish(torch.nn.functional.linear(hidden, head.weight, head.bias))
 
 
 def max_positions(model: PreTrainedModel) -> int | None:

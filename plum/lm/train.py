@@ -2,77 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from plum.lm.dropout import residual_dropout
-from plum.lm.examples import IGNORED, Batch, pad_rows
-from plum.lm.logits import check_length, length_border, max_positions, token_logits
-from plum.lm.packed import packed_states
+from plum.lm.examples import Batch
+from plum.lm.loss import next_token_loss
 from plum.runtime import Precision, autocast, is_half
 from plum.training.loop import Progress, Recipe, fit
-
-POSITIONS_MULTIPLE = 64
-"""The number of positions is padded to a multiple of this before logits are computed. oneDNN builds and keeps kernels
-for every new number of positions, which fragments the heap: on a CPU, a step took half as long again after some hundred
-of them."""
-
-
-def next_token_loss(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """Mean cross-entropy of the labelled tokens.
-
-    Raises:
-        PlumError: if the sequences are longer than the model takes.
-    """
-    return F.cross_entropy(*labelled_logits(model, batch))
-
-
-def labelled_logits(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Logits (P, V) that predict the P labelled positions, row by row, and the labels (P,).
-
-    Padding is on the right, so causal attention never sees it and needs no mask. Documents that share a row don't see
-    each other. Logits are computed at labelled positions only, because they are the largest tensor of a small model's
-    step.
-
-    Raises:
-        PlumError: if the sequences are longer than the model takes.
-    """
-    check_length(model, batch.tokens.shape[1])
-    device = next(model.parameters()).device
-    tokens, labels = batch.tokens.to(device), batch.labels.to(device)
-    if batch.positions is None:
-        hidden = _hidden_states(model, tokens, labels)[:, :-1]
-    else:
-        hidden = packed_states(model, tokens, batch.positions.to(device))[:, :-1]
-    targets = labels[:, 1:].flatten()
-    places = (targets != IGNORED).nonzero()[:, 0]
-    filled = F.pad(places, (0, -len(places) % POSITIONS_MULTIPLE))
-    return token_logits(model, hidden.flatten(0, 1)[filled])[: len(places)], targets[places]
-
-
-def _hidden_states(model: PreTrainedModel, tokens: Tensor, labels: Tensor) -> Tensor:
-    """Hidden states (B, T, D), for each row those that it has alone; undefined after its last label."""
-    base: Any = model.base_model
-    border, width = length_border(model), tokens.shape[1]
-    if border is None or width <= border:
-        hidden: Tensor = base(input_ids=tokens, use_cache=False).last_hidden_state
-        return hidden
-    lengths = ((labels != IGNORED) * torch.arange(1, width + 1, device=labels.device)).amax(dim=1)
-    parts = ((rows, most) for rows, most in ((lengths > border, width), (lengths <= border, border)) if rows.any())
-    found = [(rows, base(input_ids=tokens[rows, :most], use_cache=False).last_hidden_state) for rows, most in parts]
-    first = found[0][1]
-    hidden = first.new_zeros(*tokens.shape, first.shape[2])
-    for rows, states in found:
-        hidden[rows, : states.shape[1]] = states
-    return hidden
 
 
 def train(
@@ -131,31 +73,3 @@ def _plain_attention(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
         yield
     finally:
         model.set_attn_implementation(before)
-
-
-def mean_loss(model: PreTrainedModel, documents: Sequence[np.ndarray], batch_size: int, pad: int) -> float:
-    """Mean cross-entropy in nats per token over documents of token ids; NaN if there are none.
-
-    Documents longer than the model supports are truncated.
-    """
-    limit = max_positions(model)
-    ordered = sorted((ids[:limit] for ids in documents), key=len)
-    starts = range(0, len(ordered), batch_size)
-    return labelled_loss(
-        model, (pad_rows([(ids, ids) for ids in ordered[start : start + batch_size]], pad) for start in starts)
-    )
-
-
-@torch.no_grad()
-def labelled_loss(model: PreTrainedModel, batches: Iterable[Batch]) -> float:
-    """Mean cross-entropy in nats per labelled token over batches, without dropout; NaN if there are none."""
-    was_training = model.training
-    model.eval()
-    total, tokens = 0.0, 0
-    for batch in batches:
-        counted = int((batch.labels[:, 1:] != IGNORED).sum())
-        if counted:
-            total += next_token_loss(model, batch).item() * counted
-            tokens += counted
-    model.train(was_training)
-    return total / tokens if tokens else float("nan")

@@ -23,12 +23,13 @@ from plum.data.histories import Histories
 from plum.lm import documents, examples, vocab
 from plum.lm.distill import SoftLabels, distillation_loss
 from plum.lm.examples import Batch
-from plum.lm.train import next_token_loss, train
+from plum.lm.loss import Levels, next_token_loss
+from plum.lm.train import train
 from plum.retrievers.dense import Dense, DenseBatch, ItemTransformer, dense_batches, dense_loss, target_counts
 from plum.retrievers.generative import Generative
 from plum.retrievers.softmax import Negatives, n_negatives
 from plum.retrievers.teacher import Teacher
-from plum.runtime import Precision, autocast, pick_device
+from plum.runtime import Precision, autocast, has_half_products, pick_device
 from plum.sid.codec import Codec
 from plum.sid.collisions import add_suffix
 from plum.sid.table import SidTable, default_sizes
@@ -180,7 +181,13 @@ class Bench:
 
         model = self.language_model()
         run = functools.partial(
-            _train, model, "timing cpt", next_token_loss, None, settings.dropout, precision or settings.precision
+            _train,
+            model,
+            "timing cpt",
+            next_token_loss,
+            None,
+            settings.dropout,
+            precision or settings.precision or "auto",
         )
         return time_steps(run, batches, budget)
 
@@ -197,14 +204,15 @@ class Bench:
         prepare = None
         if self.config.taught_by_dense:
             loss, prepare = self._taught()
-        run = functools.partial(_train, model, "timing finetune", loss, prepare, settings.dropout, settings.precision)
+        precision = settings.precision or "auto"
+        run = functools.partial(_train, model, "timing finetune", loss, prepare, settings.dropout, precision)
         return time_steps(run, batches, budget)
 
     def _taught(self) -> tuple[Callable[[PreTrainedModel, Any], Tensor], Callable[[Batch], Any] | None]:
         """Loss and preparation with teachers that know nothing, and answer as fast as others."""
         trials = combinations(self.config.eval.dense.search) if self.config.taught_by_trials else [{}]
         teacher = Teacher([self.dense_model(values).to(self.device) for values in trials], self.table)
-        token_ids = [torch.from_numpy(ids).to(self.device) for ids in self.codec.token_ids]
+        levels = Levels.of(self.codec.token_ids, self.device)
         weight = self.config.finetune.teacher_weight
 
         def ask(batch: Batch) -> tuple[Batch, SoftLabels]:
@@ -213,7 +221,7 @@ class Bench:
             return batch, teacher.soft_labels(*batch.history)
 
         def loss(pupil: PreTrainedModel, taught: tuple[Batch, SoftLabels]) -> Tensor:
-            return distillation_loss(pupil, *taught, token_ids, weight)
+            return distillation_loss(pupil, *taught, levels, weight)
 
         if self.device.type == "cpu":
             return loss, ask
@@ -288,13 +296,6 @@ def _train(
         dropout=dropout,
         precision=precision,
     )
-
-
-def has_half_products() -> bool:
-    """Whether the processor has instructions for bfloat16; without, a step takes several times as long."""
-    cpuinfo = Path("/proc/cpuinfo")
-    flags = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""
-    return any(flag in flags.split() for flag in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def half_gain(config: RunConfig, histories: Histories, n_items: int, budget: float = 0.7) -> float:

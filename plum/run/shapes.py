@@ -222,6 +222,7 @@ class Validated(Shape):
 
     reached: Number = Field(alias="valid_recall@10")
     taught: Number | None = Field(default=None, alias="teacher_valid_recall@10")
+    training: Settings = {}
 
 
 class Chosen(Shape):

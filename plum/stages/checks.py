@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from plum.config.data import AmazonReviewsSource, LogsSource, SyntheticSource
+from plum.config.lora import LoraConfig
 from plum.config.models import SCRATCH
 from plum.config.run import RunConfig
 from plum.data.files import found_at, is_file, is_folder
@@ -139,8 +140,19 @@ def _of_tokenize(config: RunConfig) -> Iterator[str]:
     yield from capacity.of_tokenize(config, capacity.machine_bytes())
 
 
+def _of_lora(where: str, settings: LoraConfig | None) -> Iterator[str]:
+    if settings and importlib.util.find_spec("peft") is None:
+        yield f"{where}.lora: needs peft, which is not installed (pip install 'plum-recommender[lora]')"
+
+
+def _of_finetune(config: RunConfig) -> Iterator[str]:
+    yield from _of_lora("finetune", config.finetune.lora)
+    yield from capacity.of_finetune(config)
+
+
 def _of_cpt(config: RunConfig) -> Iterator[str]:
     base = config.cpt.base
+    yield from _of_lora("cpt", config.cpt.lora)
     yield from capacity.of_cpt(config, capacity.machine_bytes())
     if base == SCRATCH:
         return
@@ -181,7 +193,7 @@ _CHECKS: dict[str, Callable[[RunConfig], Iterator[str]]] = {
     artifacts.FEATURES: _of_features,
     artifacts.TOKENIZE: _of_tokenize,
     artifacts.CPT: _of_cpt,
-    artifacts.FINETUNE: capacity.of_finetune,
+    artifacts.FINETUNE: _of_finetune,
     artifacts.DENSE: lambda config: capacity.of_dense("dense", config.eval.dense, capacity.machine_bytes()),
     artifacts.LEM: lambda config: capacity.of_dense("lem", config.eval.lem, capacity.machine_bytes()),
 }

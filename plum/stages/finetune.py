@@ -14,14 +14,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from plum.config.models import combinations
+from plum.config.models import SCRATCH, FinetuneConfig, combinations
 from plum.config.run import RunConfig
 from plum.decoding.beam import Scoring
 from plum.lm import documents, examples, folders, vocab
 from plum.lm.distill import SoftLabels, distillation_loss
 from plum.lm.examples import IGNORED, Batch
 from plum.lm.logits import check_length
-from plum.lm.train import labelled_loss, next_token_loss, train
+from plum.lm.loss import BatchLoss, Levels, labelled_loss, level_loss, next_token_loss
+from plum.lm.train import train
 from plum.retrievers.dense import ItemTransformer, MeanDense
 from plum.retrievers.generative import Generative
 from plum.retrievers.teacher import Teacher
@@ -50,7 +51,6 @@ INPUTS = (
 
 def run(config: RunConfig, force: bool = False) -> Path:
     """Write ``finetune/model`` (best validation Recall@10), log and ``metrics.json``; skip if up to date."""
-    settings = config.finetune
     stage = _stage_run(config)
     inputs.warn_outdated(config, artifacts.DATA, artifacts.TOKENIZE, artifacts.CPT)
     if stage.is_complete() and not force:
@@ -63,6 +63,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
     verified.verify_folder(config.workdir / artifacts.CPT_MODEL)
     model, tokenizer = folders.run_model(config.workdir / artifacts.CPT_MODEL)
     training.move(model, config.device)
+    settings, chosen = training.settled(config.finetune, "finetune", model.num_parameters(), config.cpt.base != SCRATCH)
     codec = vocab.codec_of(tokenizer, table.sizes)
     vocab.check_control_tokens(model, codec)
     prefix = documents.history_prefix(tokenizer)
@@ -70,15 +71,17 @@ def run(config: RunConfig, force: bool = False) -> Path:
     length = settings.max_history + 1
     check_length(model, len(prefix) + length * table.n_levels)
     cut = examples.windows(data.histories.train, length)
+    adapter = training.adapter(model, settings.lora, np.concatenate(codec.token_ids), artifacts.CPT_MODEL)
 
     batches = _batches(config, cut, codec.encode(table.codes), prefix, tokenizer.pad_token_id)
     asked = inputs.validation_sample(data, settings.validation_users, config.seed)
-    validate = _validator(config, data, asked, table, model, codec, prefix, tokenizer.pad_token_id)
+    plain = _plain_loss(settings.loss_over, codec, model.device)
+    validate = _validator(config, data, asked, table, model, codec, prefix, tokenizer.pad_token_id, plain)
     steps = examples.n_batches(cut, settings.batch_size)
     recipe = training.recipe(settings, steps, settings.patience, settings.validate_every)
     known = inputs.read_known(config.workdir, data.items["item_id"])
     teachers = _teachers(config, int(known.sum()), model.device)
-    lesson = _lesson(config.finetune.teacher_weight, teachers, table, known, codec, model.device)
+    lesson = _lesson(config.finetune, teachers, table, known, codec, model.device) if teachers else _Lesson(plain, None)
     with stage.writing(force) as folder:
         state = train(
             model,
@@ -91,16 +94,20 @@ def run(config: RunConfig, force: bool = False) -> Path:
             validate=validate,
             monitor="recall@10",
             dropout=settings.dropout,
-            precision=settings.precision,
+            precision=chosen["precision"],
         )
         loop.write_log(folder / "train_log.jsonl", state)
+        cost = _cost(model, batches, lesson, table.n_levels, recipe, state)
+        if adapter:
+            adapter.finish(folder / artifacts.ADAPTER)
         folders.save_model_folder(model, tokenizer, folder / "model")
         metrics = {
             "best_step": state.best_step,
             "steps": state.step,
             "valid_recall@10": state.best_value,
             "validation_users": len(asked[0]),
-            "cost": _cost(model, batches, lesson, table.n_levels, recipe, state),
+            "training": chosen,
+            "cost": cost,
         }
         artifacts.write_json(folder / "metrics.json", metrics | _of_teachers(config, teachers, known, asked))
     return stage.folder
@@ -168,19 +175,24 @@ class _Lesson:
         return self.loss(model, self.prepare(batch) if self.prepare else batch)
 
 
+def _plain_loss(over: str, codec: Codec, device: torch.device) -> BatchLoss:
+    """The loss on the observed next items: over the whole vocabulary, or over the codes of a level."""
+    if over == "vocabulary":
+        return next_token_loss
+    return functools.partial(level_loss, levels=Levels.of(codec.token_ids, device))
+
+
 def _lesson(
-    weight: float,
+    settings: FinetuneConfig,
     teachers: Sequence[ItemTransformer],
     table: SidTable,
     known: np.ndarray,
     codec: Codec,
     device: torch.device,
 ) -> _Lesson:
-    """The loss on the observed next items or, with teachers, on a mixture of these and the teachers' probabilities."""
-    if not teachers:
-        return _Lesson(next_token_loss, None)
+    """The loss on a mixture of the observed next items and the teachers' probabilities."""
     teacher = Teacher(teachers, table, known)
-    token_ids = [torch.from_numpy(ids).to(device) for ids in codec.token_ids]
+    levels = Levels.of(codec.token_ids, device)
 
     def ask(batch: Batch) -> tuple[Batch, SoftLabels]:
         if batch.history is None:
@@ -189,7 +201,7 @@ def _lesson(
 
     def loss(pupil: PreTrainedModel, taught: tuple[Batch, SoftLabels]) -> Tensor:
         batch, soft = taught
-        return distillation_loss(pupil, batch, soft, token_ids, weight)
+        return distillation_loss(pupil, batch, soft, levels, settings.teacher_weight, settings.loss_over)
 
     if device.type != "cpu":  # two threads don't speed up one accelerator, and not all accelerators support them
         return _Lesson(lambda pupil, batch: loss(pupil, ask(batch)), None)
@@ -226,6 +238,7 @@ def _validator(
     codec: Codec,
     prefix: np.ndarray,
     pad: int,
+    loss: BatchLoss,
 ) -> Callable[[], dict[str, float]]:
     """The validation after an epoch: decoding as in stage eval, for fewer users and with fewer beams."""
     settings = config.finetune
@@ -249,6 +262,6 @@ def _validator(
             scoring=Scoring(config.eval.scores_over),
         )
         found = inputs.validation_metrics(retriever, histories, targets, config.eval.filter_seen)
-        return found | {"valid_loss": labelled_loss(model, validation)}
+        return found | {"valid_loss": labelled_loss(model, validation, loss)}
 
     return validate

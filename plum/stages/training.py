@@ -2,20 +2,80 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+import logging
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from plum.config.models import OptimizerConfig, TrainingConfig
-from plum.runtime import pick_device
+from plum.config.models import LanguageModelConfig, OptimizerConfig, TrainingConfig
+from plum.lm.defaults import Stage, defaults_of, far_off
+from plum.runtime import has_half_products, pick_device
 
 if TYPE_CHECKING:  # torch takes seconds to import: recommend refuses a mistaken rule before that
+    import numpy as np
     from torch import nn
+    from transformers import PreTrainedModel
 
+    from plum.config.lora import LoraConfig
+    from plum.lm.lora import Adapter
     from plum.training.loop import Recipe
+
+
+logger = logging.getLogger(__name__)
 
 
 def move(model: nn.Module, device: str) -> None:
     """Move a model to ``auto``, ``cpu``, ``cuda`` or ``mps``."""
     model.to(pick_device(device))
+
+
+def adapter(model: PreTrainedModel, settings: LoraConfig | None, token_ids: np.ndarray, base: str) -> Adapter | None:
+    """The adapter that is trained in place of a model's weights; None if these are.
+
+    Args:
+        model: on its device.
+        settings: of the adapter.
+        token_ids: (N,) of tokens whose rows are trained in full.
+        base: the model's name.
+
+    Raises:
+        PlumError: if peft is not installed, or the model lacks a target.
+    """
+    if settings is None:
+        return None
+    from plum.lm.lora import Adaptation, Adapter
+
+    shape = Adaptation(settings.r, settings.alpha, settings.dropout, settings.targets)
+    return Adapter(model, shape, token_ids.tolist(), base)
+
+
+LanguageModel = TypeVar("LanguageModel", bound=LanguageModelConfig)
+
+
+def settled(
+    settings: LanguageModel, stage: Stage, n_parameters: int, pretrained: bool
+) -> tuple[LanguageModel, dict[str, Any]]:
+    """The settings of a stage with nothing left open, and for ``metrics.json`` what follows from the model.
+
+    Says what was chosen, and warns of a rate that is far off the default.
+
+    Args:
+        settings: of the stage.
+        stage: its name.
+        n_parameters: of its model.
+        pretrained: whether the run began with a given model.
+    """
+    lora = settings.lora is not None
+    defaults = asdict(defaults_of(stage, n_parameters, pretrained, lora, has_half_products()))
+    chosen = {name: value for name, value in defaults.items() if getattr(settings, name) is None}
+    model = f"{'a pre-trained model' if pretrained else 'a model from scratch'} of {n_parameters:,} parameters"
+    if chosen and pretrained:
+        told = ", ".join(f"{name} {value}" for name, value in chosen.items())
+        logger.info("%s: %s, for %s%s", stage, told, model, " with lora" if lora else "")
+    if settings.learning_rate and (far := far_off(settings.learning_rate, defaults["learning_rate"])):
+        fix = f"leave {stage}.learning_rate out for the default"
+        logger.warning("%s: %s (%s%s); %s", stage, far, model, ", with lora" if lora else "", fix)
+    complete = settings.model_copy(update=chosen)
+    return complete, {name: getattr(complete, name) for name in defaults}
 
 
 def recipe(
@@ -29,6 +89,8 @@ def recipe(
     """The training recipe of a stage's configuration, with the ``epochs`` it names, or those given."""
     from plum.training.loop import Recipe
 
+    if config.learning_rate is None or config.schedule is None:
+        raise ValueError("what follows from the model must be settled before")
     return Recipe(
         epochs=epochs or cast("TrainingConfig", config).epochs,
         steps_per_epoch=steps_per_epoch,

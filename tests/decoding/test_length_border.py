@@ -17,7 +17,7 @@ from plum.decoding.tree import Tree, check_tree_attention
 from plum.errors import PlumError
 from plum.lm.examples import IGNORED, Batch
 from plum.lm.logits import check_length, length_border
-from plum.lm.train import labelled_logits, next_token_loss
+from plum.lm.loss import labelled_states, next_token_loss
 
 BORDER = 16
 LENGTHS = (3, 12, 13, 14, 15, 16, 17, 30)
@@ -147,9 +147,9 @@ def test_training_gives_each_row_what_it_has_alone(name: str, lengths: tuple[int
         tokens[row, : len(prompt)] = torch.from_numpy(prompt)
         labels[row, 1 : len(prompt)] = torch.from_numpy(prompt[1:])
     with torch.no_grad():
-        together, targets = labelled_logits(model, Batch(tokens, labels))
+        together, targets = labelled_states(model, Batch(tokens, labels))
         single = [
-            labelled_logits(model, Batch(tokens[row : row + 1, :length], labels[row : row + 1, :length]))
+            labelled_states(model, Batch(tokens[row : row + 1, :length], labels[row : row + 1, :length]))
             for row, length in enumerate(lengths)
         ]
     torch.testing.assert_close(together, torch.cat([logits for logits, _ in single]), atol=2e-5, rtol=1e-4)

@@ -7,10 +7,11 @@ import transformers as hf
 
 from plum.lm.distill import SoftLabels, distillation_loss
 from plum.lm.examples import Window, batches
-from plum.lm.train import next_token_loss, train
+from plum.lm.loss import Levels, level_loss, next_token_loss
+from plum.lm.train import train
 from plum.training.loop import Recipe
 
-LEVELS = [torch.arange(5, 9), torch.arange(9, 12)]  # 4 and 3 codes in a vocabulary of 12
+LEVELS = Levels.of([np.arange(5, 9), np.arange(9, 12)], torch.device("cpu"))  # 4 and 3 codes in a vocabulary of 12
 ITEM_TOKENS = np.array([[5 + first, 9 + second] for first in range(4) for second in range(3)])
 CUT = [Window(np.array([3, 0, 4]), 1), Window(np.array([2, 7]), 0)]
 FIRST_CODES, SECOND_CODES = [0, 1, 0, 2], [0, 1, 2, 1]  # of the targets 0, 4, 2 and 7
@@ -75,13 +76,40 @@ def test_a_mixture_by_hand():
             logp = model(input_ids=tokens[None]).logits[0].log_softmax(-1)
             labelled = [place for place, label in enumerate(labels.tolist()) if label >= 0]
             for number, place in enumerate(labelled):
-                ids = LEVELS[number % 2]
+                ids = LEVELS.token_ids[number % 2]
                 own = -logp[place - 1, labels[place]].item()
                 taught = -logp[place - 1, ids].mean().item()
                 share = 0.0 if target + number // 2 == 2 else 0.25
                 total += (1 - share) * own + share * taught
             target += len(labelled) // 2
     assert loss.item() == pytest.approx(total / 8, rel=1e-5)
+
+
+@pytest.mark.parametrize("known", [(True,) * 4, (True, True, False, True)])
+def test_over_levels_both_labels_are_over_the_codes_of_the_level(known):
+    model, batch = model_of(), batch_of()
+    rng = np.random.default_rng(0)
+    held = [rng.dirichlet(np.ones(size), 4).astype(np.float32) for size in (4, 3)]
+    loss = distillation_loss(model, batch, soft_of(held, known), LEVELS, 0.25, "level")
+    total, target = 0.0, 0
+    with torch.no_grad():
+        for tokens, labels in zip(batch.tokens, batch.labels, strict=True):
+            logits = model(input_ids=tokens[None]).logits[0]
+            labelled = [place for place, label in enumerate(labels.tolist()) if label >= 0]
+            for number, place in enumerate(labelled):
+                item, level = target + number // 2, number % 2
+                logp = logits[place - 1, LEVELS.token_ids[level]].log_softmax(0)
+                own = -logp[LEVELS.token_ids[level].tolist().index(labels[place])].item()
+                share = 0.25 if known[item] else 0.0
+                total += (1 - share) * own - share * (logp * torch.from_numpy(held[level][item])).sum().item()
+            target += len(labelled) // 2
+    assert loss.item() == pytest.approx(total / 8, rel=1e-5)
+
+
+def test_over_levels_without_weight_it_is_the_loss_of_the_codes():
+    model, batch = model_of(), batch_of()
+    loss = distillation_loss(model, batch, soft_of(UNIFORM), LEVELS, 0.0, "level")
+    torch.testing.assert_close(loss, level_loss(model, batch, LEVELS))
 
 
 def test_the_pupil_comes_to_hold_what_the_teacher_does(tmp_path):

@@ -11,7 +11,8 @@ from tiny_lms import GPT2, LAYERS, MODELS, SHAPE, VOCABULARY, model_of
 from plum.errors import PlumError
 from plum.lm.dropout import residual_dropout
 from plum.lm.examples import pad_rows
-from plum.lm.train import next_token_loss, train
+from plum.lm.loss import next_token_loss
+from plum.lm.train import train
 from plum.training.loop import Recipe
 
 TOKENS = torch.arange(2, 14)[None] % VOCABULARY

@@ -8,8 +8,8 @@ import transformers as hf
 
 from plum.corpus.mixture import apart
 from plum.lm.examples import IGNORED, Batch
+from plum.lm.loss import next_token_loss
 from plum.lm.packed import sees_documents_apart
-from plum.lm.train import next_token_loss
 
 LENGTHS = ((5, 9, 2, 8), (17, 1, 3), (4, 4, 4, 4, 4, 4))
 """Of the documents in each row; longer ones than the sliding windows among them."""

@@ -8,7 +8,8 @@ import torch
 from tiny_lms import MODELS, VOCABULARY, model_of
 
 from plum.lm.examples import IGNORED, pad_rows
-from plum.lm.train import next_token_loss, train
+from plum.lm.loss import next_token_loss
+from plum.lm.train import train
 from plum.runtime import autocast, is_half
 from plum.training.loop import Recipe
 

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from plum.lm.cross_entropy import POSITIONS_MULTIPLE
 from plum.lm.examples import IGNORED, Batch
-from plum.lm.train import POSITIONS_MULTIPLE, next_token_loss
+from plum.lm.loss import next_token_loss
 from plum.retrievers.dense import DenseBatch, ItemTransformer, dense_loss, size_of
 from plum.retrievers.softmax import Negatives
 from plum.training.cost import Cost, Size, measured_flops, training_cost

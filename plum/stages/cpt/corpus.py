@@ -101,6 +101,11 @@ class CorpusWriter:
         artifacts.write_json(folder / SUMMARY, {"kinds": kinds})
         artifacts.write_table(folder / WHO, _who(self._sources))
 
+    def new_tokens(self) -> np.ndarray:
+        """Token ids (N,) of all codes and bins."""
+        bins = self._tokenizer.convert_tokens_to_ids(list(self._bins.tokens()))
+        return np.concatenate([vocab.flat_token_ids(self._tokenizer, self._sources.table.sizes), np.array(bins, int)])
+
     def write_extras(self, folder: Path) -> None:
         """Write into the model's folder what belongs to it beside its weights: the bins, and whose codes it knows."""
         base.write_extras(folder, self._sources.table, self._bins)

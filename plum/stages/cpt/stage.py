@@ -10,14 +10,15 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from plum.config.models import CptConfig
+from plum.config.models import SCRATCH, CptConfig
 from plum.config.run import RunConfig
 from plum.corpus.mixture import Mixture, apart
 from plum.corpus.shards import Documents
 from plum.lm import folders
 from plum.lm.examples import IGNORED, Batch
+from plum.lm.loss import mean_loss, next_token_loss
 from plum.lm.packed import sees_documents_apart
-from plum.lm.train import mean_loss, next_token_loss, train
+from plum.lm.train import train
 from plum.run import artifacts
 from plum.run.stage import StageRun
 from plum.runtime import seed_everything
@@ -34,14 +35,13 @@ MEASURED = 256
 
 def run(config: RunConfig, force: bool = False) -> Path:
     """Write ``cpt/model``, ``corpus``, ``train_log.jsonl`` and ``metrics.json``; skip if up to date."""
-    settings = config.cpt
     stage = StageRun(
         config.workdir,
         artifacts.CPT,
         inputs.recorded(config, artifacts.CPT),
         config.seed,
-        reading.input_files(config.workdir, settings.corpus),
-        [*base.files(settings.base), *reading.replay_files(settings.corpus)],
+        reading.input_files(config.workdir, config.cpt.corpus),
+        [*base.files(config.cpt.base), *reading.replay_files(config.cpt.corpus)],
     )
     inputs.warn_outdated(config, artifacts.DATA, artifacts.TOKENIZE)
     if stage.is_complete() and not force:
@@ -50,6 +50,8 @@ def run(config: RunConfig, force: bool = False) -> Path:
     seed_everything(config.seed)
     model, tokenizer, writer = corpus.prepare(config)
     training.move(model, config.device)
+    settings, chosen = training.settled(config.cpt, "cpt", model.num_parameters(), config.cpt.base != SCRATCH)
+    adapter = training.adapter(model, settings.lora, writer.new_tokens(), settings.base)
     with stage.writing(force) as folder:
         writer.write(folder / corpus.CORPUS)
         documents = corpus.read(folder / corpus.CORPUS)
@@ -66,9 +68,12 @@ def run(config: RunConfig, force: bool = False) -> Path:
                 checkpoint=stage.checkpoint,
                 name="cpt",
                 dropout=settings.dropout,
-                precision=settings.precision,
+                precision=chosen["precision"],
             )
         loop.write_log(folder / "train_log.jsonl", state)
+        cost = _cost(model, batches, recipe, state)
+        if adapter:
+            adapter.finish(folder / artifacts.ADAPTER)
         folders.save_model_folder(model, tokenizer, folder / "model")
         writer.write_extras(folder / "model")
         metrics = {
@@ -77,7 +82,8 @@ def run(config: RunConfig, force: bool = False) -> Path:
             "steps": state.step,
             "shares": mixture.shares,
             "packing_efficiency": mixture.packing_efficiency,
-            "cost": _cost(model, batches, recipe, state),
+            "training": chosen,
+            "cost": cost,
         }
         artifacts.write_json(folder / "metrics.json", metrics)
     return stage.folder

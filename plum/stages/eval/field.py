@@ -131,6 +131,7 @@ def _by_hand(config: RunConfig) -> dict[str, Any]:
     made = read_manifest(config.workdir / artifacts.FINETUNE).config  # whatever the settings are now
     found = artifacts.read_json(config.workdir / artifacts.FINETUNE_METRICS, shapes.Validated)
     kept = ("learning_rate", "weight_decay", "dropout", "history_dropout", "batch_size", "epochs")
+    made = made | found.get("training", {})  # what the configuration left open
     told = ", ".join(f"{name} {made[name]}" for name in (*kept, "teacher_weight", "teacher") if name in made)
     note = f"set by hand before the run, not searched: {told}"
     if (teacher := found.get("teacher_valid_recall@10")) is not None:

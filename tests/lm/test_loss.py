@@ -4,9 +4,9 @@ import torch
 import transformers as hf
 
 from plum.errors import PlumError
-from plum.lm import train as module
 from plum.lm.examples import IGNORED, Batch, pad_rows
-from plum.lm.train import POSITIONS_MULTIPLE, labelled_loss, mean_loss, next_token_loss, train
+from plum.lm.loss import Levels, labelled_loss, level_loss, mean_loss, next_token_loss
+from plum.lm.train import train
 from plum.training.loop import Recipe
 
 VOCABULARY = 30
@@ -67,27 +67,6 @@ def test_it_is_the_loss_of_transformers_with_a_padding_mask():
     torch.testing.assert_close(next_token_loss(model, batch), expected)
 
 
-@pytest.mark.parametrize("n_labelled", [1, 63, 64, 65, 130])
-def test_the_head_is_asked_for_a_multiple_of_positions_and_the_rest_is_of_no_account(monkeypatch, n_labelled):
-    model = model_of()
-    tokens = torch.randint(0, VOCABULARY, (14, 12), generator=torch.Generator().manual_seed(0))
-    labels = torch.full_like(tokens, IGNORED)
-    places = torch.randperm(14 * 11, generator=torch.Generator().manual_seed(1))[:n_labelled]
-    rows, columns = places // 11, places % 11 + 1
-    labels[rows, columns] = tokens[rows, columns]
-    asked, true = [], module.token_logits
-    monkeypatch.setattr(module, "token_logits", lambda model, hidden: asked.append(hidden) or true(model, hidden))
-    found = next_token_loss(model, Batch(tokens, labels))
-    expected = model(input_ids=tokens, labels=labels).loss
-    torch.testing.assert_close(found, expected)
-    assert [len(hidden) for hidden in asked] == [-(-n_labelled // POSITIONS_MULTIPLE) * POSITIONS_MULTIPLE]
-    parameters = list(model.parameters())
-    for one, other in zip(
-        torch.autograd.grad(found, parameters), torch.autograd.grad(expected, parameters), strict=True
-    ):
-        torch.testing.assert_close(one, other)
-
-
 def test_the_padding_token_is_of_no_account():
     rows = random_rows(np.random.default_rng(3), 4)
     assert torch.equal(next_token_loss(model_of(), pad_rows(rows, 2)), next_token_loss(model_of(), pad_rows(rows, 9)))
@@ -134,6 +113,43 @@ def test_training_learns_a_sequence(tmp_path):
     recipe = Recipe(epochs=1, steps_per_epoch=60, learning_rate=0.01)
     train(model, recipe, lambda epoch: [batch] * 60, checkpoint=tmp_path / "checkpoint", name="test")
     assert next_token_loss(model.eval(), batch).item() < 0.1
+
+
+LEVELS = ([20, 22, 24], [21, 23], [25, 26, 27, 28])
+
+
+def items_of(rng, n_rows):
+    """Rows of whole items, of which some are labelled."""
+    rows = []
+    for _ in range(n_rows):
+        n = rng.integers(1, 4)
+        tokens = np.concatenate([[5], *([rng.choice(level) for level in LEVELS] for _ in range(n))])
+        labels = np.where(np.arange(len(tokens)) >= 1 + 3 * rng.integers(0, n), tokens, IGNORED)
+        rows.append((tokens, labels))
+    return pad_rows(rows, 2)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_level_loss_is_over_the_codes_of_the_targets_level(name):
+    model, batch = model_of(name), items_of(np.random.default_rng(0), 5)
+    losses = []
+    for tokens, labels in zip(batch.tokens, batch.labels, strict=True):
+        logits = model(input_ids=tokens[None]).logits[0]
+        for place, label in enumerate(labels.tolist()):
+            if label != IGNORED:
+                ids = LEVELS[(place - 1) % 3]
+                losses.append(-logits[place - 1, ids].log_softmax(0)[ids.index(label)])
+    expected = torch.stack(losses).mean()
+    found = level_loss(model, batch, Levels.of([np.array(ids) for ids in LEVELS], torch.device("cpu")))
+    torch.testing.assert_close(found, expected)
+    of_found, of_expected = (torch.autograd.grad(loss, list(model.parameters())) for loss in (found, expected))
+    for one, other in zip(of_found, of_expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+def test_without_labels_there_is_no_loss():
+    batch = Batch(torch.ones(2, 4).long(), torch.full((2, 4), IGNORED))
+    assert next_token_loss(model_of(), batch).isnan()
 
 
 def test_the_validation_loss_counts_labelled_tokens_alone_and_leaves_the_model_as_it_was():

@@ -102,6 +102,22 @@ class LanguageModelConfig(RetrieverTrainingConfig):
     own."""
 
 
+class MeasureConfig(Section):
+    """What continued pre-training is measured on, before, during and after it (docs/run-files.md).
+
+    A measurement costs a pass over the documents of ``users`` users and ``items`` items, a beam search for each of
+    them, and a title and topics written token by token for each item.
+    """
+
+    every_steps: Count | None = None
+    """Steps between measurements during the training. By default there are four in it."""
+    users: Annotated[int, Field(ge=0, le=10**6)] = 100
+    """Users whose documents are held out of the training, at most a twentieth of all, and validation users whose next
+    item is decoded."""
+    items: Annotated[int, Field(ge=0, le=10**6)] = 100
+    """Items whose documents are held out, at most a twentieth of all: for losses, titles, topics and Semantic IDs."""
+
+
 class CptConfig(LanguageModelConfig):
     """Stage cpt: continued pre-training (PLUM section 2.2)."""
 
@@ -121,6 +137,8 @@ class CptConfig(LanguageModelConfig):
     """Share of training tokens from user histories; the rest are item texts (PLUM section 2.2: half and half)."""
     max_history: Length = 50
     """Items per document of the behaviour corpus; longer histories are cut into several."""
+    measure: MeasureConfig = MeasureConfig()
+    """What is measured of the model, beside its training loss."""
 
 
 class FinetuneConfig(LanguageModelConfig):

@@ -6,12 +6,16 @@ trained from random weights does not.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from plum.probes.answers import completions
 from plum.probes.neighbours import nearest_by_sid
+from plum.probes.prompts import Encode, Piece, pieces, shown
+from plum.probes.tasks import ItemTexts
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class Shot:
         lines: of the prompt; the last one is open.
         completion: the model's first line after it.
         truth: the open item's text.
-        copied: the text of the item nearest in Semantic ID.
+        copied: the text of the known item nearest in Semantic ID.
     """
 
     lines: Sequence[str]
@@ -31,23 +35,57 @@ class Shot:
     copied: str
 
 
-def prompts(known: Sequence[str], asked: Sequence[str], k: int, seed: int) -> list[list[str]]:
-    """The lines of a prompt for each asked item: k known items drawn by the seed, then the open line.
+@dataclass(frozen=True)
+class FewShot:
+    """Prompts of ``k`` known items and an open one each, drawn by the seed.
 
-    Args:
-        known: whole lines of known items, at least one.
-        asked: open lines.
-        k: lines before the open one; fewer if there are fewer known items.
+    Attributes:
+        template: of a line, with ``{sid}`` and then the field that ``asked`` and ``known`` have.
+        field: its name.
+        asked: the open items.
+        known: the others; at least one.
+        encode: makes token ids of pieces.
+        names: the Semantic IDs of the catalogue in text form.
+        k: known items before the open one; fewer if there are fewer.
         seed: of the draw.
-
-    Example: ``["Item <sid> has title: Heat (1995)", "Item <sid> has title:"]`` for k = 1.
     """
-    rng = np.random.default_rng(seed)
-    return [
-        [*(known[row] for row in rng.choice(len(known), min(k, len(known)), replace=False)), line] for line in asked
-    ]
+
+    template: str
+    field: str
+    asked: ItemTexts
+    known: ItemTexts
+    encode: Encode
+    names: Sequence[str]
+    k: int
+    seed: int
+
+    def lines(self) -> list[list[list[Piece]]]:
+        """The lines of each prompt, in pieces."""
+        rng = np.random.default_rng(self.seed)
+        known, found = self.known, []
+        for row, text in zip(self.asked.rows, self.asked.texts, strict=True):
+            drawn = rng.choice(len(known.texts), min(self.k, len(known.texts)), replace=False)
+            told = [pieces(self.template, int(known.rows[i]), known.texts[i]) for i in drawn]
+            found.append([*told, pieces(self.template, int(row), text, until=self.field)])
+        return found
+
+    def complete(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, most: int, ends: Collection[int]
+    ) -> list[Shot]:
+        """The prompts with a model's completions of at most ``most`` tokens."""
+        every = self.lines()
+        prompts = self.encode([_joined(lines) for lines in every])
+        found = completions(model, tokenizer, prompts, most, ends, batch_size=1)
+        copied = [self.known.texts[row] for row in nearest_by_sid(self.known.codes, self.asked.codes)]
+        return [
+            Shot([shown(line, self.names) for line in lines], text, truth, copy)
+            for lines, text, truth, copy in zip(every, found, self.asked.texts, copied, strict=True)
+        ]
 
 
-def copies(known: np.ndarray, texts: Sequence[str], asked: np.ndarray) -> list[str]:
-    """The text of the known item nearest in Semantic ID to each asked one, of codes (K, L) and (Q, L)."""
-    return [texts[row] for row in nearest_by_sid(known, asked)]
+def _joined(lines: Sequence[Sequence[Piece]]) -> list[Piece]:
+    """The pieces of lines, one below the other."""
+    found = list(lines[0])
+    for line in lines[1:]:
+        found += ["\n", *line]
+    return found

@@ -38,8 +38,10 @@ CONSTANTS = 1000
 class Task(Protocol):
     """A measurement."""
 
-    references: Mapping[str, Figures]
-    """Name of a reference -> its figures, with the keys of ``measure``."""
+    @property
+    def references(self) -> Mapping[str, Figures]:
+        """Name of a reference -> its figures, with the keys of ``measure``."""
+        ...
 
     def measure(self, model: PreTrainedModel) -> Figures:
         """The figures of a model."""
@@ -121,12 +123,18 @@ class ItemTexts:
     """Items with a text each: a title, or topics.
 
     Attributes:
+        rows: (N,) rows of the catalogue.
         codes: (N, L) Semantic IDs.
         texts: N.
     """
 
+    rows: np.ndarray
     codes: np.ndarray
     texts: Sequence[str]
+
+    def first(self, n: int) -> ItemTexts:
+        """The first ``n`` of them."""
+        return ItemTexts(self.rows[:n], self.codes[:n], self.texts[:n])
 
 
 class TitleToSid:

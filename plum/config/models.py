@@ -28,6 +28,7 @@ from plum.config.base import (
     Rate,
     Section,
     Share,
+    UserPath,
     Weight,
     Width,
     names_a_path,
@@ -116,6 +117,28 @@ class LanguageModelConfig(RetrieverTrainingConfig):
     own."""
 
 
+class MeasureConfig(Section):
+    """What continued pre-training is measured on, before, during and after it (docs/run-files.md).
+
+    A measurement costs a pass over the documents of ``users`` users and ``items`` items, a beam search for each of
+    them, and a title and topics written token by token for each item.
+    """
+
+    every_steps: Count | None = None
+    """Steps between measurements during the training. By default there are four in it."""
+    users: Annotated[int, Field(ge=0, le=10**6)] = 100
+    """Held-out users (``corpus.held_out``) whose documents are measured, and validation users whose next item is
+    decoded, at most."""
+    items: Annotated[int, Field(ge=0, le=10**6)] = 100
+    """Held-out items whose documents are measured, and whose titles, topics and Semantic IDs are asked for, at most."""
+    text: UserPath | None = None
+    """A plain text file in UTF-8: what the model knows of general text is measured on it, before and after."""
+    characters: Count = 20_000
+    """Of this text, for the bits per character."""
+    gaps: Annotated[int, Field(ge=0, le=10**5)] = 100
+    """Last words of its sentences that the model is to guess."""
+
+
 class CptConfig(LanguageModelConfig):
     """Stage cpt: continued pre-training (PLUM section 2.2)."""
 
@@ -137,6 +160,8 @@ class CptConfig(LanguageModelConfig):
     corpus: CorpusConfig = CorpusConfig()
     """What is read. ``behaviour_share: 0.7`` in this section is short for weights of 0.7 and 0.3 for behaviour and
     metadata."""
+    measure: MeasureConfig = MeasureConfig()
+    """What is measured of the model, beside its training loss."""
 
     @model_validator(mode="before")
     @classmethod

@@ -30,12 +30,13 @@ def train(
     monitor: str | None = None,
     dropout: float = 0.0,
     precision: Precision = "auto",
+    look: tuple[int, Callable[[], dict[str, float]]] | None = None,
 ) -> Progress:
     """Train a language model in place; see ``plum.training.loop.fit`` for what is not listed here.
 
     Args:
         model: on its device.
-        recipe, batches, checkpoint, name, prepare, validate, monitor: as for ``fit``.
+        recipe, batches, checkpoint, name, prepare, validate, monitor, look: as for ``fit``.
         batch_loss: the loss of a batch, or of the result of ``prepare`` for it.
         dropout: see ``plum.lm.dropout``.
         precision: of the matrix products; see ``plum.runtime.is_half``.
@@ -58,6 +59,7 @@ def train(
             prepare=prepare,
             validate=validate,
             monitor=monitor,
+            look=look,
         )
 
 

@@ -37,6 +37,7 @@ _TOKENIZER_LOSSES = (
     "The training loss has the terms of codebooks and co-occurrence too, and reconstructs from some of the levels; the "
     "validation loss is the reconstruction error alone, of held-out items or of a sample of all."
 )
+_HELD_OUT = "The training loss includes dropout; the others are of documents that are not trained on."
 _INDEX = {
     "M": "neighbours per vector",
     "efConstruction": "candidates while building",
@@ -84,7 +85,7 @@ def _training_picture(number: int, stage: str, log: Sequence[Mapping[str, Any]] 
     last = max(line[-1][0] for line in lines.values())
     caption = f"{stage}: {told}, over {last:,.0f} steps."
     if len(losses) > 1:
-        caption += " " + (_TOKENIZER_LOSSES if stage == "tokenize" else _TWO_LOSSES)
+        caption += " " + {"tokenize": _TOKENIZER_LOSSES, "cpt": _HELD_OUT}.get(stage, _TWO_LOSSES)
     return Picture(training_curves(panels, f"Training of {caption}", f"training{number}"), caption)
 
 

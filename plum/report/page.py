@@ -11,7 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from plum.foreign import one_line, visible
-from plum.report import codes, conditions, dataset, drawing, lists, models, results
+from plum.report import codes, conditions, dataset, drawing, lists, models, pretraining, results
 from plum.report.blends import blends as blends_of
 from plum.report.blocks import Code, Facts, Heading, Section
 from plum.report.drawing import Style, styles_of
@@ -59,6 +59,7 @@ def render_report(payload: Mapping[str, Any]) -> tuple[str, str]:
             - ``quality``: the content of ``tokenize/quality.json``; ``codes``: {level_0: [items of each code], top:
               [{code, items, titles, topics}], later: [[items of each code] of each later level], tree: what
               ``plum.sid.quality.tree`` gives}.
+            - ``learnt``: what ``plum.probes.course.Course.report`` gives; its course is in the log of stage cpt.
             - ``curves``: {stage: [{step, loss, "recall@10", ...}]}.
             - ``examples``: [{user_id, history: [title], target: title, recommendations: {retriever: [{title, hit}]}}].
             - ``reproduce``: commands; ``config``: YAML; ``inputs``: {file: SHA-256}; ``versions``: {library: version};
@@ -169,6 +170,7 @@ def _model_sections(given: Mapping[str, Any]) -> list[Section]:
     return [
         codes.semantic_ids(given.get("quality", {}), given.get("codes", {})),
         models.training(given.get("curves", {})),
+        pretraining.pretraining(given.get("learnt", {}), (given.get("curves") or {}).get("cpt") or []),
         models.tuning(given.get("tuning", {}), list(retrievers)),
         blends_of(given.get("blends", {})),
         models.efficiency(given.get("efficiency", {}), retrievers, intervals, _styles(given), given.get("n_users")),

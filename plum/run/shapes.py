@@ -217,6 +217,12 @@ class Trained(Shape):
     cost: Spent
 
 
+class PreTrained(Shape):
+    """``cpt/metrics.json``: what was measured of the model; absent from runs of earlier versions."""
+
+    learnt: dict[str, Any] = {}
+
+
 class Validated(Shape):
     """``finetune/metrics.json``: the metric on the validation set."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -109,6 +109,7 @@ def fit(
     unit: str = "epoch",
     after_epoch: Callable[[int], Sequence[tuple[Tensor, Tensor]] | None] | None = None,
     log_every: int = 10,
+    look: tuple[int, Callable[[], dict[str, float]]] | None = None,
 ) -> Progress:
     """Train ``model`` in place; with ``validate``, it ends with the weights of its best validation.
 
@@ -130,6 +131,8 @@ def fit(
         after_epoch: called with the epoch's number before validation (dead-code reset, for example). It may return
             parameters and rows of them that it has set anew: the optimizer's moments of these rows become zero.
         log_every: steps between log entries.
+        look: steps between measurements that choose no weights, and what measures; the last step has none. It may draw
+            no random numbers.
 
     Returns:
         The final state; ``log`` holds the training curve.
@@ -141,6 +144,7 @@ def fit(
     if validate and not monitor:
         raise ValueError("validate needs the name of the metric to monitor")
     run = _Training(model, recipe, checkpoint, name, log_every, falling, unit)
+    run.look = look
     state = run.state
     if validate and validate_start and not state.step:
         run.validate(-1, validate, str(monitor))
@@ -194,6 +198,11 @@ def _prepared(batches: Iterable[Batch], prepare: Callable[[Batch], Made]) -> Gen
         torch.set_num_threads(threads)  # for this thread and later ones
 
 
+def measured(step: int, epoch: int, figures: Mapping[str, float]) -> dict[str, Any]:
+    """An entry of the log."""
+    return {"step": step, "epoch": epoch, **{key: round(value, 6) for key, value in figures.items()}}
+
+
 def write_log(path: Path, state: Progress) -> None:
     """Write the training curve, one JSON object per line."""
     write_text(path, "".join(json.dumps(entry) + "\n" for entry in state.log))
@@ -223,6 +232,7 @@ class _Training:
         self.model, self.recipe, self.checkpoints = model, recipe, Checkpoints(checkpoint, name)
         self.name, self.log_every, self.sign, self.unit = name, log_every, -1 if falling else 1, unit
         self.optimizer = torch.optim.AdamW(_groups(model, recipe.weight_decay), lr=recipe.learning_rate, fused=True)
+        self.look: tuple[int, Callable[[], dict[str, float]]] | None = None
         self.state = self._resume()
 
     def rest_of_epoch(
@@ -254,6 +264,8 @@ class _Training:
         last = torch.tensor(math.nan)
         for batch in batches:
             last = self.step(loss, batch)
+            if self.look and self.state.step % self.look[0] == 0 and self.state.step < self.recipe.total_steps:
+                self.state.log.append(measured(self.state.step, epoch, self.look[1]()))
             show(self.state.step)
             if self.state.step % self.recipe.checkpoint_steps == 0 and self.state.step < end:
                 self.save()
@@ -297,8 +309,7 @@ class _Training:
 
     def _record(self, epoch: int, metrics: dict[str, float], monitor: str) -> None:
         state = self.state
-        rounded = {key: round(value, 6) for key, value in metrics.items()}
-        state.log.append({"step": state.step, "epoch": max(0, epoch), **rounded})
+        state.log.append(measured(state.step, max(0, epoch), metrics))
         shown = ", ".join(f"{key} {value:.4f}" for key, value in metrics.items())
         logger.info("%s: %s %d, %s", self.name, self.unit, epoch + 1, shown)
         if not math.isfinite(metrics[monitor]):

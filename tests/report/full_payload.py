@@ -13,6 +13,36 @@ STRENGTH = dict(zip(RETRIEVERS, (0.012, 0.018, 0.041, 0.03, 0.074, 0.0862, 0.081
 CUTOFFS = (1, 5, 10, 20, 50)
 LEVELS = 4
 _USERS = 22_363
+ROW = {"tokens": 12_345, "loss": 2.5, "levels": [3.0, 1.5], "item": 4.5, "text": 2.25}
+LEARNT = {
+    "losses": {
+        "behaviour": {"before": {**ROW, "loss": 6.1}, "after": ROW, "n-gram": {**ROW, "loss": 2.75}},
+        "metadata": {"before": ROW, "after": {**ROW, "item": None, "levels": [3.25, None]}, "n-gram": ROW},
+    },
+    "next_item": {
+        "before": {"recall@10": 0.01, "ndcg@10": 0.005},
+        "after": {"recall@10": 0.08, "ndcg@10": 0.04},
+        "popularity": {"recall@10": 0.0425, "ndcg@10": 0.02},
+    },
+    "title_to_sid": {
+        "before": {"given": [0.01, 0.02], "beam": [0.01, 0.0]},
+        "after": {"given": [0.31, 0.42], "beam": [0.3, 0.2]},
+        "majority": {"given": [0.11, 0.12], "beam": [0.11, 0.01]},
+        "copy": {"given": [0.5, 0.6], "beam": [0.5, 0.4]},
+    },
+    "sid_to_title": {"before": {"f1": 0.0}, "after": {"f1": 0.25}, "majority": {"f1": 0.1}, "copy": {"f1": 0.2}},
+    "sid_to_topics": {"after": {"f1": 0.5}, "majority": {"f1": 0.3}, "copy": {"f1": 0.45}},
+    "english": {
+        "before": {"bits_per_character": 1.1, "cloze": 0.3},
+        "after": {"bits_per_character": 1.4, "cloze": 0.25},
+        "usual word": {"cloze": 0.02},
+    },
+    "drift": {
+        "attention": {"weights": 1_200_000, "l2": 12.5, "relative_l2": 0.034, "sign_dissimilarity": 0.0125},
+        "code embeddings": {"weights": 0, "l2": 0.0, "relative_l2": None, "sign_dissimilarity": None},
+    },
+    "missing": {},
+}
 _WORDS = (
     *("Organic", "Shea", "Butter", "Hydrating", "Moisturizer", "Cream", "Anti-Aging", "Vitamin C", "Serum", "Ceramic"),
     *(
@@ -104,6 +134,7 @@ def full_payload():
         },
         "tuning": _tuning(),
         "blends": {"counting": _blend({"popularity": 0.1, "itemknn": 0.9}), "of both": _blend({"dense": 1, "plum": 0})},
+        "learnt": LEARNT,
         "dense_search": [
             {
                 "index": "exact",
@@ -378,7 +409,11 @@ def _curves():
             {"step": int(s), "loss": 1 + 3 * 0.9997**s, "reconstruction_loss": 0.5 + 0.9997**s, "contrastive_loss": 2.0}
             for s in steps.tolist()
         ],
-        "cpt": [{"step": int(s), "loss": 2 + 4 * 0.9995**s} for s in steps.tolist()],
+        "cpt": [
+            {"step": int(s), "loss": 2 + 4 * 0.9995**s}
+            | ({"held_out_behaviour_loss": 3 + 3 * 0.9995**s, "cloze": 0.3} if s % 4000 == 0 else {})
+            for s in steps.tolist()
+        ],
         "finetune": [
             {"step": int(s), "loss": 2 + 2 * 0.9996**s}
             | ({"recall@10": 0.1 * (1 - 0.9996**s)} if s % 1000 == 0 else {})

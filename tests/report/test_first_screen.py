@@ -69,7 +69,7 @@ def test_everything_else_is_folded_and_says_what_it_holds():
     assert "<details open" not in html
     assert html.count("<svg") == html[html.index("<details") :].count("<svg") > 10
     summaries = re.findall(r"<summary><h3>(.*?)</h3>(.*?)</summary>", html)
-    assert len(summaries) == html.count("<details") == 21
+    assert len(summaries) == html.count("<details") == 22
     assert all(re.search(r"<span>.+</span>", gist) for _, gist in summaries)
     assert (
         "Paired comparisons",

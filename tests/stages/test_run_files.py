@@ -60,7 +60,7 @@ def metrics(finished_run: Path) -> dict[str, Any]:
                 "train_log.jsonl",
             },
         ),
-        ("cpt", {"corpus", "model", "train_log.jsonl", "metrics.json"}),
+        ("cpt", {"corpus", "model", "train_log.jsonl", "metrics.json", "samples.md"}),
         ("finetune", {"model", "train_log.jsonl", "metrics.json"}),
         ("dense", {"dense.safetensors", "train_log.jsonl", "metrics.json", "trials.json"}),
         (
@@ -166,7 +166,7 @@ def test_training_logs_hold_finite_losses_of_rising_steps(finished_run: Path, st
     assert np.isfinite(losses).all()
     steps = [entry["step"] for entry in log]
     assert steps == sorted(steps)
-    validated = [entry for entry in log if "recall@10" in entry]
+    validated = [entry for entry in log if "recall@10" in entry and stage != "cpt"]
     assert all(0 < entry["valid_loss"] < 10 for entry in validated)
     assert bool(validated) == (stage in ("finetune", "dense"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,7 +73,7 @@ class CorpusWriter:
         given: tuple[dict[str, np.ndarray], Mapping[str, np.ndarray], Bins],
         seed: int,
     ) -> None:
-        self._settings, self._sources, self._tokenizer, self._seed = settings, sources, tokenizer, seed
+        self._settings, self.sources, self.tokenizer, self._seed = settings, sources, tokenizer, seed
         self._numbers, self._texts, self._bins = given
         self._sids = vocab.codec_of(tokenizer, sources.table.sizes).encode(sources.table.codes)
         self._encoder = Encoder(tokenizer, self._bins.tokens())
@@ -99,16 +99,28 @@ class CorpusWriter:
             }
             logger.info("cpt: %s documents of %s, %s tokens", f"{found[TRAIN]:,}", name, f"{n[TRAIN]:,}")
         artifacts.write_json(folder / SUMMARY, {"kinds": kinds})
-        artifacts.write_table(folder / WHO, _who(self._sources))
+        artifacts.write_table(folder / WHO, _who(self.sources))
+
+    def encode(self, found: Sequence[Sequence[str | int]]) -> list[np.ndarray]:
+        """Token ids of documents, not closed, given as texts and, for Semantic IDs, rows of items."""
+        return [np.concatenate([self._frame.opening, *self._encoded(parts)]).astype(np.int64) for parts in found]
+
+    def _encoded(self, parts: Sequence[str | int]) -> Iterator[np.ndarray]:
+        """The parts, neighbouring texts as one; the blank before a Semantic ID or at the end is no part of a text."""
+        for is_text, run in itertools.groupby(parts, lambda part: isinstance(part, str)):
+            if is_text:
+                yield from self._encoder.encode([text] if (text := "".join(map(str, run)).rstrip()) else [])
+            else:
+                yield from (self._sids[int(row)] for row in run)
 
     def new_tokens(self) -> np.ndarray:
         """Token ids (N,) of all codes and bins."""
-        bins = self._tokenizer.convert_tokens_to_ids(list(self._bins.tokens()))
-        return np.concatenate([vocab.flat_token_ids(self._tokenizer, self._sources.table.sizes), np.array(bins, int)])
+        bins = self.tokenizer.convert_tokens_to_ids(list(self._bins.tokens()))
+        return np.concatenate([vocab.flat_token_ids(self.tokenizer, self.sources.table.sizes), np.array(bins, int)])
 
     def write_extras(self, folder: Path) -> None:
         """Write into the model's folder what belongs to it beside its weights: the bins, and whose codes it knows."""
-        base.write_extras(folder, self._sources.table, self._bins)
+        base.write_extras(folder, self.sources.table, self._bins)
 
     def examples(self) -> Iterator[tuple[str, Iterator[Document]]]:
         """Each kind of documents that are trained on, by name, not written."""
@@ -128,23 +140,23 @@ class CorpusWriter:
 
     def _behaviour(self, section: BehaviourDocuments, held: bool) -> Iterator[Draft]:
         template = reading.section_template(section)
-        rows = self._sources.items_of_interactions
+        rows = self.sources.items_of_interactions
         fields: dict[str, Field] = {name: self._bin_field(name) for name in template.fields if name in self._numbers}
         for name, values in self._texts.items():
             if name in template.fields:
                 fields[name] = self._text_field(section, values)
-        for name in reading.item_columns(self._sources, set(template.fields) - {SID, *fields}):
+        for name in reading.item_columns(self.sources, set(template.fields) - {SID, *fields}):
             texts = Texts.joined(list(self._item_texts(section, name)))
             if len(texts.tokens):
                 fields[name] = TextField(texts, rows)
         form = ItemForm(template, self._sids, fields, self._encoder)
-        opening = documents.history_prefix(self._tokenizer)[len(self._frame.opening) :]
-        histories, users = self._sources.histories.train, self._sources.held_users
+        opening = documents.history_prefix(self.tokenizer)[len(self._frame.opening) :]
+        histories, users = self.sources.histories.train, self.sources.held_users
         return behaviour.drafts(histories, users == held, form, opening, self._settings.max_history)
 
     def _bin_field(self, name: str) -> BinField:
         names = Bins({name: self._bins.edges[name]}).tokens()
-        ids = np.array(self._tokenizer.convert_tokens_to_ids(names), dtype=np.int32)
+        ids = np.array(self.tokenizer.convert_tokens_to_ids(names), dtype=np.int32)
         return BinField(self._bins.place(name, self._numbers[name]), ids)
 
     def _text_field(self, section: BehaviourDocuments, values: np.ndarray) -> TextField:
@@ -155,8 +167,8 @@ class CorpusWriter:
 
     def _item_texts(self, section: BehaviourDocuments, name: str) -> Iterator[np.ndarray]:
         """A text of every item; held-out items have none, or their histories would tell what is held out."""
-        for rows, columns in self._sources.items([name]):
-            held = self._sources.held_items[rows]
+        for rows, columns in self.sources.items([name]):
+            held = self.sources.held_items[rows]
             texts = ["" if left else as_text(value) for value, left in zip(columns[name], held, strict=True)]
             yield from self._short(texts, section.text_tokens)
 
@@ -166,7 +178,7 @@ class CorpusWriter:
         return [ids[: longest * bool(text)] for ids, text in zip(self._encoder.encode(spaced), texts, strict=True)]
 
     def _metadata(self, section: MetadataDocuments, held: bool) -> Iterator[Draft]:
-        for facts in item_facts(self._sources, section, self._seed, held):
+        for facts in item_facts(self.sources, section, self._seed, held):
             yield from metadata.drafts(facts, self._sids, self._encoder)
 
     def _replay(self, section: ReplayDocuments, spent: int) -> Iterator[Draft]:

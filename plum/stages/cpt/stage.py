@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedModel
 
@@ -16,21 +17,29 @@ from plum.corpus.mixture import Mixture, apart
 from plum.corpus.shards import Documents
 from plum.lm import folders
 from plum.lm.examples import IGNORED, Batch
-from plum.lm.loss import mean_loss, next_token_loss
+from plum.lm.loss import next_token_loss
 from plum.lm.packed import sees_documents_apart
 from plum.lm.train import train
+from plum.probes.course import Course
+from plum.report.completions import completions_page
+from plum.report.pretraining import told
 from plum.run import artifacts
 from plum.run.stage import StageRun
+from plum.run.writing import remove, write_text
 from plum.runtime import seed_everything
 from plum.stages import inputs, training
-from plum.stages.cpt import base, corpus, reading
+from plum.stages.cpt import base, corpus, measures, reading
+from plum.stages.cpt.material import material
+from plum.stages.cpt.measures import Material
 from plum.training import loop
 from plum.training.cost import Cost, Size, training_cost
 
 logger = logging.getLogger(__name__)
 
-MEASURED = 256
-"""Documents of each kind whose loss is measured at the end."""
+START = "start.safetensors"
+"""The weights before the first step, while the stage is at work."""
+LOOKS = 4
+"""Measurements during a training, by default."""
 
 
 def run(config: RunConfig, force: bool = False) -> Path:
@@ -41,7 +50,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
         inputs.recorded(config, artifacts.CPT),
         config.seed,
         reading.input_files(config.workdir, config.cpt.corpus),
-        [*base.files(config.cpt.base), *reading.replay_files(config.cpt.corpus)],
+        [*base.files(config.cpt.base), *reading.replay_files(config.cpt.corpus), *_text(config.cpt)],
     )
     inputs.warn_outdated(config, artifacts.DATA, artifacts.TOKENIZE)
     if stage.is_complete() and not force:
@@ -58,6 +67,9 @@ def run(config: RunConfig, force: bool = False) -> Path:
         mixture = _mixture(settings, documents.train, corpus.end_token(tokenizer), config.seed)
         batches = _batches(model, mixture, settings.context_length)
         recipe = training.recipe(settings, mixture.steps_per_epoch)
+        found = material(config, model, writer, documents)
+        course = measures.course(found)
+        start = course.start(folder / START)
         state = loop.Progress()
         if settings.enabled:
             _tell(model, mixture, recipe)
@@ -69,24 +81,44 @@ def run(config: RunConfig, force: bool = False) -> Path:
                 name="cpt",
                 dropout=settings.dropout,
                 precision=chosen["precision"],
+                look=(settings.measure.every_steps or max(1, recipe.total_steps // (LOOKS + 1)), course.step),
             )
+            end = loop.measured(state.step, settings.epochs - 1, course.step())
+            state.log[:] = [loop.measured(0, 0, start), *state.log, end]
         loop.write_log(folder / "train_log.jsonl", state)
         cost = _cost(model, batches, recipe, state)
         if adapter:
             adapter.finish(folder / artifacts.ADAPTER)
         folders.save_model_folder(model, tokenizer, folder / "model")
         writer.write_extras(folder / "model")
+        remove(folder / START)
         metrics = {
             "parameters": model.num_parameters(),
-            **_facts(model, documents.train, settings.batch_size, corpus.end_token(tokenizer)),
+            "tokens": {name: int(kind.lengths.sum()) for name, kind in documents.train.items()},
             "steps": state.step,
             "shares": mixture.shares,
             "packing_efficiency": mixture.packing_efficiency,
             "training": chosen,
             "cost": cost,
+            **_learnt(found, course, folder),
         }
         artifacts.write_json(folder / "metrics.json", metrics)
     return stage.folder
+
+
+def _learnt(found: Material, course: Course, folder: Path) -> dict[str, Any]:
+    """What was measured, said in the log too; writes the page of prompts."""
+    shots = course.attempt("samples", lambda: measures.samples(found)) or []
+    write_text(folder / Path(artifacts.CPT_SAMPLES).name, completions_page([asdict(shot) for shot in shots]))
+    learnt = course.report() | {"samples": measures.sizes(found)}
+    for line in told(learnt):
+        logger.info("cpt: %s", line)
+    return {"learnt": learnt}
+
+
+def _text(settings: CptConfig) -> list[Path]:
+    """The general text that is measured on, if there is some."""
+    return [] if settings.measure.text is None else [settings.measure.text]
 
 
 def _mixture(settings: CptConfig, documents: Mapping[str, Documents], end: int, seed: int) -> Mixture:
@@ -113,17 +145,6 @@ def _tell(model: PreTrainedModel, mixture: Mixture, recipe: loop.Recipe) -> None
         100 * mixture.packing_efficiency,
         recipe.total_steps,
     )
-
-
-def _facts(model: PreTrainedModel, documents: Mapping[str, Documents], batch_size: int, end: int) -> dict[str, float]:
-    """Tokens of each kind, and the trained model's loss on some of its documents, the same whatever the model."""
-    found: dict[str, float] = {}
-    for name, corpus_of in documents.items():
-        step = max(1, len(corpus_of) // MEASURED)
-        some = [corpus_of.tokens(number) for number in range(0, len(corpus_of), step)]
-        found[f"{name}_tokens"] = int(corpus_of.lengths.sum())
-        found[f"{name}_loss"] = mean_loss(model, some, batch_size, end)
-    return found
 
 
 def _cost(

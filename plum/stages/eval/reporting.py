@@ -64,6 +64,7 @@ def payload(config: RunConfig, folder: Path, spent: Mapping[str, float]) -> dict
         "data": _data(summary, metrics["n_users"], times),
         "quality": artifacts.read_json(workdir / artifacts.QUALITY, shapes.Quality),
         "codes": _codes(workdir, data),
+        "learnt": artifacts.read_json(workdir / artifacts.CPT_METRICS, shapes.PreTrained).get("learnt", {}),
         "curves": {stage: entries for stage, entries in logs.items() if entries},
         "examples": artifacts.read_json(folder / "examples.json"),
         "dense_search": artifacts.read_json(folder / "dense_search.json"),

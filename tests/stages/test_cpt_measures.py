@@ -46,7 +46,7 @@ def test_everything_is_measured_before_and_after_beside_references(finished_run:
     for found in learnt["losses"].values():
         assert found["after"]["loss"] < found["before"]["loss"]
         assert found["before"]["loss"] == pytest.approx(math.log(405), abs=0.2)  # a new model knows nothing
-    counts = {"behaviour_documents": 7, "metadata_documents": 12, "users": 100, "title": 3, "topics": 3}
+    counts = {"behaviour_documents": 11, "metadata_documents": 24, "users": 100, "title": 3, "topics": 3}
     assert learnt["samples"] == counts
     assert learnt["drift"]["norms"]["l2"] > 0
 
@@ -114,3 +114,14 @@ def test_nothing_need_be_held_out(run_copy: Path) -> None:
     assert set(learnt) == {"drift", "missing", "samples"}
     assert learnt["missing"] == {}
     assert set(learnt["samples"].values()) == {0}
+
+
+def test_general_text_is_measured_before_and_after(run_copy: Path, tmp_path: Path) -> None:
+    text = tmp_path / "english.txt"
+    text.write_text("The quick brown fox jumps over the lazy dog near the old river bank today.\n" * 40, "utf-8")
+    cpt.run(tiny_run.config_of(run_copy, f"cpt.measure.text={text}", "cpt.measure.characters=500"))
+    english = metrics_of(run_copy)["learnt"]["english"]
+    assert list(english) == ["before", "after", "n-gram", "usual word"]
+    assert english["n-gram"]["bits_per_character"] < 1 < english["before"]["bits_per_character"]
+    assert english["usual word"]["cloze"] == 1  # all sentences end alike
+    assert [entry["bits_per_character"] > 0 for entry in looks(run_copy)].count(True) == len(looks(run_copy))

@@ -265,7 +265,7 @@ def _convert(path: Path, folder: Folder, to: Path) -> None:
         with redirect_stderr(io.StringIO()):  # its progress bar can't be turned off
             loaded: Any = guarded(
                 lambda: AutoModelForCausalLM.from_pretrained(
-                    path.parent, dtype=torch.float32, output_loading_info=True, **source
+                    path.parent, config=config, dtype=torch.float32, output_loading_info=True, **source
                 )
             )
     except PlumError:

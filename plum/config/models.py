@@ -113,7 +113,7 @@ class CptConfig(LanguageModelConfig):
     """Peak learning rate of AdamW. The default is for ``base: scratch``; use a smaller one for a pre-trained model."""
     base: Annotated[str, BeforeValidator(names_a_path), AfterValidator(os.path.expanduser)] = SCRATCH
     """``scratch`` for a small model with random weights; or a decoder-only model: a local folder, a hub id, a ``.gguf``
-    file, or ``package:NAME`` for one that an installed Python package holds. docs/bases.md says where they come from."""
+    file, or ``package:NAME`` for one that an installed Python package holds; see docs/bases.md."""
     scratch: ScratchModelConfig = ScratchModelConfig()
     """Shape of the model if ``base`` is ``scratch``."""
     context_length: Annotated[int, Field(ge=16, le=2**20)] = 256

@@ -154,6 +154,9 @@ def test_texts_that_can_not_be_used_are_refused(text: Path, tmp_path: Path) -> N
         study.make([short, short], out, settings())
     with pytest.raises(PlumError, match="no text is given"):
         study.make([], out, settings())
+    short.write_text("Short.")
+    with pytest.raises(PlumError, match="there is too little text"):
+        study.make([short], out, settings())
     assert not out.exists()
 
 

@@ -42,7 +42,7 @@ def made(tied: bool = True) -> tuple[hf.LlamaForCausalLM, hf.PreTrainedTokenizer
         num_hidden_layers=2,
         num_attention_heads=HEADS,
         num_key_value_heads=KEYS,
-        max_position_embeddings=64,
+        max_position_embeddings=128,
         rms_norm_eps=1e-5,
         initializer_range=0.3,
         tie_word_embeddings=tied,
@@ -57,9 +57,10 @@ def write(
     tokenizer: Any,
     kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
     architecture: str = "llama",
+    ends: bool = True,
     change: Callable[[gguf.GGUFWriter], object] = lambda _: None,
 ) -> Path:
-    """Write a model; matrices in the type given, vectors in float32."""
+    """Write a model; matrices in the type given, vectors in float32; ``ends``: with an end and a padding token."""
     config = model.config
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_name("tiny")
@@ -73,7 +74,7 @@ def write(
     writer.add_rope_dimension_count(config.hidden_size // HEADS)
     writer.add_rope_freq_base(10000.0)
     writer.add_vocab_size(config.vocab_size)
-    _add_tokenizer(writer, tokenizer)
+    _add_tokenizer(writer, tokenizer, ends)
     change(writer)
     for name, weight in model.state_dict().items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
@@ -88,7 +89,7 @@ def write(
     return path
 
 
-def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Any) -> None:
+def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Any, ends: bool) -> None:
     parts = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
     tokens = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)
     control = set(tokenizer.all_special_tokens)
@@ -98,8 +99,9 @@ def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Any) -> None:
     writer.add_token_types([3 if token in control else 1 for token in tokens])
     writer.add_token_merges([" ".join(merge) for merge in parts["merges"]])
     writer.add_bos_token_id(tokenizer.bos_token_id)
-    writer.add_eos_token_id(tokenizer.eos_token_id)
-    writer.add_pad_token_id(tokenizer.pad_token_id)
+    if ends:
+        writer.add_eos_token_id(tokenizer.eos_token_id)
+        writer.add_pad_token_id(tokenizer.pad_token_id)
 
 
 def _renamed(name: str) -> str:

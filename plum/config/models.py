@@ -150,7 +150,8 @@ class CptConfig(LanguageModelConfig):
     batch_size: Batch = 32
     """Blocks of ``context_length`` tokens per training step."""
     base: Annotated[str, BeforeValidator(names_a_path), AfterValidator(os.path.expanduser)] = SCRATCH
-    """``scratch`` for a small model with random weights, or a local folder or hub id of a decoder-only model."""
+    """``scratch`` for a small model with random weights; or a decoder-only model: a local folder, a hub id, a ``.gguf``
+    file, or ``package:NAME`` for one that an installed Python package holds; see docs/bases.md."""
     scratch: ScratchModelConfig = ScratchModelConfig()
     """Shape of the model if ``base`` is ``scratch``."""
     context_length: Annotated[int, Field(ge=16, le=2**20)] = 256

@@ -23,6 +23,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from plum.errors import PlumError
 from plum.lm.logits import max_positions, token_logits
+from plum.runtime import track
 from plum.sid.codec import SID_OPENING
 
 WINDOW = 512
@@ -171,7 +172,7 @@ def cloze(
         batch_size: gaps read at once.
     """
     most = min(window, max_positions(model) or window)
-    rows = [_gap_row(tokenizer, gap, most) for gap in gaps.drawn]
+    rows = sorted((_gap_row(tokenizer, gap, most) for gap in gaps.drawn), key=lambda row: len(row[0]))
     hits = 0
     with _measured(model):
         for logits, targets in _predictions(model, rows, text_rows(model, tokenizer), batch_size):
@@ -240,7 +241,7 @@ def _predictions(
     """Logits (P, V) and tokens (P,) of the scored part of each row in turn; a long part comes in pieces."""
     base: Any = model.base_model
     piece = max(1, _LARGEST // len(is_text))
-    for start in range(0, len(rows), batch_size):
+    for start in track(range(0, len(rows), batch_size), "measuring English"):
         batch = rows[start : start + batch_size]
         width = max(len(tokens) for tokens, _ in batch)
         # Filled on the right, which causal attention never sees.

@@ -29,7 +29,7 @@ from transformers.utils import logging as hf_logging
 from plum import model_files
 from plum.lm.architectures import why_not
 from plum.model_files import Folder, Stored
-from plum.run.writing import bytes_of, write_errors
+from plum.run.writing import WORKDIR, bytes_of, write_errors
 
 # Its progress bars for loading and saving would interfere with ours and with the log.
 hf_logging.disable_progress_bar()
@@ -85,15 +85,22 @@ def run_model(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     return model, tokenizer
 
 
-def save_model_folder(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+def save_model_folder(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, elsewhere: str = WORKDIR
+) -> None:
     """Save a model (safetensors) and its tokenizer as one Hugging Face folder, without references to foreign code.
+
+    Args:
+        model, tokenizer: to be saved.
+        folder: to write into.
+        elsewhere: the option that names another place, for the message.
 
     Raises:
         PlumError: if it can't be written.
     """
     vars(model.config).pop("auto_map", None)
     tokenizer.init_kwargs.pop("auto_map", None)
-    with write_errors(folder, bytes_of(model)):
+    with write_errors(folder, bytes_of(model), elsewhere):
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 

@@ -25,7 +25,7 @@ from plum.errors import PlumError
 from plum.model_files import Folder
 from plum.run.hashes import remembered_sha256
 from plum.run.plain import open_plain
-from plum.run.writing import make_folder, remove, sync_folder, sync_tree, write_errors
+from plum.run.writing import make_folder, remove, sync_folder, sync_tree, write_errors, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -265,7 +265,7 @@ def _convert(path: Path, folder: Folder, to: Path) -> None:
         with redirect_stderr(io.StringIO()):  # its progress bar can't be turned off
             loaded: Any = guarded(
                 lambda: AutoModelForCausalLM.from_pretrained(
-                    path.parent, dtype=torch.float32, output_loading_info=True, **source
+                    path.parent, config=config, dtype=torch.float32, output_loading_info=True, **source
                 )
             )
     except PlumError:
@@ -283,6 +283,6 @@ def _convert(path: Path, folder: Folder, to: Path) -> None:
     plain.load_state_dict(model.state_dict(), assign=True)
     plain.tie_weights()
     make_folder(to)
-    save_model_folder(plain, tokenizer, to)
+    save_model_folder(plain, tokenizer, to, CACHE_HOME)
     facts = {"file": path.name, "bytes": path.stat().st_size, "parameters": plain.num_parameters()}
-    (to / "converted.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    write_text(to / "converted.json", json.dumps(facts, indent=2) + "\n", CACHE_HOME)

@@ -15,6 +15,7 @@ from plum.run.plain import open_plain
 
 SEPARATOR = "<|document|>"
 """A line of its own between the documents of a file."""
+LONG_LINE = 10_000
 _TO_DO = "give plain text files in UTF-8"
 
 
@@ -51,9 +52,10 @@ def read_documents(path: Path) -> list[str]:
 
 
 def hold_out(documents: Sequence[str], share: float) -> tuple[list[str], list[str]]:
-    """Divide a file's documents: the last ``share`` of its characters, from a line's start, is held out.
+    """Divide a file's documents: the last ``share`` of its characters is held out, from the start of a line.
 
-    An end in one piece, since lines drawn at random would stand between lines that are learnt from.
+    An end in one piece, since lines drawn at random would stand between lines that are learnt from. Of a line of more
+    than ``LONG_LINE`` characters, the end from a word's start.
     """
     left = round(share * sum(map(len, documents)))
     kept = list(documents)
@@ -61,7 +63,8 @@ def hold_out(documents: Sequence[str], share: float) -> tuple[list[str], list[st
     while left > 0 and kept:
         last = kept.pop()
         if len(last) > left:
-            cut = last.rfind("\n", 0, len(last) - left) + 1
+            end = len(last) - left
+            cut = last.rfind("\n", max(0, end - LONG_LINE), end) + 1 or last.rfind(" ", 0, end) + 1
             if cut:
                 kept.append(last[:cut])
             held.append(last[cut:] if cut else last)

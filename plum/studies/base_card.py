@@ -36,7 +36,7 @@ pipeline_tag: text-generation
 ---
 # A small English base model
 
-Made by `plum base pretrain` to be continued (`cpt.base`), not to be used as it is: it writes fluent nonsense.
+Made by `plum base pretrain` to be trained further (`cpt.base`); it is too small to be of use as it is.
 `manifest.json` has the SHA-256 of the texts, the settings and the versions. The licences of the texts hold.
 
 ## Texts
@@ -49,8 +49,8 @@ Made by `plum base pretrain` to be continued (`cpt.base`), not to be used as it 
 
 | | |
 |---|---|
-| architecture | Llama, tied embeddings: width {shape["hidden_size"]}, {shape["layers"]} layers, \
-{shape["heads"]} heads, feed-forward {shape["intermediate_size"]} |
+| architecture | Llama, tied embeddings: width {shape["hidden_size"]}, layers {shape["layers"]}, \
+heads {shape["heads"]}, feed-forward {shape["intermediate_size"]} |
 | parameters | {facts["parameters"]:,} |
 | vocabulary | {settings["vocabulary"]:,} tokens, byte-level BPE of the same texts |
 | steps | {facts["steps"]:,} of {how["batch_size"]} x {how["context_length"]} tokens |

@@ -20,6 +20,7 @@ from plum.lm.texts import hold_out, read_documents, text_tokenizer, token_stream
 from plum.run import artifacts
 from plum.run.place import Place
 from plum.run.stage import StageRun
+from plum.run.writing import write_text
 from plum.runtime import seed_everything
 from plum.stages.training import move
 from plum.studies.base_card import card
@@ -103,8 +104,8 @@ def make(texts: Sequence[Path], out: Path, settings: Settings) -> Path:
         seed_everything(how.seed)
         state = pretrain(model, stream, how, stage.checkpoint / "training")
         write_log(folder / "train_log.jsonl", state)
-        folders.save_model_folder(model, tokenizer, folder)
-        (folder / HELD_OUT).write_text(held, encoding="utf-8")
+        folders.save_model_folder(model, tokenizer, folder, "--out")
+        write_text(folder / HELD_OUT, held, "--out")
         measured = _measured(model, tokenizer, held, "\n".join(documents)[-COUNTED:], Sample(seed=how.seed))
         facts = {
             "parameters": model.num_parameters(),
@@ -114,8 +115,8 @@ def make(texts: Sequence[Path], out: Path, settings: Settings) -> Path:
             "characters": sum(map(len, documents)),
             "held_out": measured,
         }
-        artifacts.write_json(folder / "metrics.json", facts)
-        (folder / "README.md").write_text(card(texts, asdict(settings), facts), encoding="utf-8")
+        artifacts.write_json(folder / "metrics.json", facts, "--out")
+        write_text(folder / "README.md", card(texts, asdict(settings), facts), "--out")
     return out
 
 
@@ -178,7 +179,11 @@ def _read(texts: Sequence[Path]) -> tuple[list[str], str]:
     read = [read_documents(path) for path in texts]
     share = min(HELD_OUT_SHARE, MOST_HELD_OUT / max(1, sum(len(text) for file in read for text in file)))
     parts = [hold_out(file, share) for file in read]
-    return [text for kept, _ in parts for text in kept], "\n".join(text for _, held in parts for text in held)
+    documents, held = [text for kept, _ in parts for text in kept], [text for _, end in parts for text in end]
+    if not documents or not any(text.strip() for text in held):
+        found = f"{sum(map(len, documents + held)):,} characters, of which the last hundredth is to be held out"
+        raise PlumError("there is too little text", found, "give more text")
+    return documents, "\n".join(held)
 
 
 def _planned(path: Path, settings: Settings, model: PreTrainedModel, stream: np.ndarray) -> Optimisation:

@@ -116,7 +116,7 @@ def test_a_changed_file_is_converted_anew(file: Path, cache: Path) -> None:
 def test_an_interrupted_conversion_leaves_nothing_that_is_used(
     file: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(_: object, __: object, folder: Path) -> None:
+    def killed(_: object, __: object, folder: Path, ___: str) -> None:
         (folder / "config.json").write_text("{}")
         raise KeyboardInterrupt
 
@@ -225,6 +225,12 @@ def test_a_file_that_lacks_a_weight_is_refused(file: Path, monkeypatch: pytest.M
     monkeypatch.setattr(model, "state_dict", lambda: weights)
     tiny_gguf.write(file, model, tokenizer)
     with pytest.raises(PlumError, match=r"weights are missing .*model.layers.1.mlp.up_proj.weight"):
+        bases.base_model(str(file))
+
+
+def test_a_tokenizer_without_an_end_is_refused(file: Path) -> None:
+    tiny_gguf.write(file, *tiny_gguf.made(), ends=False)
+    with pytest.raises(PlumError, match="neither a padding nor an end token"):
         bases.base_model(str(file))
 
 

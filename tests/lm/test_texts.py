@@ -68,6 +68,14 @@ def test_no_more_is_held_out_than_a_line_takes():
     assert (kept, held) == (["".join(lines[:45])], ["".join(lines[45:])])
 
 
+def test_the_end_of_one_long_line_begins_with_a_word():
+    words = " ".join(["word"] * 5000)
+    kept, held = texts.hold_out(["Title\n" + words], 0.1)
+    assert kept[0].endswith(" ")
+    assert held[0].startswith("word")
+    assert 0.1 <= len(held[0]) / len(words) < 0.101
+
+
 def test_a_tokenizer_has_the_size_asked_for_or_is_refused():
     assert len(texts.text_tokenizer(["the cat sat on the mat " * 9], 265)) == 265
     with pytest.raises(PlumError, match=r"too little text(.|\n)*207 characters give \d+ tokens(.|\n)*--vocabulary 2"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,21 @@ def test_an_encoder_decoder_and_weights_of_something_else_are_refused(tmp_path: 
     (tmp_path / "model.safetensors").write_bytes(b"x")
     with pytest.raises(PlumError, match=r"model type t5 \(T5Config\) is no decoder-only language model"):
         check_named(config, ["cpt"])
+
+
+@pytest.mark.parametrize(
+    ("base", "reason"),
+    [
+        ("gone.gguf", "no such file"),
+        ("package:no_such_package", "no package 'no_such_package' is installed"),
+        ("TEXT.gguf", "it does not begin with GGUF"),
+    ],
+)
+def test_a_file_or_package_that_is_no_model_is_refused(tmp_path: Path, base: str, reason: str) -> None:
+    (tmp_path / "text.gguf").write_text("hello")
+    base = base.replace("TEXT", str(tmp_path / "text"))
+    with pytest.raises(PlumError, match=rf"cpt\.base: {re.escape(base)} \({reason}"):
+        check_named(config_with(tmp_path / "run", cpt={"base": base}), ["cpt"])
 
 
 def test_a_hub_id_that_can_not_be_reached_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import tiny_gguf
 import tiny_run
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from plum.errors import PlumError
+from plum.lm import gguf
 from plum.lm.vocab import train_tokenizer
 from plum.run.manifest import read_manifest
 from plum.serving import recommend
@@ -54,6 +56,16 @@ def test_a_given_model_learns_the_semantic_ids_and_recommends(run_copy: Path, tm
     assert len(answer.history) == 3
     assert {item.item_id for item in answer.items} <= set(items[3:])
     assert len(answer.items) == 5
+
+
+def test_a_gguf_file_learns_the_semantic_ids(run_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(gguf.CACHE_HOME, str(tmp_path / "cache"))
+    base = tiny_gguf.write(tmp_path / "tiny.gguf", *tiny_gguf.made())
+    cpt.run(tiny_run.config_of(run_copy, f"cpt.base={base}", "cpt.epochs=1"))
+    assert [name for name in read_manifest(run_copy / "cpt").inputs if "source" in name] == ["source/tiny.gguf"]
+    model = AutoModelForCausalLM.from_pretrained(run_copy / "cpt/model")
+    assert model.config.model_type == "llama"
+    assert len(model.get_input_embeddings().weight) > len(tiny_gguf.made()[1])
 
 
 def test_a_given_model_that_changed_is_pre_trained_again(run_copy: Path, tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,9 @@ from safetensors.numpy import load_file
 
 from plum.errors import PlumError
 from plum.lm import bases, pretrain
+from plum.lm.examples import Batch
 from plum.lm.vocab import ScratchShape
 from plum.studies import base_models as study
-from plum.training import loop
 
 WORDS = ["the", "cat", "sat", "on", "mats", "while", "dogs", "barked", "loudly", "and", "birds", "sang"]
 
@@ -60,25 +62,21 @@ def test_the_folder_is_a_base_with_its_card_and_figures(made: Path, text: Path) 
 def test_a_stopped_training_goes_on_and_ends_the_same(
     made: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    true = loop._Training.step
-
-    def stopped(self: loop._Training, *arguments: object) -> object:
-        if self.state.step == 7:
-            raise KeyboardInterrupt
-        return true(self, *arguments)  # type: ignore[arg-type]
-
+    recipe, batches = pretrain.Optimisation.recipe, pretrain.Optimisation.batches
     often = property(lambda how: replace(recipe.__get__(how), checkpoint_steps=3))
-    recipe = pretrain.Optimisation.recipe
     monkeypatch.setattr(pretrain.Optimisation, "recipe", often)
+
+    def stopped(how: pretrain.Optimisation, stream: np.ndarray) -> Iterator[Batch]:
+        yield from islice(batches(how, stream), 7)
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
-        patch.setattr(loop._Training, "step", stopped)
+        patch.setattr(pretrain.Optimisation, "batches", stopped)
         with pytest.raises(KeyboardInterrupt):
             study.make([text], tmp_path / "small", settings())
     assert not (tmp_path / "small").exists()
-    steps: list[int] = []
-    monkeypatch.setattr(loop._Training, "step", lambda self, *a: (steps.append(self.state.step), true(self, *a))[1])
+    assert (tmp_path / ".small.partial/checkpoint/training/step-6").is_dir()
     study.make([text], tmp_path / "small", settings())
-    assert steps == list(range(6, 12))
     assert all((weights(made)[name] == value).all() for name, value in weights(tmp_path / "small").items())
     assert (made / "metrics.json").read_text() == (tmp_path / "small" / "metrics.json").read_text()
 
@@ -156,6 +154,9 @@ def test_texts_that_can_not_be_used_are_refused(text: Path, tmp_path: Path) -> N
         study.make([short, short], out, settings())
     with pytest.raises(PlumError, match="no text is given"):
         study.make([], out, settings())
+    short.write_text("Short.")
+    with pytest.raises(PlumError, match="there is too little text"):
+        study.make([short], out, settings())
     assert not out.exists()
 
 

@@ -11,7 +11,6 @@ from plum.corpus.replay import drafts, limited, problem_of, texts
 from plum.errors import PlumError
 from plum.lm.vocab import train_tokenizer
 
-
 TEXT = ("A sentence of some words. " * 20).strip()
 
 

@@ -15,8 +15,6 @@ from plum.sid.codec import SID_OPENING
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Piece = str | np.ndarray
-"""Text, or tokens that are known."""
 MANY_UNKNOWN = 0.2
 """Share of unknown tokens over which a vocabulary is too small for the texts."""
 ENOUGH = 1000

@@ -9,8 +9,8 @@ from zlib import crc32
 import numpy as np
 
 from plum.config.templates import SID, Template
-from plum.corpus.documents import NO_TOKENS, SHORT_TEXT, Draft, sentences
-from plum.corpus.encoder import Encoder, Piece
+from plum.corpus.documents import NO_TOKENS, Draft, sentences
+from plum.corpus.encoder import Encoder
 from plum.corpus.fields import as_text, usable
 
 
@@ -22,13 +22,13 @@ class Sentence:
         owner: the item's row.
         fact: the name of its templates.
         pieces: texts, and None where the Semantic ID stands.
-        longest: which piece may be cut into sentences, or None.
+        longest: which piece, the longest text, may be cut where the whole is too long.
     """
 
     owner: int
     fact: str
     pieces: tuple[str | None, ...]
-    longest: int | None
+    longest: int
 
     @property
     def text(self) -> str:
@@ -64,8 +64,8 @@ def facts(
 def _sentence(row: int, fact: str, template: Template, values: Mapping[str, str]) -> Sentence:
     """A template filled in; blanks beside the Semantic ID's token are no part of the text before it."""
     pieces: list[str | None] = []
-    text, most = "", SHORT_TEXT
-    longest: int | None = None
+    text, most = "", 0
+    longest = 0
     for before, name in template.parts:
         if name == SID:
             pieces += [text + before.rstrip() if (text + before).strip() else "", None]
@@ -102,13 +102,11 @@ def drafts(found: Sequence[Sentence], sids: np.ndarray, encoder: Encoder) -> Ite
         yield Draft(_joined(head), units, _joined(tail), sentence.owner, sentence.fact)
 
 
-def _units(sentence: Sentence) -> tuple[list[Piece | None], list[Piece | None], list[Piece | None]]:
-    """What stands before, in and after the text that may be cut; a sentence without one is one unit with its SID."""
-    pieces: list[Piece | None] = [piece for piece in sentence.pieces if piece != ""]
-    if sentence.longest is None:
-        return pieces, [], []
-    place = pieces.index(sentence.pieces[sentence.longest])
-    return pieces[:place], list(sentences(str(pieces[place]))), pieces[place + 1 :]
+def _units(sentence: Sentence) -> tuple[list[str | None], list[str], list[str | None]]:
+    """What stands before, in and after the text that may be cut."""
+    place = sentence.longest
+    before, text, after = sentence.pieces[:place], sentence.pieces[place], sentence.pieces[place + 1 :]
+    return [piece for piece in before if piece != ""], sentences(text or ""), [piece for piece in after if piece != ""]
 
 
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:

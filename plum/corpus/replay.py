@@ -67,5 +67,5 @@ def limited(found: Iterator[Draft], tokens: int) -> Iterator[Draft]:
     for draft in found:
         if there >= tokens:
             return
-        there += sum(map(len, draft.units))
+        there += sum(map(len, draft.units)) + 2  # the start and the end
         yield draft

@@ -10,10 +10,12 @@ import os
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
+from plum.config.corpus import ReplayDocuments
 from plum.config.data import AmazonReviewsSource, LogsSource, SyntheticSource
 from plum.config.lora import LoraConfig
 from plum.config.models import SCRATCH
 from plum.config.run import RunConfig
+from plum.corpus.replay import problem_of as problem_of_text
 from plum.data.files import found_at, is_file, is_folder
 from plum.data.parts import is_pattern
 from plum.errors import PlumError
@@ -154,6 +156,9 @@ def _of_cpt(config: RunConfig) -> Iterator[str]:
     base = config.cpt.base
     yield from _of_lora("cpt", config.cpt.lora)
     yield from capacity.of_cpt(config, capacity.machine_bytes())
+    for name, section in config.cpt.corpus.documents.items():
+        problems = map(problem_of_text, section.files) if isinstance(section, ReplayDocuments) else ()
+        yield from (f"cpt.corpus.{name}.files: {problem}" for problem in problems if problem)
     if base == SCRATCH:
         return
     folder = Path(base)

@@ -89,7 +89,7 @@ class CorpusWriter:
                 for part in (TRAIN, HELD_OUT)
             }
             found = {part: len(read_documents(folder / name, part)) for part in n}
-            spent = max(spent, round(n[TRAIN] / section.weight))
+            spent = spent or round(n[TRAIN] / section.weight)  # an epoch is a pass over the first
             kinds[name] = {
                 "kind": section.kind,
                 "documents": found[TRAIN],

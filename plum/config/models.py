@@ -110,7 +110,7 @@ class MeasureConfig(Section):
     """
 
     every_steps: Count | None = None
-    """Steps between measurements during the training. By default there are four in it."""
+    """Steps between measurements during the training. By default, a quarter of its steps."""
     users: Annotated[int, Field(ge=0, le=10**6)] = 100
     """Users whose documents are held out of the training, at most a twentieth of all, and validation users whose next
     item is decoded."""

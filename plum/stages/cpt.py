@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 START = "start.safetensors"
 """The weights before the first step, while the stage is at work."""
-LOOKS = 4
+LOOKS = 3
 """Measurements during a training, by default."""
 HELD_OUT = 0.05
 """Users and items whose documents are held out to measure on: at most this share of them."""

@@ -125,7 +125,7 @@ class MeasureConfig(Section):
     """
 
     every_steps: Count | None = None
-    """Steps between measurements during the training. By default there are four in it."""
+    """Steps between measurements during the training. By default, a quarter of its steps."""
     users: Annotated[int, Field(ge=0, le=10**6)] = 100
     """Held-out users (``corpus.held_out``) whose documents are measured, and validation users whose next item is
     decoded, at most."""

@@ -31,7 +31,7 @@ from plum.retrievers.protocol import Retriever
 from plum.sid.codec import Codec
 
 Figures = dict[str, Any]
-CONSTANTS = 1000
+CONSTANTS = 300
 """Known texts among which the best constant guess is looked for."""
 
 

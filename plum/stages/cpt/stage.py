@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 START = "start.safetensors"
 """The weights before the first step, while the stage is at work."""
-LOOKS = 4
+LOOKS = 3
 """Measurements during a training, by default."""
 
 

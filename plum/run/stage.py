@@ -21,6 +21,7 @@ from typing import Any
 import plum
 from plum import runtime
 from plum.errors import PlumError
+from plum.run import ranks
 from plum.run.artifacts import CHECKPOINT, COMMANDS, MANIFEST, SCAFFOLD, write_json
 from plum.run.folders import is_complete
 from plum.run.hashes import remembered_sha256, sha256
@@ -86,7 +87,13 @@ class StageRun:
         }
 
     def is_complete(self) -> bool:
-        """Whether the folder was made with this configuration, seed and inputs, and its files are unchanged."""
+        """Whether the folder was made with this configuration, seed and inputs, and its files are unchanged.
+
+        The first process of a command says so for all.
+        """
+        return ranks.shared(self._is_complete)
+
+    def _is_complete(self) -> bool:
         if not (self.folder / MANIFEST).exists():
             return False
         try:
@@ -107,10 +114,18 @@ class StageRun:
     def writing(self, force: bool = False) -> Iterator[Path]:
         """Open the hidden folder for writing; on success write the manifest and rename the folder.
 
+        The other processes of a command may read in the folder; they go on when the first has renamed it.
+
         Args:
             force: discard the checkpoint of an interrupted run.
         """
+        if not runtime.is_first():
+            ranks.shared(_done)
+            yield self.partial
+            ranks.shared(_done)
+            return
         with self._place.writing(self.manifest.fingerprint(), force):
+            ranks.shared(_done)
             yield self.partial
             self._place.sync()
             manifest = Manifest(
@@ -127,6 +142,11 @@ class StageRun:
             )
             write_json(self.partial / MANIFEST, asdict(manifest))
             self._place.put_in_place()
+        ranks.shared(_done)
+
+
+def _done() -> None:
+    """Nothing: that this point is reached is what the other processes wait for."""
 
 
 def _versions() -> dict[str, str]:

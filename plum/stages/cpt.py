@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,10 +20,11 @@ from plum.lm.codewords import code_directions
 from plum.lm.examples import Batch
 from plum.lm.logits import check_head
 from plum.lm.packing import Mixture
-from plum.lm.train import mean_loss, next_token_loss, train
+from plum.lm.parts import step_flops
+from plum.lm.train import mean_loss, train
 from plum.run import artifacts
 from plum.run.stage import StageRun
-from plum.runtime import seed_everything
+from plum.runtime import is_first, seed_everything
 from plum.sid.table import SidTable
 from plum.stages import inputs, training
 from plum.training import loop
@@ -49,6 +50,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
     if stage.is_complete() and not force:
         logger.info("cpt: up to date")
         return stage.folder
+    report = training.report(settings, config.workdir, artifacts.CPT)
     seed_everything(config.seed)
     catalogue = inputs.read_prepared(config.workdir)
     known = inputs.read_known(config.workdir, catalogue.items["item_id"])
@@ -79,16 +81,21 @@ def run(config: RunConfig, force: bool = False) -> Path:
             batches,
             checkpoint=stage.checkpoint,
             name="cpt",
+            size=functools.partial(_size, model),
             dropout=settings.dropout,
             precision=settings.precision,
+            compute=training.compute(settings),
+            report=report,
         )
+        if not is_first():  # the others have trained; the first process writes
+            return stage.folder
         loop.write_log(folder / "train_log.jsonl", state)
         folders.save_model_folder(model, tokenizer, folder / "model")
         metrics = {
             "parameters": model.num_parameters(),
             **_facts(model, behaviour, metadata, settings.batch_size, _end_token(tokenizer)),
             "steps": state.step,
-            "cost": _cost(model, batches, recipe, state),
+            "cost": asdict(training_cost(model, state.size, state.step, recipe.steps_per_epoch)),
         }
         artifacts.write_json(folder / "metrics.json", metrics)
     return stage.folder
@@ -113,16 +120,9 @@ def _facts(
     }
 
 
-def _cost(
-    model: PreTrainedModel, batches: Callable[[int], Iterator[Batch]], recipe: loop.Recipe, state: loop.Progress
-) -> dict[str, int]:
-    """Cost of the training; an example is a block, without padding."""
-
-    def size(batch: Batch) -> Size:
-        return Size(len(batch.tokens), batch.tokens.numel(), batch.tokens.numel())
-
-    loss = functools.partial(next_token_loss, model)
-    return asdict(training_cost(model, batches, size, loss, steps=state.step, steps_per_epoch=recipe.steps_per_epoch))
+def _size(model: PreTrainedModel, batch: Batch) -> Size:
+    """Size of a batch; an example is a block, without padding."""
+    return Size(len(batch.tokens), batch.tokens.numel(), batch.tokens.numel(), step_flops(model, batch))
 
 
 def _base_files(base: str) -> list[Path]:

@@ -139,6 +139,7 @@ def _train_one(config: RunConfig, kind: str, values: dict[str, Any], checkpoint:
         lambda batch: {"loss": task.loss(batch)},
         checkpoint=checkpoint,
         name=f"{kind} ({told(values)})" if values else kind,
+        size=functools.partial(size_of, task.model, task.negatives),
         validate=validate,
         monitor="recall@10",
     )
@@ -197,9 +198,7 @@ def _summary(state: loop.Progress) -> dict[str, Any]:
 
 def _facts(task: _Task, state: loop.Progress) -> dict[str, Any]:
     """Facts about the model, and the cost of its training."""
-    cost = training_cost(
-        task.model, task.batches, size_of, task.loss, steps=state.step, steps_per_epoch=task.recipe.steps_per_epoch
-    )
+    cost = training_cost(task.model, state.size, state.step, task.recipe.steps_per_epoch)
     return {
         "table_share": task.model.table_share,
         "negatives": task.negatives.n if task.negatives else None,

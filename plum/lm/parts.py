@@ -1,0 +1,52 @@
+"""A batch of token sequences taken apart by rows, and what a step on it costs."""
+
+from __future__ import annotations
+
+import torch
+from transformers import PreTrainedModel
+
+from plum.lm.examples import IGNORED, Batch, History
+from plum.training.cost import attention_flops, matrix_numbers, training_flops
+from plum.training.micro import Parts
+
+
+def n_labels(batch: Batch) -> int:
+    """Labelled tokens that have a token before them: what the loss of a batch is a mean over."""
+    return int((batch.labels[:, 1:] != IGNORED).sum())
+
+
+def take_rows(batch: Batch, start: int, stop: int) -> Batch:
+    """Rows ``start`` up to ``stop``, without the columns behind their last label, which no loss depends on."""
+    labels = batch.labels[start:stop]
+    used = (labels != IGNORED).any(dim=0).nonzero()
+    width = max(1, int(used[-1]) + 1) if len(used) else 1
+    history = batch.history and History(batch.history.items[start:stop], batch.history.targets[start:stop])
+    ids = batch.ids[start:stop] if batch.ids else ()
+    return Batch(batch.tokens[start:stop, :width], labels[:, :width], history, ids)
+
+
+ROWS = Parts(lambda batch: len(batch.tokens), take_rows, n_labels)
+"""How a :class:`plum.lm.examples.Batch` is taken apart for micro-batches and processes."""
+
+
+def n_tokens(batch: Batch) -> int:
+    """Positions up to each row's last label: what follows is padding."""
+    places = torch.arange(1, batch.labels.shape[1] + 1)
+    return int(((batch.labels != IGNORED) * places).amax(dim=1).sum())
+
+
+def step_flops(model: PreTrainedModel, batch: Batch) -> int:
+    """FLOPs of the matrix products of a step, forward and backward; see :mod:`plum.training.cost`.
+
+    All positions go through the blocks, padding included; the head is asked at labelled positions only. Of a mixture of
+    experts, all experts count.
+    """
+    rows, width = batch.tokens.shape
+    config = model.config.get_text_config()
+    heads_width = config.num_attention_heads * (
+        getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    )
+    blocks = training_flops(matrix_numbers(model.base_model), rows * width)
+    attention = 3 * attention_flops(rows, width, heads_width, config.num_hidden_layers)
+    head = model.get_output_embeddings().weight
+    return blocks + attention + n_labels(batch) * head.numel() * (6 if head.requires_grad else 4)

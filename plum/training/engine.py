@@ -103,7 +103,7 @@ def _accelerator(device: torch.device, together: bool) -> Accelerator:
     """A new one: trainings of one process follow each other, on any device, alone or together."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
-    from accelerate.utils import DistributedDataParallelKwargs, patch_environment
+    from accelerate.utils import patch_environment
 
     AcceleratorState._reset_state(reset_partial_state=True)
     # FSDP2 is set up by plum.training.sharding, also on CPUs, which accelerate leaves out. Precision is the loss's own
@@ -114,8 +114,7 @@ def _accelerator(device: torch.device, together: bool) -> Accelerator:
     else:
         settings |= {"rank": "0", "world_size": "1", "local_rank": "-1"}
     with patch_environment(**settings):
-        handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
-        return Accelerator(cpu=device.type == "cpu", mixed_precision="no", kwargs_handlers=handlers)
+        return Accelerator(cpu=device.type == "cpu", mixed_precision="no")
 
 
 def join(device: torch.device) -> None:

@@ -35,18 +35,26 @@ def n_tokens(batch: Batch) -> int:
     return int(((batch.labels != IGNORED) * places).amax(dim=1).sum())
 
 
-def step_flops(model: PreTrainedModel, batch: Batch) -> int:
+class StepFlops:
     """FLOPs of the matrix products of a step, forward and backward; see :mod:`plum.training.cost`.
 
     All positions go through the blocks, padding included; the head is asked at labelled positions only. Of a mixture of
     experts, all experts count.
+
+    Args:
+        model: as it is trained.
     """
-    rows, width = batch.tokens.shape
-    config = model.config.get_text_config()
-    heads_width = config.num_attention_heads * (
-        getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    )
-    blocks = training_flops(matrix_numbers(model.base_model), rows * width)
-    attention = 3 * attention_flops(rows, width, heads_width, config.num_hidden_layers)
-    head = model.get_output_embeddings().weight
-    return blocks + attention + n_labels(batch) * head.numel() * (6 if head.requires_grad else 4)
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        config = model.config.get_text_config()
+        head = model.get_output_embeddings().weight
+        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        self._heads_width, self._layers = config.num_attention_heads * width, config.num_hidden_layers
+        self._matrices = matrix_numbers(model.base_model)
+        self._head = head.numel() * (6 if head.requires_grad else 4)
+
+    def __call__(self, batch: Batch) -> int:
+        """FLOPs of a batch."""
+        rows, width = batch.tokens.shape
+        attention = 3 * attention_flops(rows, width, self._heads_width, self._layers)
+        return training_flops(self._matrices, rows * width) + attention + n_labels(batch) * self._head

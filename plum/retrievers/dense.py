@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -202,25 +202,22 @@ def _by_length(batch: DenseBatch, n: int) -> list[DenseBatch]:
     return groups
 
 
-def size_of(model: ItemTransformer, negatives: Negatives | None, batch: DenseBatch) -> Size:
+def sizes(model: ItemTransformer, negatives: Negatives | None) -> Callable[[DenseBatch], Size]:
     """Size of a batch: next items in the loss, input items, positions including padding, FLOPs as in ``dense_loss``."""
-    examples, tokens = int((batch.targets != IGNORED).sum()), int((batch.items != 0).sum())
-    parts = _parts_of(model, batch)
-    positions = sum(items.numel() for items, _ in parts)
-    inner = training_flops(matrix_numbers(model.encoder, model.project), positions)
-    attention = sum(
-        attention_flops(len(items), items.shape[1], model.hidden_size, model.n_layers) for items, _ in parts
-    )
-    vectors = examples + negatives.n if negatives else len(model.items.weight) - 1
-    scored = negatives.n if negatives else vectors  # a target's own product is taken elementwise
-    outputs = model.project if model.project_outputs is None else model.project_outputs
-    projected = training_flops(matrix_numbers(outputs), vectors)
-    return Size(
-        examples,
-        tokens,
-        batch.items.numel(),
-        inner + 3 * attention + projected + 6 * examples * scored * model.hidden_size,
-    )
+    blocks_numbers = matrix_numbers(model.encoder, model.project)
+    output_numbers = matrix_numbers(model.project if model.project_outputs is None else model.project_outputs)
+
+    def size(batch: DenseBatch) -> Size:
+        examples, tokens = int((batch.targets != IGNORED).sum()), int((batch.items != 0).sum())
+        shapes = [items.shape for items, _ in _parts_of(model, batch)]
+        vectors = examples + negatives.n if negatives else len(model.items.weight) - 1
+        scored = negatives.n if negatives else vectors  # a target's own product is taken elementwise
+        flops = training_flops(blocks_numbers, sum(rows * width for rows, width in shapes))
+        flops += 3 * sum(attention_flops(*shape, model.hidden_size, model.n_layers) for shape in shapes)
+        flops += training_flops(output_numbers, vectors) + 6 * examples * scored * model.hidden_size
+        return Size(examples, tokens, batch.items.numel(), flops)
+
+    return size
 
 
 def answer_flops(model: ItemTransformer, rows: int, width: int) -> int:

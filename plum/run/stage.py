@@ -47,6 +47,9 @@ class StageRun:
         inputs: names of the run's files that the stage reads (``"data/items.parquet"``).
         sources: files outside the run that it reads; recorded by name.
 
+    Attributes:
+        speed: figures of a training, for the manifest: tokens per second and the like.
+
     Raises:
         PlumError: if an input or source is missing, inputs were made from different versions of the same file, or the
             stage's folder holds files that no stage wrote.
@@ -70,6 +73,7 @@ class StageRun:
             raise foreign
         hashes = _input_hashes(workdir, stage, inputs) | _source_hashes(workdir, stage, sources)
         self.manifest = Manifest(stage, dict(config), seed, _versions(), hashes)
+        self.speed: dict[str, float] = {}
         # A stage reads and computes before it opens its folder, so time and memory count from here.
         self._started, self._clock = datetime.now(timezone.utc), time.monotonic()
         runtime.reset_peak_memory()
@@ -138,6 +142,7 @@ class StageRun:
                     },
                     "started": self._started.isoformat(timespec="seconds"),
                     **self.spent(),
+                    "speed": self.speed,
                 }
             )
             write_json(self.partial / MANIFEST, asdict(manifest))

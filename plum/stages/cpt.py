@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from plum.lm.codewords import code_directions
 from plum.lm.examples import Batch
 from plum.lm.logits import check_head
 from plum.lm.packing import Mixture
-from plum.lm.parts import step_flops
+from plum.lm.parts import StepFlops
 from plum.lm.train import mean_loss, train
 from plum.run import artifacts
 from plum.run.stage import StageRun
@@ -81,12 +80,13 @@ def run(config: RunConfig, force: bool = False) -> Path:
             batches,
             checkpoint=stage.checkpoint,
             name="cpt",
-            size=functools.partial(_size, model),
+            size=_sizes(model),
             dropout=settings.dropout,
             precision=settings.precision,
             compute=training.compute(settings),
             report=report,
         )
+        stage.speed = state.speed
         if not is_first():  # the others have trained; the first process writes
             return stage.folder
         loop.write_log(folder / "train_log.jsonl", state)
@@ -120,9 +120,10 @@ def _facts(
     }
 
 
-def _size(model: PreTrainedModel, batch: Batch) -> Size:
+def _sizes(model: PreTrainedModel) -> Callable[[Batch], Size]:
     """Size of a batch; an example is a block, without padding."""
-    return Size(len(batch.tokens), batch.tokens.numel(), batch.tokens.numel(), step_flops(model, batch))
+    flops = StepFlops(model)
+    return lambda batch: Size(len(batch.tokens), batch.tokens.numel(), batch.tokens.numel(), flops(batch))
 
 
 def _base_files(base: str) -> list[Path]:

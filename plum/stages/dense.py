@@ -22,7 +22,7 @@ from plum.retrievers.dense import (
     dense_batches,
     dense_loss,
     next_item_loss,
-    size_of,
+    sizes,
     target_counts,
 )
 from plum.retrievers.softmax import Negatives, n_negatives
@@ -139,7 +139,7 @@ def _train_one(config: RunConfig, kind: str, values: dict[str, Any], checkpoint:
         lambda batch: {"loss": task.loss(batch)},
         checkpoint=checkpoint,
         name=f"{kind} ({told(values)})" if values else kind,
-        size=functools.partial(size_of, task.model, task.negatives),
+        size=sizes(task.model, task.negatives),
         validate=validate,
         monitor="recall@10",
     )

@@ -21,7 +21,7 @@ from plum.lm import documents, examples, folders, vocab
 from plum.lm.distill import SoftLabels, distillation_loss
 from plum.lm.examples import IGNORED, Batch
 from plum.lm.logits import check_length
-from plum.lm.parts import n_tokens, step_flops
+from plum.lm.parts import StepFlops, n_tokens
 from plum.lm.train import labelled_loss, next_token_loss, train
 from plum.retrievers.dense import ItemTransformer, MeanDense
 from plum.retrievers.generative import Generative
@@ -90,7 +90,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
             name="finetune",
             batch_loss=lesson.loss,
             prepare=lesson.prepare,
-            size=functools.partial(_size, model, lesson, table.n_levels),
+            size=_sizes(model, lesson, table.n_levels),
             validate=validate,
             monitor="recall@10",
             dropout=settings.dropout,
@@ -98,6 +98,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
             compute=training.compute(settings),
             report=report,
         )
+        stage.speed = state.speed
         if not is_first():  # the others have trained; the first process writes
             return stage.folder
         loop.write_log(folder / "train_log.jsonl", state)
@@ -203,10 +204,15 @@ def _lesson(
     return _Lesson(loss, ask, flops)
 
 
-def _size(model: PreTrainedModel, lesson: _Lesson, n_levels: int, batch: Batch) -> Size:
+def _sizes(model: PreTrainedModel, lesson: _Lesson, n_levels: int) -> Callable[[Batch], Size]:
     """Size of a batch, with the teacher's work; an example is a target item of ``n_levels`` tokens."""
-    flops = step_flops(model, batch) + (lesson.flops(batch) if lesson.flops else 0)
-    return Size(int((batch.labels != IGNORED).sum()) // n_levels, n_tokens(batch), batch.tokens.numel(), flops)
+    own = StepFlops(model)
+
+    def size(batch: Batch) -> Size:
+        flops = own(batch) + (lesson.flops(batch) if lesson.flops else 0)
+        return Size(int((batch.labels != IGNORED).sum()) // n_levels, n_tokens(batch), batch.tokens.numel(), flops)
+
+    return size
 
 
 def _validator(

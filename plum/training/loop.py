@@ -147,6 +147,7 @@ def fit(
         run.train(batches)
     saving.end(best=watch is not None)
     engine.close()
+    run.state.speed = run.speed.figures()
     return run.state
 
 

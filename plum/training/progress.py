@@ -21,6 +21,8 @@ class Progress:
         log: the training curve; it holds no times.
         spent: sizes of all batches so far; see :class:`plum.training.cost.Size`.
         micro: rows of a batch that fit into memory, if those asked for did not.
+        speed: figures of the run that ended the training (:class:`plum.training.speed.Speed`). They differ from run to
+            run, so no checkpoint holds them.
     """
 
     step: int = 0
@@ -31,6 +33,7 @@ class Progress:
     log: list[dict[str, Any]] = field(default_factory=list)
     spent: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
     micro: int | None = None
+    speed: dict[str, float] = field(default_factory=dict, compare=False)
 
     @property
     def size(self) -> Size:

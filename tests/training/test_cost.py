@@ -10,9 +10,9 @@ from transformers import GemmaConfig, GPT2Config, LlamaConfig, Qwen3Config
 from transformers.models.auto import AutoModelForCausalLM
 
 from plum.lm.examples import IGNORED, Batch
-from plum.lm.parts import n_tokens, step_flops
+from plum.lm.parts import StepFlops, n_tokens
 from plum.lm.train import POSITIONS_MULTIPLE, next_token_loss
-from plum.retrievers.dense import DenseBatch, ItemTransformer, answer_flops, dense_loss, size_of
+from plum.retrievers.dense import DenseBatch, ItemTransformer, answer_flops, dense_loss, sizes
 from plum.retrievers.softmax import Negatives
 from plum.training.cost import Cost, Size, matrix_numbers, training_cost, training_flops
 from plum.training.loop import Recipe, fit
@@ -51,7 +51,7 @@ DENSE = DenseBatch(torch.tensor([[0, 2, 3, 9], [1, 4, 5, 6]]), torch.tensor([[IG
 def test_the_dense_baseline_costs_what_torch_counts(shape, negatives, block):
     model = dense(shape, block)
     drawn = Negatives(torch.ones(30).numpy(), negatives, 1.0) if negatives else None
-    size = size_of(model, drawn, DENSE)
+    size = sizes(model, drawn)(DENSE)
     assert size[:3] == (7, 7, 8)
     assert size.flops == measured_flops(lambda: dense_loss(model, DENSE, drawn).backward())
 
@@ -62,7 +62,7 @@ def test_the_dense_baseline_costs_what_the_formula_says():
     def forward(rows, width):
         return 2 * (2 * 12 * 8**2 * rows * width + 2 * 2 * rows * width**2 * 8)
 
-    assert size_of(dense({}), None, DENSE).flops == 3 * (forward(1, 3) + forward(1, 4) + 2 * 7 * 8 * 30)
+    assert sizes(dense({}), None)(DENSE).flops == 3 * (forward(1, 3) + forward(1, 4) + 2 * 7 * 8 * 30)
 
 
 def test_a_retriever_that_is_only_asked_counts_too():
@@ -114,7 +114,8 @@ def test_a_language_model_costs_what_torch_counts(kind):
     tokens = torch.arange(4 * width).reshape(4, width) % 50
     batch = Batch(tokens, tokens)
     counted = measured_flops(lambda: next_token_loss(model, batch).backward())
-    assert step_flops(model, batch) <= counted <= 1.02 * step_flops(model, batch)  # rotary angles are a product too
+    formula = StepFlops(model)(batch)
+    assert formula <= counted <= 1.02 * formula  # rotary angles are a product too
 
 
 def test_positions_behind_the_last_label_are_padding():

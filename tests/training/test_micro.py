@@ -162,7 +162,7 @@ def test_the_gradient_is_that_of_the_whole_batch_by_hand(tmp_path):
     recipe = Spy(1, 2, 1.0, micro_batch=1, max_grad_norm=1e9)
     model = nn.ParameterList([weight])
     fit(model, recipe, lambda e: [of_weights(1, 3)] * 2, loss, checkpoint=tmp_path, name="toy", parts=PARTS)
-    assert [value for value in seen if value is not None][0] == pytest.approx(-8)
+    assert next(value for value in seen if value is not None) == pytest.approx(-8)
 
 
 @pytest.mark.parametrize("kill_at", [2, 5, 8, 11, 14, 21])

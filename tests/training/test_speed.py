@@ -54,8 +54,15 @@ def test_a_line_of_the_log_is_due_once_in_a_while():
 
 @pytest.mark.parametrize(
     ("name", "tera"),
-    [("NVIDIA H100 80GB HBM3", 989), ("NVIDIA H100 PCIe", 756), ("NVIDIA A100-SXM4-40GB", 312), ("NVIDIA A10G", 70)]
-    + [("NVIDIA L4", 121), ("NVIDIA L40S", 362), ("NVIDIA GeForce GTX 1080", None)],
+    [
+        ("NVIDIA H100 80GB HBM3", 989),
+        ("NVIDIA H100 PCIe", 756),
+        ("NVIDIA A100-SXM4-40GB", 312),
+        ("NVIDIA A10G", 70),
+        ("NVIDIA L4", 121),
+        ("NVIDIA L40S", 362),
+        ("NVIDIA GeForce GTX 1080", None),
+    ],
 )
 def test_peaks_by_the_device_s_name(monkeypatch, name, tera):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)

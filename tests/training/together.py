@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 
 import torch
@@ -93,7 +94,7 @@ if __name__ == "__main__":
         code = 0
     except PlumError as error:
         if ranks.may_tell():
-            print("Error:", error, flush=True)
+            sys.stdout.write(f"Error: {error}\n")
         code = 2
     finally:
         ranks.leave(failed=bool(code))

@@ -31,7 +31,7 @@ from plum.lm import cross_entropy
 from plum.run import artifacts
 from plum.runtime import peak_memory_mib
 from plum.stages import finetune
-from plum.training import loop
+from plum.training import step
 
 WAYS = {
     "neither": (1, False),
@@ -48,18 +48,20 @@ class Enough(BaseException):
 
 def _in_the_step(*arguments: Any) -> finetune._Lesson:
     """A lesson whose teacher is asked when its answer is needed."""
-    return finetune._Lesson(LESSON(*arguments).of_batch, None)
+    lesson = LESSON(*arguments)
+    ask = lesson.prepare or (lambda batch: batch)
+    return finetune._Lesson(lambda model, batch: lesson.loss(model, ask(batch)))
 
 
 LESSON = finetune._lesson
-STEP = loop._Training.step
+STEP = step.Stepper.step
 
 
 def train_one_way(run: Path, name: str, n_steps: int) -> list[float]:
     """Seconds between the ends of the steps of a new training on a run's results, in a folder that is thrown away."""
     ends = []
 
-    def step(*arguments: Any) -> Any:
+    def timed(*arguments: Any) -> Any:
         last = STEP(*arguments)
         ends.append(time.perf_counter())
         if len(ends) > n_steps:
@@ -71,7 +73,7 @@ def train_one_way(run: Path, name: str, n_steps: int) -> list[float]:
         tempfile.TemporaryDirectory() as folder,
         mock.patch.object(cross_entropy, "POSITIONS_MULTIPLE", multiple),
         mock.patch.object(finetune, "_lesson", LESSON if ahead else _in_the_step),
-        mock.patch.object(loop._Training, "step", step),
+        mock.patch.object(step.Stepper, "step", timed),
     ):
         for path in run.resolve().iterdir():
             if path.is_dir() and not path.name.startswith(".") and path.name != artifacts.FINETUNE:

@@ -43,6 +43,22 @@ def seed_everything(seed: int) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
+def n_processes() -> int:
+    """Processes of this command: one, unless ``torchrun`` or ``accelerate launch`` started more."""
+    known = all(os.environ.get(name) for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
+    return max(1, int(os.environ["WORLD_SIZE"])) if known else 1
+
+
+def rank() -> int:
+    """Number of this process among those of its command, from 0."""
+    return int(os.environ["RANK"]) if n_processes() > 1 else 0
+
+
+def is_first() -> bool:
+    """Whether this process is the first of its command: the one that writes files and speaks."""
+    return rank() == 0
+
+
 def pick_device(choice: str) -> torch.device:
     """Turn ``auto``, ``cpu``, ``cuda`` or ``mps`` into a device.
 
@@ -54,6 +70,8 @@ def pick_device(choice: str) -> torch.device:
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if choice == "auto":
         choice = next(name for name, there in available.items() if there)
+    if choice == "cuda" and n_processes() > 1:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))  # one device a process; it is `cuda` from now on
     if not available.get(choice):
         there = ", ".join(name for name, is_there in available.items() if is_there)
         raise PlumError(f"device {choice} is not available", f"available: {there}", "give --device auto")
@@ -109,7 +127,7 @@ def setup_logging(verbose: bool = False) -> None:
         handler.setFormatter(VisibleFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     package = logging.getLogger("plum")
     package.handlers = [handler]
-    package.setLevel(logging.DEBUG if verbose else logging.INFO)
+    package.setLevel(logging.ERROR if not is_first() else logging.DEBUG if verbose else logging.INFO)
     package.propagate = False
 
 
@@ -208,7 +226,7 @@ class _Bars:
         task = self._tasks.get(step.work)
         if step.done is not None and self._live and task is not None:
             self._live.update(task, completed=step.done)
-        elif step.done is not None and sys.stderr.isatty():
+        elif step.done is not None and sys.stderr.isatty() and is_first():
             if self._live is None:
                 self._live = _new_bars()
                 self._live.start()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +23,9 @@ from plum.cli.stopping import Stopped, stoppable
 from plum.cli.streams import guarded_streams
 from plum.errors import PlumError
 from plum.foreign import visible
+from plum.run import ranks
 from plum.run.writing import DISK, explained, system_error
+from plum.runtime import is_first
 
 if TYPE_CHECKING:
     from plum.config.run import RunConfig
@@ -35,9 +39,16 @@ app = App(
 
 
 def main() -> None:
-    """Run the command line; a ``PlumError`` becomes one clean message and exit code 2."""
-    with guarded_streams() as lost:
-        code = _exit_code()
+    """Run the command line; a ``PlumError`` becomes one clean message and exit code 2.
+
+    Of several processes (:mod:`plum.run.ranks`), one says what there is to say.
+    """
+    code: int | str | None = 1
+    with guarded_streams() as lost, nullcontext() if is_first() else redirect_stdout(io.StringIO()):
+        try:
+            code = _exit_code()
+        finally:
+            ranks.leave(failed=bool(code))
     if lost and not code:
         why = lost[0].strerror
         code = _told(PlumError(f"what was printed is lost: {why}", None, "free space and run the command again"))
@@ -67,12 +78,14 @@ def _exit_code() -> int | str | None:
 
 
 def _told(error: Exception) -> int:
-    print(f"Error: {visible(str(error))}", file=sys.stderr)
+    if ranks.may_tell():
+        print(f"Error: {visible(str(error))}", file=sys.stderr)
     return PlumError.exit_code
 
 
 def _stopped(stop: Stopped) -> int:
-    print(visible(stop.told()), file=sys.stderr)
+    if ranks.may_tell():
+        print(visible(stop.told()), file=sys.stderr)
     return stop.exit_code
 
 

@@ -102,11 +102,14 @@ def at_work(config: RunConfig) -> Iterator[None]:
     from plum.run import artifacts
     from plum.run.leftovers import tell_leftovers
     from plum.run.lock import locked
+    from plum.runtime import is_first
 
     with locked(config.workdir):
-        artifacts.write_config(config.workdir, config.model_dump(mode="json"))
+        if is_first():
+            artifacts.write_config(config.workdir, config.model_dump(mode="json"))
         yield
-        tell_leftovers(config.workdir)
+        if is_first():
+            tell_leftovers(config.workdir)
 
 
 def _warn_edited(config: Path | None, workdir: Path) -> None:

@@ -104,9 +104,12 @@ class LanguageModelConfig(RetrieverTrainingConfig):
     """Peak learning rate of AdamW. By default it follows the model: 2e-3 in cpt and 1e-3 in finetune for ``cpt.base:
     scratch``; for a pre-trained one PLUM's rates (section 3), from 1e-4 at 110M parameters to 2e-5 at 3B, or ten times
     that with ``lora``. A rate more than ten times higher or lower is warned of."""
-    schedule: Literal["constant", "cosine"] | None = None  # type: ignore[assignment]
-    """Learning rate after the warm-up: constant, or a cosine down to a tenth of the peak. By default a cosine, but
-    constant in finetune for a pre-trained base, as in PLUM."""
+    schedule: Literal["constant", "cosine", "wsd", "infinite"] | None = None  # type: ignore[assignment]
+    """Learning rate after the warm-up. constant: the peak. cosine: down to ``final_rate``. wsd: the peak, then a decay
+    over ``decay_share`` at the end (Hägele et al. 2024). infinite: down to ``plateau``, constant, then a decay at the
+    end (Ibrahim et al. 2024); a later training can go on from the plateau's weights. For a pre-trained base, the
+    warm-up is the re-warming of Ibrahim et al. By default a cosine, but constant in finetune for a pre-trained base, as
+    in PLUM."""
     precision: Literal["auto", "float32", "bfloat16"] | None = None  # type: ignore[assignment]
     """Number format of matrix products in training. auto: bfloat16 on CUDA, else float32. By default auto, and for a
     pre-trained base bfloat16 also on CPUs that have instructions for it."""
@@ -115,6 +118,53 @@ class LanguageModelConfig(RetrieverTrainingConfig):
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Dropout rate on the input embeddings and on every attention and feed-forward branch, in addition to the model's
     own."""
+    max_steps: Count | None = None
+    """Training steps in all, in place of ``epochs``; the last pass may be a part of one."""
+    validate_steps: Count | None = None
+    """Training steps between validations, in place of whole epochs."""
+    micro_batch_size: Batch | None = None
+    """Rows of a batch that each process holds in memory at a time; their gradients are added up. By default all of its
+    rows. Where memory runs out, a training halves it by itself."""
+    final_rate: Share = 0.1
+    """Learning rate at the end of cosine, wsd and infinite, as a share of its peak."""
+    decay_share: Annotated[float, Field(ge=0.001, le=1)] = 0.2
+    """wsd, infinite: share of all steps in the decay at the end."""
+    cooldown_share: Annotated[float, Field(ge=0.001, le=1)] = 0.2
+    """infinite: share of all steps from the peak down to the plateau."""
+    plateau: Annotated[float, Field(ge=0.001, le=1)] = 0.55
+    """infinite: learning rate of the plateau, as a share of the peak."""
+    optimizer: Literal["adamw", "adamw-8bit"] = "adamw"
+    """adamw-8bit keeps AdamW's moments in 8 bits, a quarter of their memory; needs the extra ``eight-bit``."""
+    weights: Literal["float32", "bfloat16"] = "float32"
+    """Number format of weights, gradients and moments in training. bfloat16 halves their memory, but loses changes of a
+    weight below a 256th of it: try it where float32 does not fit."""
+    gradient_checkpointing: bool = False
+    """Keep activations at the blocks' borders only and compute the others again: less memory, a third more work."""
+    compile: bool = False
+    """Compile the model with ``torch.compile``. The first steps take minutes; needs a C++ compiler on CPUs."""
+    parallel: Literal["auto", "ddp", "fsdp"] = "auto"
+    """How the processes of ``torchrun`` or ``accelerate launch`` share a training. ddp: each holds the whole model.
+    fsdp: each holds a shard of weights, gradients and moments (FSDP2). auto: fsdp after ``accelerate launch
+    --use_fsdp``, else ddp."""
+    report_to: list[Literal["tensorboard", "wandb", "mlflow"]] = Field(default=[])
+    """Trackers that get the training curve besides ``train_log.jsonl``, in ``tracking/`` of the run; they need the
+    extra ``track``."""
+
+    @model_validator(mode="after")
+    def _schedule_fits(self) -> LanguageModelConfig:
+        if self.schedule == "infinite" and not self.final_rate:
+            raise ValueError("schedule infinite decays by a factor, so final_rate must be above 0")
+        shares = {"wsd": self.decay_share, "infinite": self.decay_share + self.cooldown_share}
+        if self.warmup_share + shares.get(str(self.schedule), 0.0) > 1 + 1e-9:
+            raise ValueError(f"the parts of schedule {self.schedule} are more than the whole training")
+        return self
+
+
+ADDED = (
+    *("max_steps", "validate_steps", "micro_batch_size", "final_rate", "decay_share", "cooldown_share", "plateau"),
+    *("optimizer", "weights", "gradient_checkpointing", "compile", "parallel"),
+)
+"""Settings of the language model that came later and change nothing by default."""
 
 
 class MeasureConfig(Section):
@@ -208,8 +258,8 @@ class FinetuneConfig(LanguageModelConfig):
     """Epochs between validations. Raise it if decoding takes a large part of each epoch's time."""
 
 
-WITHOUT_EFFECT = ("trials_at_once", "keep_trials")
-"""Settings of a search that change its speed and what it keeps, but not its result."""
+WITHOUT_EFFECT = ("trials_at_once", "keep_trials", "report_to")
+"""Settings that change the speed of a stage, or what it keeps or tells, but not its result."""
 
 
 class SearchedConfig(RetrieverTrainingConfig):

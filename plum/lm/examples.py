@@ -40,12 +40,14 @@ class Batch(NamedTuple):
         history: the items of the tokens, if the tokens are Semantic IDs.
         positions: (B, T) int64 place of each token in its document, if rows hold several: each document begins at 0,
             and sees no other.
+        ids: what each row was made of, in words, for messages; may be empty.
     """
 
     tokens: Tensor
     labels: Tensor
     history: History | None = None
     positions: Tensor | None = None
+    ids: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,12 @@ class Window:
     Attributes:
         items: item rows, oldest first.
         n_context: number of first items that are context only; they are targets of another window.
+        history: number of the history that it is of.
     """
 
     items: np.ndarray
     n_context: int
+    history: int = 0
 
 
 def windows(histories: Sequence[np.ndarray], max_history: int) -> list[Window]:
@@ -68,15 +72,15 @@ def windows(histories: Sequence[np.ndarray], max_history: int) -> list[Window]:
     """
     stride = max(1, max_history // 2)
     cut = []
-    for history in histories:
+    for number, history in enumerate(histories):
         if len(history) == 0:
             continue
-        cut.append(Window(history[:max_history], 0))
+        cut.append(Window(history[:max_history], 0, number))
         done = min(len(history), max_history)
         while done < len(history):
             end = min(len(history), done + stride)
             start = max(0, end - max_history)
-            cut.append(Window(history[start:end], done - start))
+            cut.append(Window(history[start:end], done - start, number))
             done = end
     return cut
 
@@ -122,7 +126,8 @@ def batches(
     for number in rng.permutation(len(groups)):
         kept = [_thinned(cut[i], history_dropout, rng) for i in groups[number]]
         batch = pad_rows([_tokens(items, target, item_tokens, prefix) for items, target in kept], pad)
-        yield batch._replace(history=_history(kept))
+        ids = [f"history {cut[i].history}" for i in groups[number]]
+        yield batch._replace(history=_history(kept), ids=ids)
 
 
 def n_batches(cut: Sequence[Window], batch_size: int) -> int:

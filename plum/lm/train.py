@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,11 +11,16 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from plum.lm.compute import Compute, cast_weights, checkpointed, compiled
 from plum.lm.dropout import residual_dropout
 from plum.lm.examples import Batch
 from plum.lm.loss import next_token_loss
-from plum.runtime import Precision, autocast, is_half
+from plum.lm.parts import ROWS
+from plum.runtime import Precision, autocast, is_half, n_processes
+from plum.training import sharding
+from plum.training.cost import Size
 from plum.training.loop import Progress, Recipe, fit
+from plum.training.trackers import Report
 
 
 def train(
@@ -26,40 +32,61 @@ def train(
     name: str,
     batch_loss: Callable[[PreTrainedModel, Any], Tensor] = next_token_loss,
     prepare: Callable[[Batch], Any] | None = None,
+    size: Callable[[Batch], Size] | None = None,
     validate: Callable[[], dict[str, float]] | None = None,
     monitor: str | None = None,
     dropout: float = 0.0,
     precision: Precision = "auto",
     look: tuple[int, Callable[[], dict[str, float]]] | None = None,
+    compute: Compute = Compute(),  # noqa: B008 - immutable
+    report: Report | None = None,
 ) -> Progress:
     """Train a language model in place; see ``plum.training.loop.fit`` for what is not listed here.
 
+    Several processes of a command train together, each on its rows of every batch.
+
     Args:
-        model: on its device.
-        recipe, batches, checkpoint, name, prepare, validate, monitor, look: as for ``fit``.
-        batch_loss: the loss of a batch, or of the result of ``prepare`` for it.
+        model: on its device. With ``compute.parallel`` set to ``fsdp``, a sharded copy is trained.
+        recipe, batches, checkpoint, name, prepare, size, validate, monitor, look, report: as for ``fit``.
+        batch_loss: the loss of a batch, or of the result of ``prepare`` for it; a mean over labelled tokens.
         dropout: see ``plum.lm.dropout``.
         precision: of the matrix products; see ``plum.runtime.is_half``.
+        compute: how the steps are computed; see :class:`plum.lm.compute.Compute`.
+
+    Raises:
+        PlumError: as ``fit``, or if the model can't do what ``compute`` asks for.
     """
     device = next(model.parameters()).device
-    half_on_cpu = device.type == "cpu" and is_half(device, precision)
+    half = is_half(device, precision)
+    sharded = n_processes() > 1 and sharding.wanted(compute.parallel)
+    cast_weights(model, compute.weights)
+    trained = copy.deepcopy(model) if sharded else model
 
     def loss(batch: Any) -> dict[str, Tensor]:
-        with _plain_attention(model, half_on_cpu), autocast(device, precision):
-            return {"loss": batch_loss(model, batch)}
+        with _plain_attention(trained, half and device.type == "cpu"), autocast(device, precision):
+            return {"loss": batch_loss(trained, batch)}
 
-    with residual_dropout(model, dropout):
+    with (
+        residual_dropout(trained, dropout),
+        checkpointed(trained, compute.checkpoints),
+        compiled(trained, compute.compile),
+    ):
         return fit(
-            model,
+            trained,
             recipe,
             batches,
             loss,
             checkpoint=checkpoint,
             name=name,
             prepare=prepare,
+            parts=ROWS,
+            size=size,
             validate=validate,
             monitor=monitor,
             look=look,
+            whole=model if sharded else None,
+            half=half,
+            report=report,
         )
 
 

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +22,7 @@ from plum.evaluation.rankings import NO_ITEM, Recommendations
 from plum.lm.examples import IGNORED, Window
 from plum.retrievers import blocks
 from plum.retrievers.softmax import Negatives, full_softmax_loss, sampled_softmax_loss
-from plum.training.cost import Size
+from plum.training.cost import Size, attention_flops, matrix_numbers, training_flops
 from plum.vectors.nearest import largest_products
 
 LENGTH_GROUPS = 4
@@ -125,6 +125,11 @@ class ItemTransformer(nn.Module):
         return self.positions.embedding_dim
 
     @property
+    def n_layers(self) -> int:
+        """Transformer blocks."""
+        return len(self.encoder.blocks)
+
+    @property
     def table_share(self) -> float:
         """Share of the parameters in tables of item-ID embeddings."""
         in_tables = self.items.weight.numel() * (1 if self.outputs is None else 2)
@@ -148,8 +153,7 @@ def dense_loss(model: ItemTransformer, batch: DenseBatch, negatives: Negatives |
         negatives: draws the sample that estimates the softmax; None for the full softmax.
     """
     device = model.items.weight.device
-    groups = _by_length(batch, LENGTH_GROUPS) if device.type == "cpu" else [batch]
-    groups = [DenseBatch(items.to(device), targets.to(device)) for items, targets in groups]
+    groups = [DenseBatch(items.to(device), targets.to(device)) for items, targets in _parts_of(model, batch)]
     # One look-up for all groups: each has a gradient of the whole table.
     looked_up = model.items(torch.cat([items.reshape(-1) for items, _ in groups]))
     vectors = looked_up.split([items.numel() for items, _ in groups])
@@ -183,6 +187,11 @@ def next_item_loss(model: ItemTransformer, batches: Iterable[DenseBatch]) -> flo
     return total / items if items else float("nan")
 
 
+def _parts_of(model: ItemTransformer, batch: DenseBatch) -> list[DenseBatch]:
+    """A batch as it goes through the model: on a CPU in groups of alike length."""
+    return _by_length(batch, LENGTH_GROUPS) if model.items.weight.device.type == "cpu" else [batch]
+
+
 def _by_length(batch: DenseBatch, n: int) -> list[DenseBatch]:
     """The rows of a batch in up to ``n`` groups by length, short ones first, each without all-padding columns."""
     lengths = (batch.items != 0).sum(dim=1)
@@ -193,10 +202,28 @@ def _by_length(batch: DenseBatch, n: int) -> list[DenseBatch]:
     return groups
 
 
-def size_of(batch: DenseBatch) -> Size:
-    """Size of a batch: next items in the loss, input items, positions including padding."""
-    examples, tokens = int((batch.targets != IGNORED).sum()), int((batch.items != 0).sum())
-    return Size(examples, tokens, batch.items.numel())
+def sizes(model: ItemTransformer, negatives: Negatives | None) -> Callable[[DenseBatch], Size]:
+    """Size of a batch: next items in the loss, input items, positions including padding, FLOPs as in ``dense_loss``."""
+    blocks_numbers = matrix_numbers(model.encoder, model.project)
+    output_numbers = matrix_numbers(model.project if model.project_outputs is None else model.project_outputs)
+
+    def size(batch: DenseBatch) -> Size:
+        examples, tokens = int((batch.targets != IGNORED).sum()), int((batch.items != 0).sum())
+        shapes = [items.shape for items, _ in _parts_of(model, batch)]
+        vectors = examples + negatives.n if negatives else len(model.items.weight) - 1
+        scored = negatives.n if negatives else vectors  # a target's own product is taken elementwise
+        flops = training_flops(blocks_numbers, sum(rows * width for rows, width in shapes))
+        flops += 3 * sum(attention_flops(rows, width, model.hidden_size, model.n_layers) for rows, width in shapes)
+        flops += training_flops(output_numbers, vectors) + 6 * examples * scored * model.hidden_size
+        return Size(examples, tokens, batch.items.numel(), flops)
+
+    return size
+
+
+def answer_flops(model: ItemTransformer, rows: int, width: int) -> int:
+    """FLOPs in which the states of histories (B, T) are computed, without a backward pass."""
+    numbers = sum(matrix_numbers(model.encoder, model.project))
+    return 2 * numbers * rows * width + attention_flops(rows, width, model.hidden_size, model.n_layers)
 
 
 def target_counts(windows: Sequence[Window], n_items: int) -> np.ndarray:

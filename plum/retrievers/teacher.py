@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from plum.lm.distill import SoftLabels
-from plum.retrievers.dense import ItemTransformer
+from plum.retrievers.dense import ItemTransformer, answer_flops
 from plum.sid.prefixes import prefix_groups
 from plum.sid.table import SidTable
 
@@ -93,6 +93,12 @@ class Teacher:
             hidden = self._hidden(self._places[items])[targets]
             parts = [self._of_codes(*part) for part in zip(hidden.split(size), asked.split(size), strict=True)]
         return SoftLabels(known, tuple(torch.cat(level) for level in zip(*parts, strict=True)))
+
+    def flops(self, items: Tensor, targets: Tensor) -> int:
+        """FLOPs of the matrix products of :meth:`soft_labels`: states of the histories, and all items' scores."""
+        rows, width = items.shape
+        states = sum(answer_flops(model, rows, width - 1) for model in self._models)
+        return states + 2 * int(targets.sum()) * self._vectors.numel()
 
     def _hidden(self, items: Tensor) -> Tensor:
         """States (B, T, D) that predict each item from the items before it; zeros for the first.

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from plum.run.plain import open_plain, read_plain
+from plum.runtime import is_first
 
 MEMORY = ".verified.json"
 """In a run's folder."""
@@ -62,7 +63,8 @@ def remembered_sha256(path: Path, workdir: Path) -> str:
     digest = sha256(path)
     if settled and _stamp(path) == stamp:
         _known[name] = stamp, digest
-        _remember(workdir, name)
+        if is_first():  # of several processes of a command, one writes
+            _remember(workdir, name)
     return digest
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from plum.errors import PlumError
 from plum.run.writing import explained, make_folder
+from plum.runtime import is_first
 
 LOCK = ".lock"
 """In the run folder, held while a command writes into it."""
@@ -33,6 +34,8 @@ _held: dict[Path, int] = {}
 def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
     """Hold a folder's lock, made if needed; inside of itself it does nothing.
 
+    Of the processes of one command (:mod:`plum.run.ranks`), the first holds it for all.
+
     Args:
         folder: of a run.
         name: of the lock's file in it.
@@ -41,6 +44,9 @@ def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
         PlumError: if another process holds it, the folder can't be written, something else has the file's name, or the
             file system has no locks.
     """
+    if not is_first():
+        yield
+        return
     make_workdir(folder)
     path = folder.resolve() / name
     if path in _held:

@@ -30,6 +30,7 @@ class Stored(BaseModel):
     started: str
     duration_s: Amount
     peak_memory_mib: Amount
+    speed: dict[str, Amount] = Field(default={})
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Manifest:
     started: str = ""
     duration_s: float = 0.0
     peak_memory_mib: float = 0.0
+    speed: dict[str, float] = field(default_factory=dict)
 
     def fingerprint(self) -> dict[str, Any]:
         """What must agree for work to be reused: configuration, seed, inputs and plum's version."""
@@ -66,7 +68,7 @@ def read_manifest(folder: Path) -> Manifest:
     except OSError as error:
         raise PlumError(f"{path} can't be read", str(error), fix) from None
     values = check(parse(text, str(path), fix), Stored, str(path), fix)
-    return Manifest(**{name: values[name] for name in Stored.model_fields})
+    return Manifest(**{name: values[name] for name in Stored.model_fields if name in values})
 
 
 def _bytes_of(folder: Path) -> bytes:

@@ -20,6 +20,7 @@ from plum.run.artifacts import CHECKPOINT, FINGERPRINT, MANIFEST, SCAFFOLD, writ
 from plum.run.lock import LOCK, locked
 from plum.run.plain import read_plain
 from plum.run.writing import make_folder, remove, sync_folder, sync_tree, write_errors
+from plum.runtime import is_first
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ class Place:
 
     def settle(self) -> None:
         """Finish a replacement that was interrupted, or wait for another process that is just at it."""
-        if not ((self.partial / MANIFEST).exists() or self._retired.exists()):
+        if not is_first() or not ((self.partial / MANIFEST).exists() or self._retired.exists()):
             return
         try:
             with self._locked():

@@ -21,6 +21,7 @@ from typing import Any
 import plum
 from plum import runtime
 from plum.errors import PlumError
+from plum.run import ranks
 from plum.run.artifacts import CHECKPOINT, COMMANDS, MANIFEST, SCAFFOLD, write_json
 from plum.run.folders import is_complete
 from plum.run.hashes import remembered_sha256, sha256
@@ -46,6 +47,9 @@ class StageRun:
         inputs: names of the run's files that the stage reads (``"data/items.parquet"``).
         sources: files outside the run that it reads; recorded by name.
 
+    Attributes:
+        speed: figures of a training, for the manifest: tokens per second and the like.
+
     Raises:
         PlumError: if an input or source is missing, inputs were made from different versions of the same file, or the
             stage's folder holds files that no stage wrote.
@@ -69,6 +73,7 @@ class StageRun:
             raise foreign
         hashes = _input_hashes(workdir, stage, inputs) | _source_hashes(workdir, stage, sources)
         self.manifest = Manifest(stage, dict(config), seed, _versions(), hashes)
+        self.speed: dict[str, float] = {}
         # A stage reads and computes before it opens its folder, so time and memory count from here.
         self._started, self._clock = datetime.now(timezone.utc), time.monotonic()
         runtime.reset_peak_memory()
@@ -86,7 +91,13 @@ class StageRun:
         }
 
     def is_complete(self) -> bool:
-        """Whether the folder was made with this configuration, seed and inputs, and its files are unchanged."""
+        """Whether the folder was made with this configuration, seed and inputs, and its files are unchanged.
+
+        The first process of a command says so for all.
+        """
+        return ranks.shared(self._is_complete)
+
+    def _is_complete(self) -> bool:
         if not (self.folder / MANIFEST).exists():
             return False
         try:
@@ -107,10 +118,18 @@ class StageRun:
     def writing(self, force: bool = False) -> Iterator[Path]:
         """Open the hidden folder for writing; on success write the manifest and rename the folder.
 
+        The other processes of a command may read in the folder; they go on when the first has renamed it.
+
         Args:
             force: discard the checkpoint of an interrupted run.
         """
+        if not runtime.is_first():
+            ranks.shared(_done)
+            yield self.partial
+            ranks.shared(_done)
+            return
         with self._place.writing(self.manifest.fingerprint(), force):
+            ranks.shared(_done)
             yield self.partial
             self._place.sync()
             manifest = Manifest(
@@ -123,10 +142,16 @@ class StageRun:
                     },
                     "started": self._started.isoformat(timespec="seconds"),
                     **self.spent(),
+                    "speed": self.speed,
                 }
             )
             write_json(self.partial / MANIFEST, asdict(manifest))
             self._place.put_in_place()
+        ranks.shared(_done)
+
+
+def _done() -> None:
+    """Nothing: that this point is reached is what the other processes wait for."""
 
 
 def _versions() -> dict[str, str]:

@@ -117,14 +117,6 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], sync_entry: bool = 
         save_file(dict(tensors), str(partial))
 
 
-def write_weights(path: Path, model: nn.Module, sync_entry: bool = True) -> None:
-    """Write a model's weights as safetensors, tied ones once; see :func:`written`."""
-    from safetensors.torch import save_model
-
-    with written(path, bytes_of(model), sync_entry=sync_entry) as partial:
-        save_model(model, str(partial))
-
-
 def bytes_of(model: nn.Module) -> int:
     """Size of a model's weights; tied ones count once."""
     return sum(value.numel() * value.element_size() for value in model.parameters())

@@ -22,7 +22,7 @@ from plum.retrievers.dense import (
     dense_batches,
     dense_loss,
     next_item_loss,
-    size_of,
+    sizes,
     target_counts,
 )
 from plum.retrievers.softmax import Negatives, n_negatives
@@ -139,6 +139,7 @@ def _train_one(config: RunConfig, kind: str, values: dict[str, Any], checkpoint:
         lambda batch: {"loss": task.loss(batch)},
         checkpoint=checkpoint,
         name=f"{kind} ({told(values)})" if values else kind,
+        size=sizes(task.model, task.negatives),
         validate=validate,
         monitor="recall@10",
     )
@@ -197,9 +198,7 @@ def _summary(state: loop.Progress) -> dict[str, Any]:
 
 def _facts(task: _Task, state: loop.Progress) -> dict[str, Any]:
     """Facts about the model, and the cost of its training."""
-    cost = training_cost(
-        task.model, task.batches, size_of, task.loss, steps=state.step, steps_per_epoch=task.recipe.steps_per_epoch
-    )
+    cost = training_cost(task.model, state.size, state.step, task.recipe.steps_per_epoch)
     return {
         "table_share": task.model.table_share,
         "negatives": task.negatives.n if task.negatives else None,

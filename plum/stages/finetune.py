@@ -22,13 +22,14 @@ from plum.lm.distill import SoftLabels, distillation_loss
 from plum.lm.examples import IGNORED, Batch
 from plum.lm.logits import check_length
 from plum.lm.loss import BatchLoss, Levels, labelled_loss, level_loss, next_token_loss
+from plum.lm.parts import StepFlops, n_tokens
 from plum.lm.train import train
 from plum.retrievers.dense import ItemTransformer, MeanDense
 from plum.retrievers.generative import Generative
 from plum.retrievers.teacher import Teacher
 from plum.run import artifacts, verified
 from plum.run.stage import StageRun
-from plum.runtime import seed_everything
+from plum.runtime import is_first, seed_everything
 from plum.sid.codec import Codec
 from plum.sid.table import SidTable
 from plum.stages import inputs, trained, training
@@ -56,6 +57,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
     if stage.is_complete() and not force:
         logger.info("finetune: up to date")
         return stage.folder
+    report = training.report(config.finetune, config.workdir, artifacts.FINETUNE)
     seed_everything(config.seed)
     data = inputs.read_prepared(config.workdir)
     table = inputs.read_sid_table(config.workdir, data.items)
@@ -91,13 +93,18 @@ def run(config: RunConfig, force: bool = False) -> Path:
             name="finetune",
             batch_loss=lesson.loss,
             prepare=lesson.prepare,
+            size=_sizes(model, lesson, table.n_levels),
             validate=validate,
             monitor="recall@10",
             dropout=settings.dropout,
             precision=chosen["precision"],
+            compute=training.compute(settings),
+            report=report,
         )
+        stage.speed = state.speed
+        if not is_first():  # the others have trained; the first process writes
+            return stage.folder
         loop.write_log(folder / "train_log.jsonl", state)
-        cost = _cost(model, batches, lesson, table.n_levels, recipe, state)
         if adapter:
             adapter.finish(folder / artifacts.ADAPTER)
         folders.save_model_folder(model, tokenizer, folder / "model")
@@ -107,7 +114,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
             "valid_recall@10": state.best_value,
             "validation_users": len(asked[0]),
             "training": chosen,
-            "cost": cost,
+            "cost": asdict(training_cost(model, state.size, state.step, recipe.steps_per_epoch)),
         }
         artifacts.write_json(folder / "metrics.json", metrics | _of_teachers(config, teachers, known, asked))
     return stage.folder
@@ -165,14 +172,11 @@ def _of_teachers(
 
 @dataclass(frozen=True)
 class _Lesson:
-    """The loss of a batch, and what can be prepared before its step."""
+    """The loss of a batch, what can be prepared before its step, and the FLOPs of the teacher's answer."""
 
     loss: Callable[[PreTrainedModel, Any], Tensor]
-    prepare: Callable[[Batch], Any] | None
-
-    def of_batch(self, model: PreTrainedModel, batch: Batch) -> Tensor:
-        """The loss, including the preparation."""
-        return self.loss(model, self.prepare(batch) if self.prepare else batch)
+    prepare: Callable[[Batch], Any] | None = None
+    flops: Callable[[Batch], int] | None = None
 
 
 def _plain_loss(over: str, codec: Codec, device: torch.device) -> BatchLoss:
@@ -203,30 +207,23 @@ def _lesson(
         batch, soft = taught
         return distillation_loss(pupil, batch, soft, levels, settings.teacher_weight, settings.loss_over)
 
+    def flops(batch: Batch) -> int:
+        return 0 if batch.history is None else teacher.flops(*batch.history)
+
     if device.type != "cpu":  # two threads don't speed up one accelerator, and not all accelerators support them
-        return _Lesson(lambda pupil, batch: loss(pupil, ask(batch)), None)
-    return _Lesson(loss, ask)
+        return _Lesson(lambda pupil, batch: loss(pupil, ask(batch)), None, flops)
+    return _Lesson(loss, ask, flops)
 
 
-def _cost(
-    model: PreTrainedModel,
-    batches: Callable[[int], Iterator[Batch]],
-    lesson: _Lesson,
-    n_levels: int,
-    recipe: loop.Recipe,
-    state: loop.Progress,
-) -> dict[str, int]:
-    """Cost of the training; an example is a target item of ``n_levels`` tokens."""
+def _sizes(model: PreTrainedModel, lesson: _Lesson, n_levels: int) -> Callable[[Batch], Size]:
+    """Size of a batch, with the teacher's work; an example is a target item of ``n_levels`` tokens."""
+    own = StepFlops(model)
 
     def size(batch: Batch) -> Size:
-        labelled = batch.labels != IGNORED
-        # Every row ends with a target: positions after its last label are padding.
-        tokens = (labelled * torch.arange(1, labelled.shape[1] + 1)).amax(dim=1).sum()
-        return Size(int(labelled.sum()) // n_levels, int(tokens), batch.tokens.numel())
+        flops = own(batch) + (lesson.flops(batch) if lesson.flops else 0)
+        return Size(int((batch.labels != IGNORED).sum()) // n_levels, n_tokens(batch), batch.tokens.numel(), flops)
 
-    of_batch = functools.partial(lesson.of_batch, model)
-    per_epoch = recipe.steps_per_epoch
-    return asdict(training_cost(model, batches, size, of_batch, steps=state.step, steps_per_epoch=per_epoch))
+    return size
 
 
 def _validator(

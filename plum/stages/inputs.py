@@ -13,7 +13,7 @@ import pandas as pd
 
 from plum.config.base import Section
 from plum.config.items import BEHAVIOUR, OF_THE_TOKENIZER, ModalityConfig
-from plum.config.models import SCRATCH, WITHOUT_EFFECT
+from plum.config.models import ADDED, SCRATCH, WITHOUT_EFFECT, LanguageModelConfig
 from plum.config.run import EvalConfig, RunConfig
 from plum.data.histories import Histories
 from plum.data.tables import ITEM_COLUMNS
@@ -238,6 +238,10 @@ def recorded(config: RunConfig, stage: str) -> dict[str, Any]:
         values["modalities"] = modalities
     for name in WITHOUT_EFFECT:
         values.pop(name, None)
+    if isinstance(section, LanguageModelConfig):
+        for name in ADDED:
+            if values[name] == type(section).model_fields[name].default:
+                del values[name]
     if stage in (artifacts.FINETUNE, artifacts.DENSE, artifacts.LEM):
         values |= _selection(config.eval, decoder=stage == artifacts.FINETUNE)
     return values

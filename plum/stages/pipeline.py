@@ -2,17 +2,21 @@
 
 A stage whose folder is there is not run again by the command of a later one, even if it is out of date: it is used with
 a warning, or refused if its files no longer belong together. ``run_all`` brings everything up to date.
+
+Of a command of several processes (:mod:`plum.run.ranks`), all train the language model together; all else is done by
+the first, while the others wait.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from plum.config.run import RunConfig
-from plum.run import artifacts
+from plum.run import artifacts, ranks
 from plum.run.lock import locked
 
 logger = logging.getLogger(__name__)
@@ -33,9 +37,7 @@ def _alone(command: Command) -> Command:
 @_alone
 def run_prepare(config: RunConfig, force: bool = False) -> Path:
     """Source -> checked tables and a split: what ``plum data prepare`` does."""
-    from plum.stages import checks
-
-    checks.check_named(config, [artifacts.DATA], force)
+    _check(config, [artifacts.DATA], force)
     return _prepare(config, force)
 
 
@@ -86,24 +88,41 @@ def run_all(config: RunConfig, force: bool = False) -> Path:
     Returns:
         The folder of the last stage.
     """
-    from plum.stages import checks, dense
-
-    checks.check_named(config, list(artifacts.COMMANDS), force)
+    _check(config, list(artifacts.COMMANDS), force)
     _prepare(config, force)
     if config.codes_of_dense or config.taught_by_dense:
-        dense.run(config, force)
+        _dense(config, force)
     _tokenize(config, force)
     _cpt(config, force)
     _finetune(config, force)
     return _eval(config, force)
 
 
+def _by_first(command: Command) -> Command:
+    """Let the first process do it."""
+
+    @functools.wraps(command)
+    def by_first(*arguments: Any, **options: Any) -> Path:
+        return Path(ranks.shared(lambda: str(command(*arguments, **options))))
+
+    return by_first
+
+
+@_by_first
 def _prepare(config: RunConfig, force: bool = False) -> Path:
     from plum.stages import prepare
 
     return prepare.run(config, force)
 
 
+@_by_first
+def _dense(config: RunConfig, force: bool = False, kept_for: Sequence[str] = ()) -> Path:
+    from plum.stages import dense
+
+    return dense.run(config, force, kept_for=kept_for)
+
+
+@_by_first
 def _tokenize(config: RunConfig, force: bool = False) -> Path:
     from plum.stages import dense, features, tokenize
 
@@ -120,13 +139,14 @@ def _cpt(config: RunConfig, force: bool = False) -> Path:
 
 
 def _finetune(config: RunConfig, force: bool = False) -> Path:
-    from plum.stages import dense, finetune
+    from plum.stages import finetune
 
     if config.taught_by_dense:
-        dense.run(config, kept_for=(artifacts.FEATURES,))
+        _dense(config, kept_for=(artifacts.FEATURES,))
     return finetune.run(config, force)
 
 
+@_by_first
 def _eval(config: RunConfig, force: bool = False) -> Path:
     from plum.stages import dense, eval
 
@@ -154,15 +174,19 @@ def _make_missing(config: RunConfig, command: str, force: bool) -> None:
     Raises:
         PlumError: if the configuration names something that is not there.
     """
-    from plum.stages import checks
-
     before = list(_NEEDED)[: list(_NEEDED).index(command)] if command in _NEEDED else list(_NEEDED)
-    lacking = [stage for stage in before if not _is_there(config, stage)]
+    lacking = ranks.shared(lambda: [stage for stage in before if not _is_there(config, stage)])
     folders = [folder for stage in [*lacking, command] for folder in _FOLDERS.get(stage, (stage,))]
-    checks.check_named(config, folders, force)
+    _check(config, folders, force)
     for stage in lacking:
         logger.info("%s needs %s/, which is not there yet: making it first", command, stage)
         _NEEDED[stage](config)
+
+
+def _check(config: RunConfig, folders: Sequence[str], force: bool) -> None:
+    from plum.stages import checks
+
+    ranks.shared(lambda: checks.check_named(config, folders, force))
 
 
 def _is_there(config: RunConfig, stage: str) -> bool:

@@ -11,13 +11,20 @@ from plum.lm.defaults import Stage, defaults_of, far_off
 from plum.runtime import has_half_products, pick_device
 
 if TYPE_CHECKING:  # torch takes seconds to import: recommend refuses a mistaken rule before that
+    from pathlib import Path
+
     import numpy as np
     from torch import nn
     from transformers import PreTrainedModel
 
     from plum.config.lora import LoraConfig
+    from plum.lm.compute import Compute
     from plum.lm.lora import Adapter
     from plum.training.loop import Recipe
+    from plum.training.trackers import Report
+
+TRACKING = "tracking"
+"""Folder of a run for the files of trackers."""
 
 
 logger = logging.getLogger(__name__)
@@ -91,6 +98,18 @@ def recipe(
 
     if config.learning_rate is None or config.schedule is None:
         raise ValueError("what follows from the model must be settled before")
+    further: dict[str, Any] = {}
+    if isinstance(config, LanguageModelConfig):
+        final_rate = config.final_rate
+        further = {
+            "max_steps": config.max_steps,
+            "validate_steps": config.validate_steps,
+            "optimizer": config.optimizer,
+            "micro_batch": config.micro_batch_size,
+            "decay_share": config.decay_share,
+            "cooldown_share": config.cooldown_share,
+            "plateau": config.plateau,
+        }
     return Recipe(
         epochs=epochs or cast("TrainingConfig", config).epochs,
         steps_per_epoch=steps_per_epoch,
@@ -103,4 +122,25 @@ def recipe(
         checkpoint_steps=config.checkpoint_steps,
         patience=patience,
         validate_every=validate_every,
+        **further,
     )
+
+
+def compute(config: LanguageModelConfig) -> Compute:
+    """How the steps of a language model's stage are computed."""
+    from plum.lm.compute import Compute
+
+    return Compute(config.gradient_checkpointing, config.weights, config.compile, config.parallel)
+
+
+def report(config: LanguageModelConfig, workdir: Path, stage: str) -> Report:
+    """Where the curve of a stage goes besides its log.
+
+    Raises:
+        PlumError: if a tracker is not installed.
+    """
+    from plum.training.trackers import Report
+
+    made = Report(config.report_to, workdir / TRACKING / stage, config.model_dump(mode="json"))
+    made.check()
+    return made

@@ -12,18 +12,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, load_model
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from plum.errors import PlumError
 from plum.run.hashes import sha256
 from plum.run.sealed import Damaged, check_files, read_sealed, write_sealed
-from plum.run.writing import remove, write_tensors, write_text, write_weights
+from plum.run.writing import remove, write_tensors, write_text
+from plum.training import weights
 
 logger = logging.getLogger(__name__)
 
 STATE, PREVIOUS = "state.json", "previous.json"
-_MODEL, _OPTIMIZER = "model.safetensors", "optimizer.safetensors"
+_MODEL, _OPTIMIZER = "model", "optimizer.safetensors"
 
 
 class Loaded(NamedTuple):
@@ -89,9 +90,9 @@ class Checkpoints:
             PlumError: if they are of another model.
         """
         try:
-            load_model(model, found.folder / _MODEL)
+            weights.load(model, sorted(found.folder.glob(f"{_MODEL}*.safetensors")))
             return load_file(found.folder / _OPTIMIZER)
-        except (SafetensorError, RuntimeError, OSError) as error:
+        except (SafetensorError, weights.Unfit, OSError) as error:
             what = f"{self.name}: the checkpoint in {found.folder} does not fit the model"
             raise PlumError(what, str(error).splitlines()[0], "start the stage anew with --force") from error
 
@@ -102,12 +103,19 @@ class Checkpoints:
             state: with ``step``, for JSON.
             model: its weights are saved.
             tensors: all others.
+
+        Raises:
+            PlumError: if it can't be written. The last one is as it was then, and nothing of the new one is left.
         """
         folder = self.folder / f"step-{state['step']}"
         remove(folder)
-        write_weights(folder / _MODEL, model, sync_entry=False)
-        write_tensors(folder / _OPTIMIZER, tensors)  # syncs the entries of both
-        files = {f"{folder.name}/{name}": sha256(folder / name) for name in (_MODEL, _OPTIMIZER)} | self._best
+        try:
+            names = weights.write(folder, _MODEL, model)
+            write_tensors(folder / _OPTIMIZER, tensors)  # syncs the entries of both
+        except PlumError:  # on a full disk, half a checkpoint would leave no room for anything else
+            remove(folder)
+            raise
+        files = {f"{folder.name}/{name}": sha256(folder / name) for name in (*names, _OPTIMIZER)} | self._best
         if self._last is not None:
             write_text(self.folder / PREVIOUS, self._last, sync_entry=False)  # the state's sync is this one's
         before, self._kept = self._kept, files
@@ -116,9 +124,8 @@ class Checkpoints:
 
     def save_best(self, step: int, model: nn.Module) -> None:
         """Keep the best weights so far; they become part of the next checkpoint."""
-        name = _best_name(step)
-        write_weights(self.folder / name, model, sync_entry=False)  # the next checkpoint's sync is this one's
-        self._best = {name: sha256(self.folder / name)}
+        names = weights.write(self.folder, f"best-{step}", model)  # the next checkpoint's sync is this one's
+        self._best = {name: sha256(self.folder / name) for name in names}
 
     def load_best(self, model: nn.Module) -> None:
         """Load the best weights.
@@ -131,13 +138,9 @@ class Checkpoints:
         except Damaged as error:
             what = f"{self.name}: the best weights in {self.folder} are damaged"
             raise PlumError(what, str(error), "run the same command again: it trains again what is lost") from error
-        load_model(model, self.folder / next(iter(self._best)))
+        weights.load(model, [self.folder / name for name in self._best])
 
     def _tidy(self, needed: set[str]) -> None:
         for old in self.folder.iterdir():
             if old.name.startswith(("step-", "best-")) and old.name not in needed:
                 remove(old)
-
-
-def _best_name(step: int) -> str:
-    return f"best-{step}.safetensors"

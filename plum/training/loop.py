@@ -3,7 +3,8 @@
 A checkpoint holds weights, optimizer state, the random generators' states and the log so far, as safetensors and JSON;
 :mod:`plum.training.checkpoint` keeps the last two.
 A run that is killed at any time and started again ends with the same weights and the same log as an uninterrupted one:
-the batches of an epoch depend on the seed and the epoch only, and the log holds no times.
+the batches of an epoch depend on the seed and the epoch only, and the log holds no times. (With several processes, the
+dropout of all but the first is drawn anew.)
 """
 
 from __future__ import annotations
@@ -11,13 +12,12 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,105 +25,94 @@ from torch import Tensor, nn
 from plum import runtime
 from plum.errors import PlumError
 from plum.run.writing import write_text
-from plum.training.checkpoint import Checkpoints
+from plum.training import speed
+from plum.training.ahead import prepared
+from plum.training.cost import Size
+from plum.training.engine import Engine, Loss
+from plum.training.micro import Parts
+from plum.training.optimizer import forget
+from plum.training.progress import Progress
+from plum.training.recipe import Recipe
+from plum.training.saving import Saving
+from plum.training.step import Planned, Stepper
+from plum.training.trackers import Report, Trackers
 
 logger = logging.getLogger(__name__)
 Batch = TypeVar("Batch")
-Made = TypeVar("Made")
+Moved = Sequence[tuple[Tensor, Tensor]]
+Look = tuple[int, Callable[[], dict[str, float]]]
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How to optimise: AdamW, linear warm-up, then a constant rate or a cosine down to a share of the peak.
+class Watch:
+    """How a model is looked at during its training.
 
     Attributes:
-        epochs: passes over the batches.
-        steps_per_epoch: optimizer steps in one pass.
-        learning_rate: peak rate.
-        warmup_share: share of all steps in the warm-up.
-        schedule: ``"constant"`` or ``"cosine"``.
-        final_rate: where the cosine ends, as a share of the peak rate.
-        checkpoint_steps: steps between checkpoints.
-        patience: validations without improvement before stopping, or None.
-        validate_every: epochs between validations; the last epoch always has one.
+        validate: metrics of the weights as they are.
+        monitor: the metric that picks the best weights; larger is better.
+        falling: smaller is better for ``monitor``.
+        start: validate before the first step too, so that the weights of the start can be the best.
     """
 
-    epochs: int
-    steps_per_epoch: int
-    learning_rate: float
-    weight_decay: float = 0.01
-    warmup_share: float = 0.05
-    schedule: str = "cosine"
-    final_rate: float = 0.1
-    max_grad_norm: float = 1.0
-    checkpoint_steps: int = 200
-    patience: int | None = None
-    validate_every: int = 1
-
-    @property
-    def total_steps(self) -> int:
-        """Optimizer steps of the whole training."""
-        return self.epochs * self.steps_per_epoch
-
-    def is_validated(self, epoch: int) -> bool:
-        """Whether a validation follows epoch ``epoch``, counted from 0."""
-        return (epoch + 1) % self.validate_every == 0 or epoch + 1 == self.epochs
-
-    def rate(self, step: int) -> float:
-        """Learning rate of step ``step``, counted from 0."""
-        warmup = max(1, round(self.warmup_share * self.total_steps))
-        if step < warmup:
-            return self.learning_rate * (step + 1) / warmup
-        if self.schedule == "constant":
-            return self.learning_rate
-        done = (step - warmup) / max(1, self.total_steps - warmup)
-        share = self.final_rate + (1 - self.final_rate) * 0.5 * (1 + math.cos(math.pi * done))
-        return self.learning_rate * share
+    validate: Callable[[], dict[str, float]]
+    monitor: str
+    falling: bool = False
+    start: bool = False
 
 
-@dataclass
-class Progress:
-    """Progress of a training: the content of a checkpoint besides tensors."""
+@dataclass(frozen=True)
+class Hooks(Generic[Batch]):
+    """What else a training does; see :func:`fit`."""
 
-    step: int = 0
-    best_step: int | None = None
-    best_value: float = -math.inf
-    stale: int = 0
-    stopped: bool = False
-    log: list[dict[str, Any]] = field(default_factory=list)
+    prepare: Callable[[Batch], Any] | None = None
+    size: Callable[[Batch], Size] | None = None
+    after_epoch: Callable[[int], Moved | None] | None = None
+    parts: Parts[Batch] | None = None
+    look: Look | None = None
 
 
 def fit(
     model: nn.Module,
     recipe: Recipe,
     batches: Callable[[int], Iterable[Batch]],
-    loss: Callable[[Any], dict[str, Tensor]],
+    loss: Loss,
     *,
     checkpoint: Path,
     name: str,
     prepare: Callable[[Batch], Any] | None = None,
+    parts: Parts[Batch] | None = None,
+    size: Callable[[Batch], Size] | None = None,
     validate: Callable[[], dict[str, float]] | None = None,
     monitor: str | None = None,
     falling: bool = False,
     validate_start: bool = False,
     unit: str = "epoch",
-    after_epoch: Callable[[int], Sequence[tuple[Tensor, Tensor]] | None] | None = None,
+    after_epoch: Callable[[int], Moved | None] | None = None,
     log_every: int = 10,
-    look: tuple[int, Callable[[], dict[str, float]]] | None = None,
+    look: Look | None = None,
+    whole: nn.Module | None = None,
+    half: bool = False,
+    report: Report | None = None,
 ) -> Progress:
     """Train ``model`` in place; with ``validate``, it ends with the weights of its best validation.
+
+    In a command of several processes (:mod:`plum.run.ranks`), all train together if a batch can be taken apart; else
+    this process trains alone. Only the first one writes and validates, and has the best weights at the end.
 
     Args:
         model: on its device.
         recipe: how to optimise.
-        batches: the batches of an epoch, a function of the epoch only.
+        batches: the batches of an epoch, a function of the epoch only, and the same in all processes.
         loss: the losses of a batch, or of the result of ``prepare`` for it; ``"loss"`` is minimised, the others are
             logged.
         checkpoint: folder for checkpoints; an existing one is resumed.
         name: of the training, in the progress bar and the log.
-        prepare: work on a batch that depends on no weights and draws no random numbers. It runs on another thread
-            during the previous step, and not for batches that a resumed training skips. Its errors are raised.
-        validate: metrics after an epoch.
+        prepare: work on a batch, or a part of it, that depends on no weights and draws no random numbers. It runs on
+            another thread during the previous step, and not for batches that a resumed training skips. Its errors are
+            raised.
+        parts: how a batch is taken apart, for micro-batches and several processes; None if it can't be.
+        size: of a batch; all sizes are summed, which gives the cost and the speed.
+        validate: metrics of the weights as they are.
         monitor: the metric that picks the best weights; larger is better.
         falling: smaller is better for ``monitor``.
         validate_start: validate before the first step too, so that the weights of the start can be the best.
@@ -133,69 +122,38 @@ def fit(
         log_every: steps between log entries.
         look: steps between measurements that choose no weights, and what measures; the last step has none. It may draw
             no random numbers.
+        whole: train ``model`` sharded over all processes (FSDP2), and gather its weights into this copy for validations
+            and at the end. ``model`` is of no use afterwards.
+        half: whether FSDP2 computes in bfloat16.
+        report: where to send the curve besides the log.
 
     Returns:
         The final state; ``log`` holds the training curve.
 
     Raises:
-        PlumError: if there is nothing to train on, or the loss or the monitored metric is not a finite number.
+        PlumError: if there is nothing to train on, the loss or the monitored metric is not a finite number, memory does
+            not suffice, or another process of the command is gone.
     """
-    _check_steps(recipe, name)
-    if validate and not monitor:
-        raise ValueError("validate needs the name of the metric to monitor")
-    run = _Training(model, recipe, checkpoint, name, log_every, falling, unit)
-    run.look = look
-    state = run.state
-    if validate and validate_start and not state.step:
-        run.validate(-1, validate, str(monitor))
-    with runtime.progress(name, recipe.total_steps, state.step) as show:
-        while state.step < recipe.total_steps and not state.stopped:
-            epoch = state.step // recipe.steps_per_epoch
-            with closing(run.rest_of_epoch(epoch, batches(epoch), prepare)) as rest:
-                last = run.steps(epoch, rest, loss, show)
-            if after_epoch:
-                run.forget(after_epoch(epoch) or [])
-            due = validate is not None and recipe.is_validated(epoch)
-            if validate and due:
-                run.validate(epoch, validate, str(monitor))
-            elif not validate and (epoch + 1) % max(1, recipe.epochs // 5) == 0:
-                logger.info("%s: %s %d of %d, loss %.4f", name, unit, epoch + 1, recipe.epochs, float(last))
-            if due or epoch + 1 == recipe.epochs or _every(epoch, recipe):
-                run.save()
-    if validate:
-        run.checkpoints.load_best(model)
-    return state
-
-
-def _check_steps(recipe: Recipe, name: str) -> None:
     if not recipe.total_steps:
         raise PlumError(
             f"{name}: there is nothing to train on", "no batch", "look at the training set with `plum data describe`"
         )
-
-
-def _prepared(batches: Iterable[Batch], prepare: Callable[[Batch], Made]) -> Generator[Made, None, None]:
-    """Prepare each batch one step ahead, on another thread.
-
-    That thread and the caller's share torch's threads; with more threads than cores, they would wait for each other.
-    """
-
-    def make(rest: Iterator[Batch]) -> tuple[Made] | None:
-        for batch in rest:
-            return (prepare(batch),)
-        return None
-
-    rest, threads = iter(batches), torch.get_num_threads()
-    share = max(1, threads // 2)
-    try:
-        torch.set_num_threads(max(1, threads - share))  # first: a new thread starts with the value set last
-        with ThreadPoolExecutor(1, "prepare", torch.set_num_threads, (share,)) as thread:
-            coming = thread.submit(make, rest)
-            while made := coming.result():
-                coming = thread.submit(make, rest)
-                yield made[0]
-    finally:
-        torch.set_num_threads(threads)  # for this thread and later ones
+    if validate and not monitor:
+        raise ValueError("validate needs the name of the metric to monitor")
+    watch = Watch(validate, str(monitor), falling, validate_start) if validate else None
+    engine = Engine(model, loss, together=parts is not None, sharded=whole is not None, half=half)
+    stepper = Stepper(engine, recipe, parts, prepare, name)
+    saving = Saving(engine, stepper, checkpoint, name, model if whole is None else whole)
+    with ExitStack() as stack:
+        trackers = Trackers(report if report and runtime.is_first() else Report(), name)
+        stack.callback(trackers.close)
+        hooks = Hooks(prepare, size, after_epoch, parts, look)
+        run = _Training(recipe, stepper, saving, watch, hooks, trackers, (name, unit, log_every))
+        run.train(batches)
+    saving.end(best=watch is not None)
+    engine.close()
+    run.state.speed = run.speed.figures()
+    return run.state
 
 
 def measured(step: int, epoch: int, figures: Mapping[str, float]) -> dict[str, Any]:
@@ -208,117 +166,137 @@ def write_log(path: Path, state: Progress) -> None:
     write_text(path, "".join(json.dumps(entry) + "\n" for entry in state.log))
 
 
-def _every(epoch: int, recipe: Recipe) -> bool:
-    """Whether a checkpoint is due at an epoch's end: a multiple of ``checkpoint_steps`` was passed in the epoch."""
-    before, after = epoch * recipe.steps_per_epoch, (epoch + 1) * recipe.steps_per_epoch
-    return before // recipe.checkpoint_steps != after // recipe.checkpoint_steps
-
-
-def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups with weight decay for matrices only, not for biases, norms or other vectors."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
-
-
 class _Training:
-    """A model in training, with its optimizer and checkpoint."""
+    """A model in training."""
 
     def __init__(
-        self, model: nn.Module, recipe: Recipe, checkpoint: Path, name: str, log_every: int, falling: bool, unit: str
-    ) -> None:
-        self.model, self.recipe, self.checkpoints = model, recipe, Checkpoints(checkpoint, name)
-        self.name, self.log_every, self.sign, self.unit = name, log_every, -1 if falling else 1, unit
-        self.optimizer = torch.optim.AdamW(_groups(model, recipe.weight_decay), lr=recipe.learning_rate, fused=True)
-        self.look: tuple[int, Callable[[], dict[str, float]]] | None = None
-        self.state = self._resume()
-
-    def rest_of_epoch(
-        self, epoch: int, batches: Iterable[Batch], prepare: Callable[[Batch], Any] | None
-    ) -> Generator[Any, None, None]:
-        """The remaining batches of an epoch, prepared."""
-        rest = islice(batches, self.state.step - epoch * self.recipe.steps_per_epoch, None)
-        yield from rest if prepare is None else _prepared(rest, prepare)
-
-    def steps(
         self,
-        epoch: int,
-        batches: Iterable[Batch],
-        loss: Callable[[Batch], dict[str, Tensor]],
-        show: Callable[[int], None],
-    ) -> Tensor:
-        """Make the remaining steps of an epoch; returns the last one's loss.
+        recipe: Recipe,
+        stepper: Stepper,
+        saving: Saving,
+        watch: Watch | None,
+        hooks: Hooks[Any],
+        trackers: Trackers,
+        told: tuple[str, str, int],
+    ) -> None:
+        self.recipe, self.stepper, self.saving, self.watch, self.hooks = recipe, stepper, saving, watch, hooks
+        self.trackers, (self.name, self.unit, self.log_every) = trackers, told
+        self.state = saving.resume()
+        self.last = torch.tensor(math.nan)
+        self.speed = speed.Speed(saving.peak_flops())
 
-        Args:
-            epoch: its number.
-            batches: the remaining ones.
-            loss: of a batch.
-            show: called with the number of steps so far.
+    def train(self, batches: Callable[[int], Iterable[Any]]) -> None:
+        """Make all steps that are left, with all that lies between them."""
+        if self.watch and self.watch.start and not self.state.step:
+            self._validate()
+        with runtime.progress(self.name, self.recipe.total_steps, self.state.step) as show:
+            while self.state.step < self.recipe.total_steps and not self.state.stopped:
+                self._epoch(batches, show)
+
+    def _epoch(self, batches: Callable[[int], Iterable[Any]], show: Callable[[int], None]) -> None:
+        """Make the remaining steps of an epoch.
 
         Raises:
             RuntimeError: if there were more or fewer batches than the recipe has steps.
         """
-        start, end = epoch * self.recipe.steps_per_epoch, (epoch + 1) * self.recipe.steps_per_epoch
-        last = torch.tensor(math.nan)
-        for batch in batches:
-            last = self.step(loss, batch)
-            if self.look and self.state.step % self.look[0] == 0 and self.state.step < self.recipe.total_steps:
-                self.state.log.append(measured(self.state.step, epoch, self.look[1]()))
-            show(self.state.step)
-            if self.state.step % self.recipe.checkpoint_steps == 0 and self.state.step < end:
-                self.save()
+        per_epoch = self.recipe.steps_per_epoch
+        epoch = self.state.step // per_epoch
+        start, end = epoch * per_epoch, min((epoch + 1) * per_epoch, self.recipe.total_steps)
+        with closing(self._planned(batches(epoch), self.state.step - start)) as rest:
+            self.speed.start()
+            for planned in rest:
+                if self.state.step == end:
+                    if not self.recipe.ends_epoch(end):
+                        break
+                    raise RuntimeError(f"{self.name}: an epoch gave more than {per_epoch} steps")
+                self._step(planned, epoch)
+                show(self.state.step)
+                if self.state.step < end:
+                    self._between(epoch)
+                    if self.state.stopped:
+                        return
+                self.speed.start()
         if self.state.step != end:
-            raise RuntimeError(f"{self.name}: an epoch gave {self.state.step - start} steps, not {end - start}")
-        return last
+            raise RuntimeError(f"{self.name}: an epoch gave {self.state.step - start} steps, not {per_epoch}")
+        self._between(epoch)
 
-    def step(self, loss: Callable[[Batch], dict[str, Tensor]], batch: Batch) -> Tensor:
-        """One optimizer step; returns the loss."""
-        self.model.train()
+    def _planned(self, batches: Iterable[Any], skipped: int) -> Generator[Planned, None, None]:
+        """The remaining batches of an epoch, taken apart and prepared."""
+        rest = islice(batches, skipped, None)
+        if self.stepper.prepares:
+            yield from prepared(rest, self.stepper.plan)
+        else:
+            yield from map(self.stepper.plan, rest)
+
+    def _step(self, planned: Planned, epoch: int) -> None:
         state = self.state
-        rate = self.recipe.rate(state.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        losses = loss(batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        losses["loss"].backward()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.max_grad_norm)
-        if not torch.isfinite(norm + losses["loss"].detach()):  # one device synchronisation, not two
-            raise PlumError(
-                f"{self.name}: the loss or its gradient is not finite at step {state.step}",
-                f"loss {losses['loss'].item()}, gradient norm {norm.item()}",
-                "lower the learning rate, and look for extreme values in the features",
-            )
-        self.optimizer.step()
+        losses = self.stepper.step(planned, state.step)
+        self.last = losses["loss"]
+        state.micro = self.stepper.found
+        size = self.hooks.size(planned.batch) if self.hooks.size else Size(0, 0, 0)
+        state.spent = list(state.size.plus(size))
         if state.step % self.log_every == 0:
             values = {key: round(value.item(), 6) for key, value in losses.items()}
-            epoch = state.step // self.recipe.steps_per_epoch
-            state.log.append({"step": state.step, "epoch": epoch, "lr": rate, **values})
+            state.log.append({"step": state.step, "epoch": epoch, "lr": self.recipe.rate(state.step), **values})
+            self.trackers.log({**values, "lr": self.recipe.rate(state.step), **self.speed.figures()}, state.step)
         state.step += 1
-        return losses["loss"].detach()
+        self.speed.stop(size.tokens, size.flops)
 
-    def validate(self, epoch: int, validate: Callable[[], dict[str, float]], monitor: str) -> None:
+    def _between(self, epoch: int) -> None:
+        """What is due after a step: an epoch's end, a validation, a line of the log, a checkpoint."""
+        step, ends_epoch = self.state.step, self.recipe.ends_epoch(self.state.step)
+        if ends_epoch and self.hooks.after_epoch:
+            for parameter, rows in self.hooks.after_epoch(epoch) or []:
+                forget(self.stepper.optimizer, parameter, rows)
+        due = self.watch is not None and self.recipe.is_validated(step)
+        if due:
+            self._validate()
+        if self.hooks.look and step % self.hooks.look[0] == 0 and step < self.recipe.total_steps:
+            figures = self.saving.measured(self.hooks.look[1])
+            self.state.log.append(measured(step, epoch, figures))
+            self.trackers.log(figures, step)
+        self._tell(epoch, ends_epoch)
+        if due or self.recipe.is_saved(step):
+            self.saving.save(self.state)
+
+    def _tell(self, epoch: int, ends_epoch: bool) -> None:
+        """A line of the log now and then: at some epochs' ends if there are no validations, and once a minute."""
+        total = self.recipe.total_epochs
+        if ends_epoch and not self.watch and (epoch + 1) % max(1, total // 5) == 0:
+            logger.info("%s: %s %d of %d, loss %.4f", self.name, self.unit, epoch + 1, total, float(self.last))
+        left = self.speed.seconds_left(self.recipe.total_steps - self.state.step)
+        if left is not None and self.speed.is_due():
+            shown = ", ".join(f"{key.replace('_', ' ')} {value:,}" for key, value in self.speed.figures().items())
+            logger.info(
+                "%s: step %d of %d, loss %.4f, %s%s left",
+                *(self.name, self.state.step, self.recipe.total_steps, float(self.last)),
+                *(f"{shown}, " if shown else "", speed.told(left)),
+            )
+
+    def _validate(self) -> None:
         """Measure the weights; keep them if they are the best so far."""
-        self.model.eval()
-        with torch.no_grad():
-            metrics = validate()
-        self._record(epoch, metrics, monitor)
+        if self.watch is None:
+            return
+        metrics = self.saving.measured(self.watch.validate)
+        self._record(metrics, self.watch)
         if self.state.best_step == self.state.step:
-            self.checkpoints.save_best(self.state.step, self.model)
+            self.saving.save_best(self.state.step)
 
-    def _record(self, epoch: int, metrics: dict[str, float], monitor: str) -> None:
-        state = self.state
-        state.log.append(measured(state.step, max(0, epoch), metrics))
+    def _record(self, metrics: dict[str, float], watch: Watch) -> None:
+        state, monitor = self.state, watch.monitor
+        epoch = -(-state.step // self.recipe.steps_per_epoch)  # begun so far
+        state.log.append(measured(state.step, max(0, epoch - 1), metrics))
+        self.trackers.log(metrics, state.step)
         shown = ", ".join(f"{key} {value:.4f}" for key, value in metrics.items())
-        logger.info("%s: %s %d, %s", self.name, self.unit, epoch + 1, shown)
+        at = f"{self.unit} {epoch}" if self.recipe.ends_epoch(state.step) else f"step {state.step}"
+        logger.info("%s: %s, %s", self.name, at, shown)
         if not math.isfinite(metrics[monitor]):
             raise PlumError(
                 f"{self.name}: {monitor} on the validation set is {metrics[monitor]}",
                 None,
                 "check with `plum data describe` that the split has validation users with a history",
             )
-        value = self.sign * metrics[monitor]
+        value = (-1 if watch.falling else 1) * metrics[monitor]
         if value > state.best_value:
             state.best_step, state.best_value, state.stale = state.step, value, 0
             return
@@ -326,40 +304,3 @@ class _Training:
         if self.recipe.patience is not None and state.stale >= self.recipe.patience:
             state.stopped = True
             logger.info("%s: stopping, no better %s in %d validations", self.name, monitor, state.stale)
-
-    @torch.no_grad()
-    def forget(self, moved: Sequence[tuple[Tensor, Tensor]]) -> None:
-        """Set the optimizer's moments of some rows of parameters to zero."""
-        for parameter, rows in moved:
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                if key != "step":  # it is of the whole parameter
-                    value[rows] = 0
-
-    def save(self) -> None:
-        """Write a checkpoint."""
-        tensors = {
-            f"{index}.{key}": value.contiguous()
-            for index, entry in self.optimizer.state_dict()["state"].items()
-            for key, value in entry.items()
-        }
-        tensors["rng.cpu"] = torch.get_rng_state()
-        if torch.cuda.is_available():
-            tensors["rng.cuda"] = torch.cuda.get_rng_state()
-        self.checkpoints.save(self.state.__dict__, self.model, tensors)
-
-    def _resume(self) -> Progress:
-        """The progress of the last whole checkpoint, its tensors loaded; at the start if there is none."""
-        found = self.checkpoints.find()
-        if found is None:
-            return Progress()
-        tensors = self.checkpoints.load(found, self.model)
-        torch.set_rng_state(tensors.pop("rng.cpu"))
-        if (cuda := tensors.pop("rng.cuda", None)) is not None and torch.cuda.is_available():
-            torch.cuda.set_rng_state(cuda)
-        entries: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            index, _, part = key.partition(".")
-            entries.setdefault(int(index), {})[part] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": entries, "param_groups": groups})
-        return Progress(**found.state)

@@ -12,7 +12,7 @@ from plum.retrievers.dense import (
     dense_batches,
     dense_loss,
     next_item_loss,
-    size_of,
+    sizes,
     target_counts,
 )
 from plum.retrievers.softmax import Negatives, full_softmax_loss
@@ -205,7 +205,12 @@ def test_target_counts_are_those_of_the_batches():
 
 def test_the_size_of_a_batch_counts_targets_items_and_places():
     (batch,) = dense_batches([Window(np.array([5, 6, 7, 8]), 2), Window(np.array([7, 8]), 0)], 4, 8, 0, 0)
-    assert size_of(batch) == (3, 4, 6)  # 7, 8 and 8 are targets; 5, 6, 7 and 7 are read; two rows of three places
+    model = ItemTransformer(12, 4, hidden_size=8, layers=1, heads=2, dropout=0.0)
+    assert sizes(model, None)(batch)[:3] == (
+        3,
+        4,
+        6,
+    )  # 7, 8 and 8 are targets; 5, 6, 7 and 7 are read; two rows of three places
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch import nn
 
 from plum.errors import PlumError
 from plum.run import artifacts, writing
@@ -40,7 +39,6 @@ WRITERS = {
     "npy": lambda path: writing.write_array(path, LARGE),
     "arrays": lambda path: writing.write_arrays(path, {"a": LARGE}),
     "tensors": lambda path: writing.write_tensors(path, {"a": torch.from_numpy(LARGE)}),
-    "weights": lambda path: writing.write_weights(path, nn.Linear(200, 200)),
     "copy": lambda path: writing.copy_file(path.parent / "large", path),
     "mapped": lambda path: mapped_array(path, (400, 100)),
     "config": lambda path: artifacts.write_config(path.parent, {"x": "y" * 160_000}),

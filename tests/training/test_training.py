@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from plum.errors import PlumError
-from plum.training import loop
 from plum.training.loop import Progress, Recipe, fit, write_log
+from plum.training.optimizer import groups
 
 STEPS = 5
 
@@ -358,11 +358,11 @@ def test_a_constant_schedule_warms_up_and_stays(share):
 
 def test_biases_and_norms_are_not_decayed():
     model = nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3))
-    decayed, free = loop._groups(model, 0.5)
+    decayed, free = groups(model, 0.5)
     assert [p.ndim for p in decayed["params"]] == [2]
     assert [p.ndim for p in free["params"]] == [1, 1, 1]
     assert (decayed["weight_decay"], free["weight_decay"]) == (0.5, 0.0)
 
 
 def test_a_fresh_progress_has_seen_nothing():
-    assert Progress() == Progress(0, None, -math.inf, 0, False, [])
+    assert Progress() == Progress(0, None, -math.inf, 0, False, [], [0, 0, 0, 0], None)

@@ -23,7 +23,7 @@ def test_which_epochs_are_validated(tmp_path, epochs, every, expected):
     run = Run(tmp_path, validated=True, epochs=epochs, validate_every=every)
     state = run()
     assert validated(state) == expected
-    assert [epoch for epoch in range(epochs) if run.recipe.is_validated(epoch)] == expected
+    assert [epoch for epoch in range(epochs) if run.recipe.is_validated((epoch + 1) * STEPS)] == expected
     assert run.epochs_ended == list(range(epochs))  # what else ends an epoch is done after each of them
     assert state.step == epochs * STEPS
 
@@ -31,7 +31,7 @@ def test_which_epochs_are_validated(tmp_path, epochs, every, expected):
 @given(epochs=st.integers(1, 40), every=st.integers(1, 50))
 def test_there_are_as_many_validations_as_full_intervals_and_one_for_the_rest(epochs, every):
     recipe = Recipe(epochs, STEPS, 0.1, validate_every=every)
-    due = [epoch + 1 for epoch in range(epochs) if recipe.is_validated(epoch)]
+    due = [epoch + 1 for epoch in range(epochs) if recipe.is_validated((epoch + 1) * STEPS)]
     assert len(due) == -(-epochs // every)
     assert due[-1] == epochs
     assert all(later - earlier <= every for earlier, later in zip([0, *due], due, strict=False))

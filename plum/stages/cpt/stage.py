@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
@@ -16,17 +15,17 @@ from plum.config.run import RunConfig
 from plum.corpus.mixture import Mixture, apart
 from plum.corpus.shards import Documents
 from plum.lm import folders
-from plum.lm.examples import IGNORED, Batch
-from plum.lm.loss import next_token_loss
+from plum.lm.examples import Batch
 from plum.lm.packed import sees_documents_apart
+from plum.lm.parts import StepFlops, n_labels
 from plum.lm.train import train
 from plum.probes.course import Course
 from plum.report.completions import completions_page
 from plum.report.pretraining import told
-from plum.run import artifacts
+from plum.run import artifacts, ranks
 from plum.run.stage import StageRun
 from plum.run.writing import remove, write_text
-from plum.runtime import seed_everything
+from plum.runtime import is_first, seed_everything
 from plum.stages import inputs, training
 from plum.stages.cpt import base, corpus, measures, reading
 from plum.stages.cpt.material import material
@@ -56,20 +55,21 @@ def run(config: RunConfig, force: bool = False) -> Path:
     if stage.is_complete() and not force:
         logger.info("cpt: up to date")
         return stage.folder
+    report = training.report(config.cpt, config.workdir, artifacts.CPT)
     seed_everything(config.seed)
     model, tokenizer, writer = corpus.prepare(config)
     training.move(model, config.device)
     settings, chosen = training.settled(config.cpt, "cpt", model.num_parameters(), config.cpt.base != SCRATCH)
     adapter = training.adapter(model, settings.lora, writer.new_tokens(), settings.base)
     with stage.writing(force) as folder:
-        writer.write(folder / corpus.CORPUS)
+        ranks.shared(lambda: writer.write(folder / corpus.CORPUS))
         documents = corpus.read(folder / corpus.CORPUS)
         mixture = _mixture(settings, documents.train, corpus.end_token(tokenizer), config.seed)
         batches = _batches(model, mixture, settings.context_length)
         recipe = training.recipe(settings, mixture.steps_per_epoch)
         found = material(config, model, writer, documents)
         course = measures.course(found)
-        start = course.start(folder / START)
+        start = ranks.shared(lambda: course.start(folder / START))
         state = loop.Progress()
         if settings.enabled:
             _tell(model, mixture, recipe)
@@ -80,13 +80,19 @@ def run(config: RunConfig, force: bool = False) -> Path:
                 checkpoint=stage.checkpoint,
                 name="cpt",
                 dropout=settings.dropout,
+                size=_sizes(model),
                 precision=chosen["precision"],
+                compute=training.compute(settings),
+                report=report,
                 look=(settings.measure.every_steps or max(1, recipe.total_steps // (LOOKS + 1)), course.step),
             )
+        stage.speed = state.speed
+        if not is_first():  # the others have trained; the first process writes
+            return stage.folder
+        if state.step:
             end = loop.measured(state.step, settings.epochs - 1, course.step())
             state.log[:] = [loop.measured(0, 0, start), *state.log, end]
         loop.write_log(folder / "train_log.jsonl", state)
-        cost = _cost(model, batches, recipe, state)
         if adapter:
             adapter.finish(folder / artifacts.ADAPTER)
         folders.save_model_folder(model, tokenizer, folder / "model")
@@ -99,7 +105,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
             "shares": mixture.shares,
             "packing_efficiency": mixture.packing_efficiency,
             "training": chosen,
-            "cost": cost,
+            "cost": _cost(model, recipe, state),
             **_learnt(found, course, folder),
         }
         artifacts.write_json(folder / "metrics.json", metrics)
@@ -147,15 +153,14 @@ def _tell(model: PreTrainedModel, mixture: Mixture, recipe: loop.Recipe) -> None
     )
 
 
-def _cost(
-    model: PreTrainedModel, batches: Callable[[int], Iterator[Batch]], recipe: loop.Recipe, state: loop.Progress
-) -> dict[str, int]:
-    """Cost of the training, if there was one; an example is a row, and its tokens are those that are predicted."""
+def _sizes(model: PreTrainedModel) -> Callable[[Batch], Size]:
+    """Size of a batch; an example is a row, and its tokens are those that are predicted."""
+    flops = StepFlops(model)
+    return lambda batch: Size(len(batch.tokens), n_labels(batch), batch.tokens.numel(), flops(batch))
+
+
+def _cost(model: PreTrainedModel, recipe: loop.Recipe, state: loop.Progress) -> dict[str, int]:
+    """Cost of the training, if there was one."""
     if not state.step:
         return asdict(Cost(model.num_parameters(), 0, 0, 0, 0))
-
-    def size(batch: Batch) -> Size:
-        return Size(len(batch.tokens), int((batch.labels != IGNORED).sum()), batch.tokens.numel())
-
-    loss = functools.partial(next_token_loss, model)
-    return asdict(training_cost(model, batches, size, loss, steps=state.step, steps_per_epoch=recipe.steps_per_epoch))
+    return asdict(training_cost(model, state.size, state.step, recipe.steps_per_epoch))

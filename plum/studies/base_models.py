@@ -18,9 +18,12 @@ from plum.lm.ngrams import LONGEST, ByteNgrams
 from plum.lm.pretrain import Optimisation, pretrain, steps_in
 from plum.lm.texts import hold_out, read_documents, text_tokenizer, token_stream
 from plum.run import artifacts
+from plum.run.lock import locked
+from plum.run.manifest import read_manifest
 from plum.run.place import Place
 from plum.run.stage import StageRun
-from plum.run.writing import write_text
+from plum.run.verified import changed_outputs
+from plum.run.writing import remove, sync_folder, write_errors, write_text
 from plum.runtime import seed_everything
 from plum.stages.training import move
 from plum.studies.base_card import card
@@ -28,10 +31,12 @@ from plum.training.loop import write_log
 
 logger = logging.getLogger(__name__)
 
+STAGE = "base"
+"""What a base is called while it is made, in a hidden folder beside ``--out``."""
 HELD_OUT = "held_out.txt"
 """In the folder of a base that plum made: the text that it has not seen."""
 HELD_OUT_SHARE, MOST_HELD_OUT = 0.01, 400_000
-COUNTED = 1 << 25  # characters: what the n-grams are counted on, at most
+COUNTED = 1 << 24  # characters: what the n-grams are counted on, at most
 MANY_PASSES = 4
 """Passes over a text from which on more of them teach little (Muennighoff et al. 2023, section 1)."""
 
@@ -84,14 +89,44 @@ def make(texts: Sequence[Path], out: Path, settings: Settings) -> Path:
     Raises:
         PlumError: if the folder is there and of another origin, or the texts can't be used.
     """
-    _check_out(out)
     documents, held = _read(texts)
-    stage = StageRun(out.parent, out.name, asdict(settings), settings.how.seed, [], texts)
-    if stage.is_complete():
-        logger.info("%s: up to date", out)
-        return out
-    if (out / artifacts.MANIFEST).exists():
-        raise PlumError(f"{out} is there, made of other texts or settings", None, "give another --out, or remove it")
+    work = out.with_name(f".{out.name}.making")
+    with locked(work):
+        stage = StageRun(work, STAGE, asdict(settings), settings.how.seed, [], texts)
+        if _is_made(out, stage):
+            logger.info("%s: up to date", out)
+        else:
+            if not stage.is_complete():
+                _train(texts, documents, held, settings, stage)
+            with write_errors(out, elsewhere="--out"):
+                stage.folder.replace(out)
+                sync_folder(out.parent)
+        remove(work)
+    return out
+
+
+def _is_made(out: Path, stage: StageRun) -> bool:
+    """Whether a base is there, of the same texts and settings.
+
+    Raises:
+        PlumError: if something else is there.
+    """
+    if foreign := Place(out.parent, out.name).foreign():
+        raise PlumError(f"{out} is there, and no base that plum made", foreign.found, "give another --out")
+    if not (out / artifacts.MANIFEST).exists():
+        return False
+    there = read_manifest(out)
+    if there.fingerprint() != stage.manifest.fingerprint() or changed_outputs(out, there):
+        raise PlumError(
+            f"{out} is there, made of other texts or settings, or changed since",
+            None,
+            "give another --out, or remove it",
+        )
+    return True
+
+
+def _train(texts: Sequence[Path], documents: Sequence[str], held: str, settings: Settings, stage: StageRun) -> None:
+    """Write the stage's folder: model, tokenizer, log, figures and card."""
     seed_everything(settings.how.seed)
     tokenizer = text_tokenizer(documents, settings.vocabulary)
     stream = token_stream(tokenizer, documents)
@@ -106,18 +141,16 @@ def make(texts: Sequence[Path], out: Path, settings: Settings) -> Path:
         write_log(folder / "train_log.jsonl", state)
         folders.save_model_folder(model, tokenizer, folder, "--out")
         write_text(folder / HELD_OUT, held, "--out")
-        measured = _measured(model, tokenizer, held, "\n".join(documents)[-COUNTED:], Sample(seed=how.seed))
         facts = {
             "parameters": model.num_parameters(),
             "steps": how.steps,
             "tokens": how.steps * how.batch_size * how.context_length,
             "passes": round(passes, 3),
             "characters": sum(map(len, documents)),
-            "held_out": measured,
+            "held_out": _measured(model, tokenizer, held, "\n".join(documents)[-COUNTED:], Sample(seed=how.seed)),
         }
         artifacts.write_json(folder / "metrics.json", facts, "--out")
         write_text(folder / "README.md", card(texts, asdict(settings), facts), "--out")
-    return out
 
 
 def measure(base: str, text: Path | None, sample: Sample, device: str = "auto") -> dict[str, Any]:
@@ -162,12 +195,6 @@ def _measured(
         "gaps": guessed.gaps,
         "seed": sample.seed,
     }
-
-
-def _check_out(out: Path) -> None:
-    """Refuse a folder that no earlier call has written."""
-    if foreign := Place(out.parent, out.name).foreign():
-        raise PlumError(f"{out} is there, and no base that plum made", foreign.found, "give another --out")
 
 
 def _read(texts: Sequence[Path]) -> tuple[list[str], str]:

@@ -88,7 +88,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint(text: Path, tmp_path: Pat
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert tiny_run.plum(*arguments, "--out", whole).returncode == 0
     child = subprocess.Popen(tiny_run.command(*arguments, "--out", killed), stderr=subprocess.PIPE)
-    state = tmp_path / ".killed.partial" / "checkpoint" / "training" / "state.json"
+    state = tmp_path / ".killed.making" / ".base.partial" / "checkpoint" / "training" / "state.json"
     until = time.monotonic() + 120
     while not state.exists() and child.poll() is None and time.monotonic() < until:
         time.sleep(0.01)

@@ -16,6 +16,7 @@ from plum.errors import PlumError
 from plum.lm import bases, pretrain
 from plum.lm.examples import Batch
 from plum.lm.vocab import ScratchShape
+from plum.run.lock import locked
 from plum.studies import base_models as study
 
 WORDS = ["the", "cat", "sat", "on", "mats", "while", "dogs", "barked", "loudly", "and", "birds", "sang"]
@@ -75,7 +76,7 @@ def test_a_stopped_training_goes_on_and_ends_the_same(
         with pytest.raises(KeyboardInterrupt):
             study.make([text], tmp_path / "small", settings())
     assert not (tmp_path / "small").exists()
-    assert (tmp_path / ".small.partial/checkpoint/training/step-6").is_dir()
+    assert (tmp_path / ".small.making/.base.partial/checkpoint/training/step-6").is_dir()
     study.make([text], tmp_path / "small", settings())
     assert all((weights(made)[name] == value).all() for name, value in weights(tmp_path / "small").items())
     assert (made / "metrics.json").read_text() == (tmp_path / "small" / "metrics.json").read_text()
@@ -131,6 +132,32 @@ def test_the_same_again_is_up_to_date_and_another_is_refused(made: Path, text: P
     assert (made / "manifest.json").stat().st_mtime_ns == before
     with pytest.raises(PlumError, match="made of other texts or settings"):
         study.make([text], made, settings(steps=13))
+
+
+def test_nothing_but_the_base_is_left_and_two_may_be_made_at_once(text: Path, tmp_path: Path) -> None:
+    with locked(tmp_path / ".other.making"):  # by another command
+        study.make([text], tmp_path / "small", settings(steps=1))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".other.making", "small"]
+
+
+def test_a_base_that_was_changed_is_not_taken_for_the_one_that_was_made(text: Path, tmp_path: Path) -> None:
+    out = study.make([text], tmp_path / "small", settings(steps=1))
+    (out / "model.safetensors").write_bytes(b"")
+    with pytest.raises(PlumError, match="made of other texts or settings"):
+        study.make([text], out, settings(steps=1))
+
+
+def test_a_stop_just_before_the_end_costs_nothing(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(study, "write_errors", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            study.make([text], tmp_path / "small", settings(steps=1))
+    monkeypatch.setattr(study, "pretrain", stopped)
+    study.make([text], tmp_path / "small", settings(steps=1))
+    assert bases.problem_of(str(tmp_path / "small")) is None
 
 
 def test_a_folder_of_another_origin_stays(text: Path, tmp_path: Path) -> None:

@@ -65,6 +65,9 @@ def test_a_model_that_can_t_compute_again_is_a_message():
         def gradient_checkpointing_enable(self, _):
             raise ValueError("Odd does not support gradient checkpointing.")
 
+        def gradient_checkpointing_disable(self):
+            raise AssertionError("it was never enabled")
+
     with (
         pytest.raises(PlumError, match=r"(?s)not supported for models of type 'odd'.*to false"),
         checkpointed(Other(), True),

@@ -52,15 +52,18 @@ def checkpointed(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
+    # transformers is about to rename them.
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    disable = getattr(model, "activation_checkpointing_disable", None) or model.gradient_checkpointing_disable
     try:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        enable({"use_reentrant": False})
     except ValueError as error:
         what = f"gradient_checkpointing is not supported for models of type {model.config.model_type!r}"
         raise PlumError(what, str(error), "set gradient_checkpointing to false") from error
     try:
         yield
     finally:
-        model.gradient_checkpointing_disable()
+        disable()
 
 
 @contextmanager

@@ -32,7 +32,7 @@ from plum.run.verified import changed_outputs, verify_outputs
 
 logger = logging.getLogger(__name__)
 
-LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "pandas", "scikit-learn", "faiss-cpu")
+LIBRARIES = ("torch", "transformers", "accelerate", "tokenizers", "numpy", "pandas", "scikit-learn", "faiss-cpu")
 """Packages whose versions a manifest records."""
 
 

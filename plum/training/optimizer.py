@@ -27,7 +27,7 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         raise PlumError(
             "optimizer: adamw-8bit needs the package bitsandbytes",
             str(error),
-            "install it with `pip install 'plum-recommender[scale]'`, or set optimizer to adamw",
+            "install it with `pip install 'plum-recommender[eight-bit]'`, or set optimizer to adamw",
         ) from error
     made: torch.optim.Optimizer = AdamW8bit(parts, lr=recipe.learning_rate)
     return made

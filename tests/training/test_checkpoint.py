@@ -172,3 +172,31 @@ def test_a_stop_of_the_machine_at_any_instant_loses_nothing(tmp_path, monkeypatc
     expected = Training(tmp_path / "whole", epochs=2)().end()
     assert stops_everywhere(monkeypatch, fresh, work) > 100
     assert all(end == expected for end in ends)
+
+
+@pytest.mark.parametrize("at", ["model", "optimizer"])
+def test_a_full_disk_is_a_message_and_the_checkpoint_before_survives(tmp_path, monkeypatch, expected, at):
+    import errno
+
+    from plum.errors import PlumError
+    from plum.training import weights
+
+    place = weights if at == "model" else checkpoint
+    true, calls = place.write_tensors, []
+
+    def full(path, tensors, **options):
+        calls.append(path)
+        if path.parent.name == "step-6":
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(b"half")
+            raise PlumError(f"can't write {path}: the disk is full", errno.errorcode[errno.ENOSPC])
+        return true(path, tensors, **options)
+
+    monkeypatch.setattr(place, "write_tensors", full)
+    with pytest.raises(PlumError, match="the disk is full"):
+        Training(tmp_path / "c")()
+    assert not (tmp_path / "c/step-6").exists()  # what it had written would take the room of others
+    monkeypatch.undo()
+    again = Training(tmp_path / "c")()
+    assert again.end() == expected
+    assert again.first == 4

@@ -111,3 +111,34 @@ def test_a_validation_is_a_checkpoint_whatever_the_steps_between_checkpoints(tmp
     again = Run(tmp_path, **settings)
     again()
     assert again.epochs_ended == [3, 4, 5, 6]  # the first three were not trained again
+
+
+@pytest.mark.parametrize("kill_step", [1, 4, 6, 9, 11])
+def test_by_steps_within_and_across_epochs_and_resumed(tmp_path, kill_step):
+    settings = {"validated": True, "scores": None, "max_steps": 13, "validate_steps": 4, "checkpoint_steps": 100}
+
+    def run(folder, **kill):
+        made = Run(folder, **settings, **kill)
+        made.validate = lambda: {"score": float(torch.rand(()))}
+        return made
+
+    whole = run(tmp_path / "whole")
+    expected = whole()
+    assert [entry["step"] for entry in expected.log if "score" in entry] == [4, 8, 12, 13]
+    assert [entry["epoch"] for entry in expected.log if "score" in entry] == [0, 1, 2, 2]
+    assert (expected.step, whole.epochs_ended) == (13, [0, 1])  # the third epoch is a part of one
+    with pytest.raises(Killed):
+        run(tmp_path / "cut", kill_step=kill_step)()
+    again = run(tmp_path / "cut")
+    assert again() == expected
+    assert same(again.weights(), whole.weights())
+
+
+def test_patience_ends_a_training_within_an_epoch(tmp_path):
+    run = Run(tmp_path, validated=True, epochs=4, validate_steps=2, patience=2)
+    run.validate = lambda: {"score": 1.0}
+    state = run()
+    assert state.stopped
+    assert (state.step, state.best_step) == (6, 2)
+    again = Run(tmp_path, validated=True, epochs=4, validate_steps=2, patience=2)
+    assert again() == state

@@ -133,12 +133,6 @@ class CptConfig(LanguageModelConfig):
     max_history: Length = 50
     """Items per document of the behaviour corpus; longer histories are cut into several."""
 
-    @model_validator(mode="after")
-    def _nothing_to_adapt(self) -> CptConfig:
-        if self.lora and self.base == SCRATCH:
-            raise ValueError("lora adapts a pre-trained model: name one as base, or leave lora out")
-        return self
-
 
 class FinetuneConfig(LanguageModelConfig):
     """Stage finetune: generative retrieval, history -> the next item's SID (PLUM section 2.3)."""

@@ -155,6 +155,8 @@ def _of_cpt(config: RunConfig) -> Iterator[str]:
     yield from _of_lora("cpt", config.cpt.lora)
     yield from capacity.of_cpt(config, capacity.machine_bytes())
     if base == SCRATCH:
+        if config.cpt.lora:
+            yield "cpt.lora: it adapts a pre-trained model; name one as cpt.base, or leave lora out"
         return
     folder = Path(base)
     if folder.is_dir():

@@ -26,7 +26,7 @@ from plum.run import artifacts
 from plum.run.stage import StageRun
 from plum.runtime import seed_everything
 from plum.sid.table import SidTable
-from plum.stages import inputs, training
+from plum.stages import capacity, inputs, training
 from plum.training import loop
 from plum.training.cost import Size, training_cost
 
@@ -66,6 +66,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
             tokens = torch.from_numpy(block)
             yield Batch(tokens, tokens)
 
+    chosen |= capacity.check_training("cpt", model, settings, settings.context_length)
     recipe = training.recipe(settings, mixture.steps_per_epoch)
     logger.info(
         "cpt: %s parameters, %s behaviour and %s metadata tokens, %d steps",

@@ -219,12 +219,6 @@ class CptConfig(LanguageModelConfig):
     def _short_form(cls, given: Any) -> Any:
         return with_short_form(given)
 
-    @model_validator(mode="after")
-    def _nothing_to_adapt(self) -> CptConfig:
-        if self.lora and self.base == SCRATCH:
-            raise ValueError("lora adapts a pre-trained model: name one as base, or leave lora out")
-        return self
-
 
 class FinetuneConfig(LanguageModelConfig):
     """Stage finetune: generative retrieval, history -> the next item's SID (PLUM section 2.3)."""

@@ -7,7 +7,7 @@ it are computed before the next chunk begins.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -49,13 +49,13 @@ class Labels:
             total = total + (shares * values[mine, columns]).sum()
         return total
 
-    def subtract(self, values: Tensor, start: int, scale: float) -> None:
-        """Subtract the labels of positions ``start`` and following, times ``scale``, from ``values`` (N, V)."""
+    def subtract(self, values: Tensor, start: int) -> None:
+        """Subtract the labels of positions ``start`` and following from ``values`` (N, V)."""
         rows = slice(start, start + len(values))
         own = torch.ones(len(values), 1, device=values.device) if self.own is None else self.own[rows, None]
-        values.scatter_add_(1, self.targets[rows, None], own.to(values.dtype) * -scale)
+        values.scatter_add_(1, self.targets[rows, None], -own.to(values.dtype))
         for shares, mine, columns in self._levels(start, len(values)):
-            values[mine, columns] -= scale * shares
+            values[mine, columns] -= shares
 
     def _levels(self, start: int, n: int) -> list[tuple[Tensor, slice, Columns]]:
         """For each level its shares in ``n`` positions from ``start``, which of these are its own, and its columns."""
@@ -122,26 +122,14 @@ class _ChunkedLoss(torch.autograd.Function):
         """See ``summed_loss``; ``rows`` (N, D) are the head's trained ones."""
         kind = hidden.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
-        half_weight, half_bias = weight.to(dtype), None if bias is None else bias.to(dtype)
+        cast = replace(head, weight=weight.to(dtype), bias=None if bias is None else bias.to(dtype))
         gradients = _Gradients(hidden, weight, bias, rows, wanted)
-        total = torch.zeros((), device=hidden.device)
         length = chunk_positions(len(weight), len(hidden))
         with torch.autocast(kind, enabled=False):
-            for start in range(0, max(1, len(hidden)), length):  # none gives zeros
-                part = hidden[start : start + length].to(dtype)
-                n = len(part)
-                part = F.pad(part, (0, 0, 0, -n % POSITIONS_MULTIPLE))
-                logits = head.finish(F.linear(part, half_weight, half_bias))
-                chances = logits.log_softmax(1)
-                total -= labels.mean(chances[:n], start)
-                if any(wanted):
-                    slope = chances.exp_()
-                    labels.subtract(slope[:n], start, 1.0)
-                    slope[n:] = 0
-                    slope = head.slope(slope, logits).to(dtype)
-                    gradients.add(start, n, slope, part, half_weight, head)
+            starts = range(0, max(1, len(hidden)), length)  # no positions are a chunk too, of zeros
+            losses = [_chunk(cast, hidden[start : start + length], labels, start, gradients) for start in starts]
         ctx.gradients = gradients
-        return total
+        return torch.stack(losses).sum()
 
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
@@ -149,6 +137,21 @@ class _ChunkedLoss(torch.autograd.Function):
         gradients: _Gradients = ctx.gradients
         ctx.gradients = None
         return (*gradients.times(outer), None, None, None)
+
+
+def _chunk(head: Head, hidden: Tensor, labels: Labels, start: int, gradients: _Gradients) -> Tensor:
+    """The summed loss of a chunk, a scalar; its gradients are added. Nothing else of it outlives the call."""
+    part, n = hidden.to(head.weight.dtype), len(hidden)
+    part = F.pad(part, (0, 0, 0, -n % POSITIONS_MULTIPLE))
+    logits = head.finish(F.linear(part, head.weight, head.bias))
+    chances = logits.log_softmax(1)
+    loss = -labels.mean(chances[:n], start)
+    if any(gradients.wanted):
+        slope = chances.exp_()
+        labels.subtract(slope[:n], start)
+        slope[n:] = 0
+        gradients.add(start, n, head.slope(slope, logits).to(part.dtype), part, head)
+    return loss
 
 
 class _Gradients:
@@ -164,7 +167,7 @@ class _Gradients:
         self.bias: Tensor | None = None
         self.rows: Tensor | None = None
 
-    def add(self, start: int, n: int, slope: Tensor, part: Tensor, weight: Tensor, head: Head) -> None:
+    def add(self, start: int, n: int, slope: Tensor, part: Tensor, head: Head) -> None:
         """Add what follows from a chunk.
 
         Args:
@@ -172,11 +175,10 @@ class _Gradients:
             n: its positions; further rows are padding.
             slope: (N, V) the loss's gradient at what the matrix product gave.
             part: (N, D) hidden states.
-            weight: (V, D).
-            head: whose trained rows, if it has any, are columns of ``slope``.
+            head: in the precision of both; its trained rows, if it has any, are columns of ``slope``.
         """
         if self.hidden is not None:
-            self.hidden[start : start + n] = (slope @ weight)[:n]
+            self.hidden[start : start + n] = (slope @ head.weight)[:n]
         if self.wanted.weight:
             self.weight = _plus_product(self.weight, slope, part)
         if self.wanted.rows and head.rows is not None:

@@ -160,6 +160,8 @@ def _of_cpt(config: RunConfig) -> Iterator[str]:
         problems = map(problem_of_text, section.files) if isinstance(section, ReplayDocuments) else ()
         yield from (f"cpt.corpus.{name}.files: {problem}" for problem in problems if problem)
     if base == SCRATCH:
+        if config.cpt.lora:
+            yield "cpt.lora: it adapts a pre-trained model; name one as cpt.base, or leave lora out"
         return
     folder = Path(base)
     if base.startswith("package:") or base.endswith(".gguf"):

@@ -32,7 +32,7 @@ from plum.run.stage import StageRun
 from plum.runtime import is_first, seed_everything
 from plum.sid.codec import Codec
 from plum.sid.table import SidTable
-from plum.stages import inputs, trained, training
+from plum.stages import capacity, inputs, trained, training
 from plum.training import loop
 from plum.training.cost import Size, training_cost
 
@@ -74,6 +74,8 @@ def run(config: RunConfig, force: bool = False) -> Path:
     check_length(model, len(prefix) + length * table.n_levels)
     cut = examples.windows(data.histories.train, length)
     adapter = training.adapter(model, settings.lora, np.concatenate(codec.token_ids), artifacts.CPT_MODEL)
+    longest = max((len(window.items) for window in cut), default=0)
+    chosen |= capacity.check_training("finetune", model, settings, len(prefix) + longest * table.n_levels)
 
     batches = _batches(config, cut, codec.encode(table.codes), prefix, tokenizer.pad_token_id)
     asked = inputs.validation_sample(data, settings.validation_users, config.seed)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,12 +21,12 @@ from plum.decoding.trie import Trie, fingerprint
 from plum.errors import PlumError
 from plum.evaluation.metrics import per_user_metrics
 from plum.features.encoding import refuse_repeated
-from plum.lm.defaults import Stage, defaults_of
 from plum.retrievers.protocol import Retriever
 from plum.run import artifacts, saved, shapes
 from plum.run.folders import is_complete
 from plum.run.manifest import has_file, read_manifest
 from plum.sid.table import SidTable
+from plum.stages import training
 from plum.vectors.unit import joined
 
 logger = logging.getLogger(__name__)
@@ -219,11 +219,7 @@ def recorded(config: RunConfig, stage: str) -> dict[str, Any]:
     section = settings[stage]
     values = section.model_dump(mode="json") if section else {}
     if stage in (artifacts.CPT, artifacts.FINETUNE):
-        values |= _of_language_model(config, stage, values)
-        if values["lora"] is None:
-            del values["lora"]
-    if stage == artifacts.FINETUNE and config.finetune.loss_over == "vocabulary":
-        del values["loss_over"]
+        values = training.recorded(values, stage, config.cpt.base == SCRATCH)
     if stage == artifacts.FINETUNE and not config.taught_by_dense:
         del values["teacher_weight"]
     if stage == artifacts.FINETUNE and not config.taught_by_trials:
@@ -390,17 +386,6 @@ def validation_metrics(
     found = retriever.recommend(histories, 10, histories if filter_seen else None)
     per_user = per_user_metrics(found.items, targets, [10])
     return {name: float(per_user[name].mean()) for name in ("recall@10", "ndcg@10")}
-
-
-def _of_language_model(config: RunConfig, stage: str, values: dict[str, Any]) -> dict[str, Any]:
-    """What is trained with where the configuration leaves it open and the model's size does not matter.
-
-    For a pre-trained base it does, and the model is among the stage's inputs.
-    """
-    if config.cpt.base != SCRATCH:
-        return {}
-    chosen = asdict(defaults_of(cast("Stage", stage), 0, pretrained=False, lora=values["lora"] is not None))
-    return {name: value for name, value in chosen.items() if values[name] is None}
 
 
 def _selection(config: EvalConfig, decoder: bool) -> dict[str, bool | str]:

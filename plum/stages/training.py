@@ -85,6 +85,25 @@ def settled(
     return complete, {name: getattr(complete, name) for name in defaults}
 
 
+def recorded(values: dict[str, Any], stage: str, scratch: bool) -> dict[str, Any]:
+    """The settings of a stage as its manifest holds them.
+
+    What came later and changes nothing by default is left out. What the configuration leaves open is as it is trained
+    with if it does not depend on the model, which is among the inputs of the stage.
+
+    Args:
+        values: of the configuration's section.
+        stage: its name.
+        scratch: whether the run begins with no model.
+    """
+    later = {"lora": None, "loss_over": "vocabulary"}
+    kept = {name: value for name, value in values.items() if name not in later or value != later[name]}
+    if scratch:
+        chosen = asdict(defaults_of(cast("Stage", stage), 0, pretrained=False, lora="lora" in kept))
+        kept |= {name: value for name, value in chosen.items() if kept[name] is None}
+    return kept
+
+
 def recipe(
     config: OptimizerConfig,
     steps_per_epoch: int,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import tiny_run
 
 from plum.config.file import validate
 from plum.errors import PlumError
-from plum.stages import pipeline
+from plum.stages import inputs, pipeline
 from plum.stages.checks import check_named
 
 STAGES = ("data", "features", "tokenize", "cpt", "finetune", "eval")
@@ -95,9 +96,10 @@ def test_only_the_stages_to_come_are_checked(run_copy: Path) -> None:
 
 
 def test_a_stage_after_one_that_is_made_again_is_checked_too(run_copy: Path) -> None:
-    manifest = run_copy / "cpt/manifest.json"
-    manifest.write_text(manifest.read_text().replace('"base": "scratch"', '"base": "./gone"'))
-    settings = ("cpt.base=./gone",)
+    manifest, settings = run_copy / "cpt/manifest.json", ("cpt.base=./gone",)
+    made = json.loads(manifest.read_text())
+    made["config"] = inputs.recorded(tiny_run.config_of(run_copy, *settings), "cpt")
+    manifest.write_text(json.dumps(made))
     check_named(tiny_run.config_of(run_copy, *settings), STAGES)  # cpt is up to date, and its base not needed
     for changed, force in ((("tokenize.max_steps=7",), False), ((), True)):
         with pytest.raises(PlumError, match=r"cpt\.base: \./gone"):

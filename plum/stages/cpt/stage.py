@@ -26,7 +26,7 @@ from plum.run import artifacts, ranks
 from plum.run.stage import StageRun
 from plum.run.writing import remove, write_text
 from plum.runtime import is_first, seed_everything
-from plum.stages import inputs, training
+from plum.stages import capacity, inputs, training
 from plum.stages.cpt import base, corpus, measures, reading
 from plum.stages.cpt.material import material
 from plum.stages.cpt.measures import Material
@@ -61,6 +61,8 @@ def run(config: RunConfig, force: bool = False) -> Path:
     training.move(model, config.device)
     settings, chosen = training.settled(config.cpt, "cpt", model.num_parameters(), config.cpt.base != SCRATCH)
     adapter = training.adapter(model, settings.lora, writer.new_tokens(), settings.base)
+    if settings.enabled:
+        chosen |= capacity.check_training("cpt", model, settings, settings.context_length)
     with stage.writing(force) as folder:
         ranks.shared(lambda: writer.write(folder / corpus.CORPUS))
         documents = corpus.read(folder / corpus.CORPUS)

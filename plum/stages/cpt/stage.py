@@ -32,6 +32,7 @@ from plum.stages.cpt.material import material
 from plum.stages.cpt.measures import Material
 from plum.training import loop
 from plum.training.cost import Cost, Size, training_cost
+from plum.training.trackers import Report
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,6 @@ def run(config: RunConfig, force: bool = False) -> Path:
         ranks.shared(lambda: writer.write(folder / corpus.CORPUS))
         documents = corpus.read(folder / corpus.CORPUS)
         mixture = _mixture(settings, documents.train, corpus.end_token(tokenizer), config.seed)
-        batches = _batches(model, mixture, settings.context_length)
         recipe = training.recipe(settings, mixture.steps_per_epoch)
         found = material(config, model, writer, documents)
         course = measures.course(found)
@@ -75,26 +75,11 @@ def run(config: RunConfig, force: bool = False) -> Path:
         state = loop.Progress()
         if settings.enabled:
             _tell(model, mixture, recipe)
-            state = train(
-                model,
-                recipe,
-                batches,
-                checkpoint=stage.checkpoint,
-                name="cpt",
-                dropout=settings.dropout,
-                size=_sizes(model),
-                precision=chosen["precision"],
-                compute=training.compute(settings),
-                report=report,
-                look=(settings.measure.every_steps or max(1, recipe.total_steps // (LOOKS + 1)), course.step),
-            )
+            state = _train(model, mixture, recipe, settings, course, stage.checkpoint, report)
         stage.speed = state.speed
         if not is_first():  # the others have trained; the first process writes
             return stage.folder
-        if state.step:
-            end = loop.measured(state.step, settings.epochs - 1, course.step())
-            state.log[:] = [loop.measured(0, 0, start), *state.log, end]
-        loop.write_log(folder / "train_log.jsonl", state)
+        _write_log(folder, start, state, course)
         if adapter:
             adapter.finish(folder / artifacts.ADAPTER)
         folders.save_model_folder(model, tokenizer, folder / "model")
@@ -112,6 +97,39 @@ def run(config: RunConfig, force: bool = False) -> Path:
         }
         artifacts.write_json(folder / "metrics.json", metrics)
     return stage.folder
+
+
+def _train(
+    model: PreTrainedModel,
+    mixture: Mixture,
+    recipe: loop.Recipe,
+    settings: CptConfig,
+    course: Course,
+    checkpoint: Path,
+    report: Report,
+) -> loop.Progress:
+    """Train the model in place, and measure it now and then."""
+    return train(
+        model,
+        recipe,
+        _batches(model, mixture, settings.context_length),
+        checkpoint=checkpoint,
+        name="cpt",
+        size=_sizes(model),
+        dropout=settings.dropout,
+        precision=settings.precision or "auto",
+        compute=training.compute(settings),
+        report=report,
+        look=(settings.measure.every_steps or max(1, recipe.total_steps // (LOOKS + 1)), course.step),
+    )
+
+
+def _write_log(folder: Path, start: Mapping[str, float], state: loop.Progress, course: Course) -> None:
+    """Write the curve between what was measured before the first step and after the last one."""
+    if state.step:
+        epoch = state.log[-1]["epoch"] if state.log else 0
+        state.log[:] = [loop.measured(0, 0, start), *state.log, loop.measured(state.step, epoch, course.step())]
+    loop.write_log(folder / "train_log.jsonl", state)
 
 
 def _learnt(found: Material, course: Course, folder: Path) -> dict[str, Any]:

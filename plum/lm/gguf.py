@@ -86,7 +86,8 @@ def check(path: Path, folder: Folder) -> None:
     if not isinstance(architecture, str) or _plain(architecture) not in map(_plain, known):
         found = f"its architecture {architecture!r} is none that transformers reads: {', '.join(sorted(known))}"
         raise folder.refusal(found, "choose a GGUF file of one of them, or the model's Hugging Face folder")
-    if (parts := header.values.get("split.count", 0)) > 1:
+    parts = header.values.get("split.count", 0)
+    if not isinstance(parts, int) or parts > 1:
         raise folder.refusal(f"it is one of {parts} parts", "join them with `llama-gguf-split --merge`")
     if not header.tensors:
         raise folder.refusal("it holds no weights (a vocabulary only)")
@@ -145,8 +146,9 @@ def _read(path: Path, folder: Folder) -> Header:
                 return _Reader(content, folder).header()
     except (OSError, ValueError) as error:
         raise folder.reason(path.name, error) from None
-    except struct.error:
-        raise folder.refusal("it ends within its header: it is cut short", "copy or download it again") from None
+    except (struct.error, IndexError, OverflowError, RecursionError):  # a length that leads out of the file
+        found = "it ends within its header: it is cut short or damaged"
+        raise folder.refusal(found, "copy or download it again") from None
 
 
 class _Reader:

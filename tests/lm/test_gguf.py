@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import struct
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import gguf as writing
@@ -14,11 +16,14 @@ import numpy as np
 import pytest
 import tiny_gguf
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from plum.decoding.tree import check_tree_attention
 from plum.errors import PlumError
 from plum.lm import bases, folders, gguf, vocab
 from plum.lm.logits import check_head
+from plum.model_files import Folder
 
 Kind = writing.GGMLQuantizationType
 SIZES = (5, 4)
@@ -199,6 +204,27 @@ def test_what_can_not_be_read_is_refused(name: str, file: Path, cache: Path) -> 
     assert refused.match(reason)
     assert bases.problem_of(str(file)) == refused.value.found
     assert not cache.exists() or not folders_of(cache)
+
+
+@given(changes=st.lists(st.tuples(st.integers(4, 2000), st.integers(0, 255)), min_size=1, max_size=6))
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_damaged_header_is_sound_or_refused(changes: list[tuple[int, int]], original: Path, tmp_path: Path) -> None:
+    content = bytearray(original.read_bytes())
+    for place, value in changes:
+        content[place] = value
+    path = tmp_path / "damaged.gguf"
+    path.write_bytes(content)
+    with suppress(PlumError):
+        gguf.check(path, Folder(path, "refused", "to do"))
+
+
+def test_arrays_in_arrays_without_end_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "deep.gguf"
+    array = (9).to_bytes(4, "little") + (1).to_bytes(8, "little")
+    key = (1).to_bytes(8, "little") + b"k" + (9).to_bytes(4, "little")
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 1, 1) + key + array * 100_000)
+    with pytest.raises(PlumError, match="cut short or damaged"):
+        gguf.check(path, Folder(path, "refused", "to do"))
 
 
 def test_an_architecture_that_can_not_be_decoded_is_refused(file: Path, cache: Path) -> None:

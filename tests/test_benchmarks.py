@@ -170,3 +170,11 @@ def test_isotropy(finished_run: Path) -> None:
         assert 0 <= figures["unique"] <= 1
         assert len(figures["near"]) == len(figures["lift"]) == 2
         assert way == "none" or abs(figures["cosine"]) < 0.1
+
+
+def test_packing() -> None:
+    found = run("packing.py", "--steps", "2", "--context", "64")
+    assert set(found) == {"packed", "no mask", "apart", "packing_efficiency", "cuts_per_block"}
+    assert all(isinstance(found[name], float) and found[name] > 0 for name in ("packed", "no mask", "apart"))
+    assert isinstance(found["packing_efficiency"], float)
+    assert 0.95 < found["packing_efficiency"] <= 1

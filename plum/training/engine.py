@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from plum.run import ranks
 from plum.runtime import n_processes, rank
+from plum.training.rng import rng_state, set_rng_state
 from plum.training.sharding import shard
 
 if TYPE_CHECKING:
@@ -43,7 +44,9 @@ class Engine:
         self.model, self._loss, self.sharded = model, loss, sharded
         self.size, self.rank = (n_processes(), rank()) if together else (1, 0)
         self.device = next(model.parameters()).device
+        draws = rng_state()
         self._accelerator = _accelerator(self.device, self.size > 1)
+        set_rng_state(draws)  # libraries that are imported for the first time draw numbers of their own
         self._module: Any = None
         self._seed = torch.initial_seed()
         if self.size > 1:

@@ -17,7 +17,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -60,13 +60,12 @@ class Watch:
 
 
 @dataclass(frozen=True)
-class Hooks(Generic[Batch]):
-    """What else a training does; see :func:`fit`."""
+class _Told:
+    """What messages call a training and its epochs, and the steps between entries of its log."""
 
-    prepare: Callable[[Batch], Any] | None = None
-    size: Callable[[Batch], Size] | None = None
-    after_epoch: Callable[[int], Moved | None] | None = None
-    parts: Parts[Batch] | None = None
+    name: str
+    unit: str
+    log_every: int
 
 
 def fit(
@@ -142,9 +141,8 @@ def fit(
     with ExitStack() as stack:
         trackers = Trackers(report if report and runtime.is_first() else Report(), name)
         stack.callback(trackers.close)
-        hooks = Hooks(prepare, size, after_epoch, parts)
-        run = _Training(recipe, stepper, saving, watch, hooks, trackers, (name, unit, log_every))
-        run.train(batches)
+        run = _Training(recipe, stepper, saving, watch, trackers, _Told(name, unit, log_every))
+        run.train(batches, size, after_epoch)
     saving.end(best=watch is not None)
     engine.close()
     run.state.speed = run.speed.figures()
@@ -165,18 +163,23 @@ class _Training:
         stepper: Stepper,
         saving: Saving,
         watch: Watch | None,
-        hooks: Hooks[Any],
         trackers: Trackers,
-        told: tuple[str, str, int],
+        told: _Told,
     ) -> None:
-        self.recipe, self.stepper, self.saving, self.watch, self.hooks = recipe, stepper, saving, watch, hooks
-        self.trackers, (self.name, self.unit, self.log_every) = trackers, told
+        self.recipe, self.stepper, self.saving, self.watch, self.trackers = recipe, stepper, saving, watch, trackers
+        self.told, self.name = told, told.name
         self.state = saving.resume()
         self.last = torch.tensor(math.nan)
         self.speed = speed.Speed(saving.peak_flops())
 
-    def train(self, batches: Callable[[int], Iterable[Any]]) -> None:
-        """Make all steps that are left, with all that lies between them."""
+    def train(
+        self,
+        batches: Callable[[int], Iterable[Any]],
+        size: Callable[[Any], Size] | None,
+        after_epoch: Callable[[int], Moved | None] | None,
+    ) -> None:
+        """Make all steps that are left, with all that lies between them; see :func:`fit`."""
+        self.size, self.after_epoch = size, after_epoch
         if self.watch and self.watch.start and not self.state.step:
             self._validate()
         with runtime.progress(self.name, self.recipe.total_steps, self.state.step) as show:
@@ -223,9 +226,9 @@ class _Training:
         losses = self.stepper.step(planned, state.step)
         self.last = losses["loss"]
         state.micro = self.stepper.found
-        size = self.hooks.size(planned.batch) if self.hooks.size else Size(0, 0, 0)
+        size = self.size(planned.batch) if self.size else Size(0, 0, 0)
         state.spent = list(state.size.plus(size))
-        if state.step % self.log_every == 0:
+        if state.step % self.told.log_every == 0:
             values = {key: round(value.item(), 6) for key, value in losses.items()}
             state.log.append({"step": state.step, "epoch": epoch, "lr": self.recipe.rate(state.step), **values})
             self.trackers.log({**values, "lr": self.recipe.rate(state.step), **self.speed.figures()}, state.step)
@@ -235,8 +238,8 @@ class _Training:
     def _between(self, epoch: int) -> None:
         """What is due after a step: an epoch's end, a validation, a line of the log, a checkpoint."""
         step, ends_epoch = self.state.step, self.recipe.ends_epoch(self.state.step)
-        if ends_epoch and self.hooks.after_epoch:
-            for parameter, rows in self.hooks.after_epoch(epoch) or []:
+        if ends_epoch and self.after_epoch:
+            for parameter, rows in self.after_epoch(epoch) or []:
                 forget(self.stepper.optimizer, parameter, rows)
         due = self.watch is not None and self.recipe.is_validated(step)
         if due:
@@ -249,7 +252,7 @@ class _Training:
         """A line of the log now and then: at some epochs' ends if there are no validations, and once a minute."""
         total = self.recipe.total_epochs
         if ends_epoch and not self.watch and (epoch + 1) % max(1, total // 5) == 0:
-            logger.info("%s: %s %d of %d, loss %.4f", self.name, self.unit, epoch + 1, total, float(self.last))
+            logger.info("%s: %s %d of %d, loss %.4f", self.name, self.told.unit, epoch + 1, total, float(self.last))
         left = self.speed.seconds_left(self.recipe.total_steps - self.state.step)
         if left is not None and self.speed.is_due():
             shown = ", ".join(f"{key.replace('_', ' ')} {value:,}" for key, value in self.speed.figures().items())
@@ -275,7 +278,7 @@ class _Training:
         state.log.append({"step": state.step, "epoch": max(0, epoch - 1), **rounded})
         self.trackers.log(rounded, state.step)
         shown = ", ".join(f"{key} {value:.4f}" for key, value in metrics.items())
-        at = f"{self.unit} {epoch}" if self.recipe.ends_epoch(state.step) else f"step {state.step}"
+        at = f"{self.told.unit} {epoch}" if self.recipe.ends_epoch(state.step) else f"step {state.step}"
         logger.info("%s: %s, %s", self.name, at, shown)
         if not math.isfinite(metrics[monitor]):
             raise PlumError(

@@ -90,6 +90,7 @@ def train(
     monitor: str | None = None,
     dropout: float = 0.0,
     precision: Precision = "auto",
+    look: tuple[int, Callable[[], dict[str, float]]] | None = None,
     compute: Compute = Compute(),  # noqa: B008 - immutable
     report: Report | None = None,
 ) -> Progress:
@@ -99,7 +100,7 @@ def train(
 
     Args:
         model: on its device. With ``compute.parallel`` set to ``fsdp``, a sharded copy is trained.
-        recipe, batches, checkpoint, name, prepare, size, validate, monitor, report: as for ``fit``.
+        recipe, batches, checkpoint, name, prepare, size, validate, monitor, look, report: as for ``fit``.
         batch_loss: the loss of a batch, or of the result of ``prepare`` for it; a mean over labelled tokens.
         dropout: see ``plum.lm.dropout``.
         precision: of the matrix products; see ``plum.runtime.is_half``.
@@ -135,6 +136,7 @@ def train(
             size=size,
             validate=validate,
             monitor=monitor,
+            look=look,
             whole=model if sharded else None,
             half=half,
             report=report,

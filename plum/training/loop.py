@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import islice
@@ -86,6 +86,7 @@ def fit(
     unit: str = "epoch",
     after_epoch: Callable[[int], Moved | None] | None = None,
     log_every: int = 10,
+    look: tuple[int, Callable[[], dict[str, float]]] | None = None,
     whole: nn.Module | None = None,
     half: bool = False,
     report: Report | None = None,
@@ -116,6 +117,8 @@ def fit(
         after_epoch: called with the epoch's number before validation (dead-code reset, for example). It may return
             parameters and rows of them that it has set anew: the optimizer's moments of these rows become zero.
         log_every: steps between log entries.
+        look: steps between measurements that choose no weights, and what measures; the last step has none. It may draw
+            no random numbers.
         whole: train ``model`` sharded over all processes (FSDP2), and gather its weights into this copy for validations
             and at the end. ``model`` is of no use afterwards.
         half: whether FSDP2 computes in bfloat16.
@@ -142,11 +145,16 @@ def fit(
         trackers = Trackers(report if report and runtime.is_first() else Report(), name)
         stack.callback(trackers.close)
         run = _Training(recipe, stepper, saving, watch, trackers, _Told(name, unit, log_every))
-        run.train(batches, size, after_epoch)
+        run.train(batches, size, after_epoch, look)
     saving.end(best=watch is not None)
     engine.close()
     run.state.speed = run.speed.figures()
     return run.state
+
+
+def measured(step: int, epoch: int, figures: Mapping[str, float]) -> dict[str, Any]:
+    """An entry of the log."""
+    return {"step": step, "epoch": epoch, **{key: round(value, 6) for key, value in figures.items()}}
 
 
 def write_log(path: Path, state: Progress) -> None:
@@ -177,9 +185,10 @@ class _Training:
         batches: Callable[[int], Iterable[Any]],
         size: Callable[[Any], Size] | None,
         after_epoch: Callable[[int], Moved | None] | None,
+        look: tuple[int, Callable[[], dict[str, float]]] | None,
     ) -> None:
         """Make all steps that are left, with all that lies between them; see :func:`fit`."""
-        self.size, self.after_epoch = size, after_epoch
+        self.size, self.after_epoch, self.look = size, after_epoch, look
         if self.watch and self.watch.start and not self.state.step:
             self._validate()
         with runtime.progress(self.name, self.recipe.total_steps, self.state.step) as show:
@@ -241,6 +250,8 @@ class _Training:
         if ends_epoch and self.after_epoch:
             for parameter, rows in self.after_epoch(epoch) or []:
                 forget(self.stepper.optimizer, parameter, rows)
+        if self.look and step % self.look[0] == 0 and step < self.recipe.total_steps:
+            self._note(epoch, self.saving.measured(self.look[1]))
         due = self.watch is not None and self.recipe.is_validated(step)
         if due:
             self._validate()
@@ -271,12 +282,14 @@ class _Training:
         if self.state.best_step == self.state.step:
             self.saving.save_best(self.state.step)
 
+    def _note(self, epoch: int, figures: Mapping[str, float]) -> None:
+        self.state.log.append(measured(self.state.step, epoch, figures))
+        self.trackers.log(figures, self.state.step)
+
     def _record(self, metrics: dict[str, float], watch: Watch) -> None:
         state, monitor = self.state, watch.monitor
         epoch = -(-state.step // self.recipe.steps_per_epoch)  # begun so far
-        rounded = {key: round(value, 6) for key, value in metrics.items()}
-        state.log.append({"step": state.step, "epoch": max(0, epoch - 1), **rounded})
-        self.trackers.log(rounded, state.step)
+        self._note(max(0, epoch - 1), metrics)
         shown = ", ".join(f"{key} {value:.4f}" for key, value in metrics.items())
         at = f"{self.told.unit} {epoch}" if self.recipe.ends_epoch(state.step) else f"step {state.step}"
         logger.info("%s: %s, %s", self.name, at, shown)

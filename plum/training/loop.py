@@ -34,6 +34,7 @@ from plum.training.optimizer import forget
 from plum.training.progress import Progress
 from plum.training.recipe import Recipe
 from plum.training.saving import Saving
+from plum.training.sharding import Sharded
 from plum.training.step import Planned, Stepper
 from plum.training.trackers import Report, Trackers
 
@@ -87,8 +88,7 @@ def fit(
     after_epoch: Callable[[int], Moved | None] | None = None,
     log_every: int = 10,
     look: tuple[int, Callable[[], dict[str, float]]] | None = None,
-    whole: nn.Module | None = None,
-    half: bool = False,
+    sharded: Sharded | None = None,
     report: Report | None = None,
 ) -> Progress:
     """Train ``model`` in place; with ``validate``, it ends with the weights of its best validation.
@@ -119,9 +119,8 @@ def fit(
         log_every: steps between log entries.
         look: steps between measurements that choose no weights, and what measures; the last step has none. It may draw
             no random numbers.
-        whole: train ``model`` sharded over all processes (FSDP2), and gather its weights into this copy for validations
+        sharded: train ``model`` sharded over all processes (FSDP2), and gather its weights into a copy for validations
             and at the end. ``model`` is of no use afterwards.
-        half: whether FSDP2 computes in bfloat16.
         report: where to send the curve besides the log.
 
     Returns:
@@ -138,9 +137,9 @@ def fit(
     if validate and not monitor:
         raise ValueError("validate needs the name of the metric to monitor")
     watch = Watch(validate, str(monitor), falling, validate_start) if validate else None
-    engine = Engine(model, loss, together=parts is not None, sharded=whole is not None, half=half)
+    engine = Engine(model, loss, together=parts is not None, sharded=sharded)
     stepper = Stepper(engine, recipe, parts, prepare, name)
-    saving = Saving(engine, stepper, checkpoint, name, model if whole is None else whole)
+    saving = Saving(engine, stepper, checkpoint, name)
     with ExitStack() as stack:
         trackers = Trackers(report if report and runtime.is_first() else Report(), name)
         stack.callback(trackers.close)

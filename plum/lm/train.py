@@ -16,10 +16,11 @@ from plum.lm.dropout import residual_dropout
 from plum.lm.examples import Batch
 from plum.lm.loss import next_token_loss
 from plum.lm.parts import ROWS
+from plum.run import ranks
 from plum.runtime import Precision, autocast, is_half, n_processes
-from plum.training import sharding
 from plum.training.cost import Size
 from plum.training.loop import Progress, Recipe, fit
+from plum.training.sharding import Sharded, is_wanted
 from plum.training.trackers import Report
 
 
@@ -58,9 +59,10 @@ def train(
     """
     device = next(model.parameters()).device
     half = is_half(device, precision)
-    sharded = n_processes() > 1 and sharding.wanted(compute.parallel)
     cast_weights(model, compute.weights)
-    trained = copy.deepcopy(model) if sharded else model
+    together = n_processes() > 1 and not ranks.is_alone()
+    sharded = Sharded(model, device, half) if together and is_wanted(compute.parallel) else None
+    trained = copy.deepcopy(model.to("cpu")) if sharded else model
 
     def loss(batch: Any) -> dict[str, Tensor]:
         with _plain_attention(trained, half and device.type == "cpu"), autocast(device, precision):
@@ -84,8 +86,7 @@ def train(
             validate=validate,
             monitor=monitor,
             look=look,
-            whole=model if sharded else None,
-            half=half,
+            sharded=sharded,
             report=report,
         )
 

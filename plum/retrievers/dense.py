@@ -209,7 +209,7 @@ def sizes(model: ItemTransformer, negatives: Negatives | None) -> Callable[[Dens
 
     def size(batch: DenseBatch) -> Size:
         examples, tokens = int((batch.targets != IGNORED).sum()), int((batch.items != 0).sum())
-        shapes = [items.shape for items, _ in _parts_of(model, batch)]
+        shapes = [(len(items), items.shape[1]) for items, _ in _parts_of(model, batch)]
         vectors = examples + negatives.n if negatives else len(model.items.weight) - 1
         scored = negatives.n if negatives else vectors  # a target's own product is taken elementwise
         flops = training_flops(blocks_numbers, sum(rows * width for rows, width in shapes))

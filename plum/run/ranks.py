@@ -80,6 +80,11 @@ def shared(work: Callable[[], Answer]) -> Answer:
     return answer
 
 
+def is_alone() -> bool:
+    """Whether this process is at shared work, while the others wait: what it trains, it trains alone."""
+    return bool(_working)
+
+
 def _wait(key: str) -> str:
     try:
         there = store()

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from plum.run import ranks
 from plum.runtime import n_processes, rank
-from plum.training.sharding import shard
+from plum.training.rng import rng_state, set_rng_state
+from plum.training.sharding import Sharded, shard
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -31,24 +32,25 @@ class Engine:
         model: on its device.
         loss: of a batch.
         together: with all processes of the command; else this one trains alone, whatever the others do.
-        sharded: each process has a shard of ``model``, which is changed in place; needs ``together``.
-        half: FSDP2's matrix products are in bfloat16.
+        sharded: how ``model`` is sharded, in place; needs ``together``.
 
     Attributes:
         size: processes.
         rank: of this one.
     """
 
-    def __init__(self, model: nn.Module, loss: Loss, together: bool, sharded: bool = False, half: bool = False) -> None:
+    def __init__(self, model: nn.Module, loss: Loss, together: bool, sharded: Sharded | None = None) -> None:
         self.model, self._loss, self.sharded = model, loss, sharded
-        self.size, self.rank = (n_processes(), rank()) if together else (1, 0)
-        self.device = next(model.parameters()).device
+        self.size, self.rank = (n_processes(), rank()) if together and not ranks.is_alone() else (1, 0)
+        self.device = sharded.device if sharded else next(model.parameters()).device
+        draws = rng_state()
         self._accelerator = _accelerator(self.device, self.size > 1)
+        set_rng_state(draws)  # libraries that are imported for the first time draw numbers of their own
         self._module: Any = None
         self._seed = torch.initial_seed()
         if self.size > 1:
             step = _Step(model, loss)
-            self._module = shard(step, model, half) if sharded else self._accelerator.prepare_model(step)
+            self._module = shard(step, model, sharded) if sharded else self._accelerator.prepare_model(step)
 
     def reseed(self, step: int) -> None:
         """Let processes but the first draw other dropout than it; the first one's state is the checkpoint's."""

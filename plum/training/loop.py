@@ -17,7 +17,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -34,13 +34,13 @@ from plum.training.optimizer import forget
 from plum.training.progress import Progress
 from plum.training.recipe import Recipe
 from plum.training.saving import Saving
+from plum.training.sharding import Sharded
 from plum.training.step import Planned, Stepper
 from plum.training.trackers import Report, Trackers
 
 logger = logging.getLogger(__name__)
 Batch = TypeVar("Batch")
 Moved = Sequence[tuple[Tensor, Tensor]]
-Look = tuple[int, Callable[[], dict[str, float]]]
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,12 @@ class Watch:
 
 
 @dataclass(frozen=True)
-class Hooks(Generic[Batch]):
-    """What else a training does; see :func:`fit`."""
+class _Told:
+    """What messages call a training and its epochs, and the steps between entries of its log."""
 
-    prepare: Callable[[Batch], Any] | None = None
-    size: Callable[[Batch], Size] | None = None
-    after_epoch: Callable[[int], Moved | None] | None = None
-    parts: Parts[Batch] | None = None
-    look: Look | None = None
+    name: str
+    unit: str
+    log_every: int
 
 
 def fit(
@@ -89,9 +87,8 @@ def fit(
     unit: str = "epoch",
     after_epoch: Callable[[int], Moved | None] | None = None,
     log_every: int = 10,
-    look: Look | None = None,
-    whole: nn.Module | None = None,
-    half: bool = False,
+    look: tuple[int, Callable[[], dict[str, float]]] | None = None,
+    sharded: Sharded | None = None,
     report: Report | None = None,
 ) -> Progress:
     """Train ``model`` in place; with ``validate``, it ends with the weights of its best validation.
@@ -122,9 +119,8 @@ def fit(
         log_every: steps between log entries.
         look: steps between measurements that choose no weights, and what measures; the last step has none. It may draw
             no random numbers.
-        whole: train ``model`` sharded over all processes (FSDP2), and gather its weights into this copy for validations
+        sharded: train ``model`` sharded over all processes (FSDP2), and gather its weights into a copy for validations
             and at the end. ``model`` is of no use afterwards.
-        half: whether FSDP2 computes in bfloat16.
         report: where to send the curve besides the log.
 
     Returns:
@@ -141,15 +137,14 @@ def fit(
     if validate and not monitor:
         raise ValueError("validate needs the name of the metric to monitor")
     watch = Watch(validate, str(monitor), falling, validate_start) if validate else None
-    engine = Engine(model, loss, together=parts is not None, sharded=whole is not None, half=half)
+    engine = Engine(model, loss, together=parts is not None, sharded=sharded)
     stepper = Stepper(engine, recipe, parts, prepare, name)
-    saving = Saving(engine, stepper, checkpoint, name, model if whole is None else whole)
+    saving = Saving(engine, stepper, checkpoint, name)
     with ExitStack() as stack:
         trackers = Trackers(report if report and runtime.is_first() else Report(), name)
         stack.callback(trackers.close)
-        hooks = Hooks(prepare, size, after_epoch, parts, look)
-        run = _Training(recipe, stepper, saving, watch, hooks, trackers, (name, unit, log_every))
-        run.train(batches)
+        run = _Training(recipe, stepper, saving, watch, trackers, _Told(name, unit, log_every))
+        run.train(batches, size, after_epoch, look)
     saving.end(best=watch is not None)
     engine.close()
     run.state.speed = run.speed.figures()
@@ -175,18 +170,24 @@ class _Training:
         stepper: Stepper,
         saving: Saving,
         watch: Watch | None,
-        hooks: Hooks[Any],
         trackers: Trackers,
-        told: tuple[str, str, int],
+        told: _Told,
     ) -> None:
-        self.recipe, self.stepper, self.saving, self.watch, self.hooks = recipe, stepper, saving, watch, hooks
-        self.trackers, (self.name, self.unit, self.log_every) = trackers, told
+        self.recipe, self.stepper, self.saving, self.watch, self.trackers = recipe, stepper, saving, watch, trackers
+        self.told, self.name = told, told.name
         self.state = saving.resume()
         self.last = torch.tensor(math.nan)
         self.speed = speed.Speed(saving.peak_flops())
 
-    def train(self, batches: Callable[[int], Iterable[Any]]) -> None:
-        """Make all steps that are left, with all that lies between them."""
+    def train(
+        self,
+        batches: Callable[[int], Iterable[Any]],
+        size: Callable[[Any], Size] | None,
+        after_epoch: Callable[[int], Moved | None] | None,
+        look: tuple[int, Callable[[], dict[str, float]]] | None,
+    ) -> None:
+        """Make all steps that are left, with all that lies between them; see :func:`fit`."""
+        self.size, self.after_epoch, self.look = size, after_epoch, look
         if self.watch and self.watch.start and not self.state.step:
             self._validate()
         with runtime.progress(self.name, self.recipe.total_steps, self.state.step) as show:
@@ -233,9 +234,9 @@ class _Training:
         losses = self.stepper.step(planned, state.step)
         self.last = losses["loss"]
         state.micro = self.stepper.found
-        size = self.hooks.size(planned.batch) if self.hooks.size else Size(0, 0, 0)
+        size = self.size(planned.batch) if self.size else Size(0, 0, 0)
         state.spent = list(state.size.plus(size))
-        if state.step % self.log_every == 0:
+        if state.step % self.told.log_every == 0:
             values = {key: round(value.item(), 6) for key, value in losses.items()}
             state.log.append({"step": state.step, "epoch": epoch, "lr": self.recipe.rate(state.step), **values})
             self.trackers.log({**values, "lr": self.recipe.rate(state.step), **self.speed.figures()}, state.step)
@@ -245,16 +246,14 @@ class _Training:
     def _between(self, epoch: int) -> None:
         """What is due after a step: an epoch's end, a validation, a line of the log, a checkpoint."""
         step, ends_epoch = self.state.step, self.recipe.ends_epoch(self.state.step)
-        if ends_epoch and self.hooks.after_epoch:
-            for parameter, rows in self.hooks.after_epoch(epoch) or []:
+        if ends_epoch and self.after_epoch:
+            for parameter, rows in self.after_epoch(epoch) or []:
                 forget(self.stepper.optimizer, parameter, rows)
+        if self.look and step % self.look[0] == 0 and step < self.recipe.total_steps:
+            self._note(epoch, self.saving.measured(self.look[1]))
         due = self.watch is not None and self.recipe.is_validated(step)
         if due:
             self._validate()
-        if self.hooks.look and step % self.hooks.look[0] == 0 and step < self.recipe.total_steps:
-            figures = self.saving.measured(self.hooks.look[1])
-            self.state.log.append(measured(step, epoch, figures))
-            self.trackers.log(figures, step)
         self._tell(epoch, ends_epoch)
         if due or self.recipe.is_saved(step):
             self.saving.save(self.state)
@@ -263,7 +262,7 @@ class _Training:
         """A line of the log now and then: at some epochs' ends if there are no validations, and once a minute."""
         total = self.recipe.total_epochs
         if ends_epoch and not self.watch and (epoch + 1) % max(1, total // 5) == 0:
-            logger.info("%s: %s %d of %d, loss %.4f", self.name, self.unit, epoch + 1, total, float(self.last))
+            logger.info("%s: %s %d of %d, loss %.4f", self.name, self.told.unit, epoch + 1, total, float(self.last))
         left = self.speed.seconds_left(self.recipe.total_steps - self.state.step)
         if left is not None and self.speed.is_due():
             shown = ", ".join(f"{key.replace('_', ' ')} {value:,}" for key, value in self.speed.figures().items())
@@ -282,13 +281,16 @@ class _Training:
         if self.state.best_step == self.state.step:
             self.saving.save_best(self.state.step)
 
+    def _note(self, epoch: int, figures: Mapping[str, float]) -> None:
+        self.state.log.append(measured(self.state.step, epoch, figures))
+        self.trackers.log(figures, self.state.step)
+
     def _record(self, metrics: dict[str, float], watch: Watch) -> None:
         state, monitor = self.state, watch.monitor
         epoch = -(-state.step // self.recipe.steps_per_epoch)  # begun so far
-        state.log.append(measured(state.step, max(0, epoch - 1), metrics))
-        self.trackers.log(metrics, state.step)
+        self._note(max(0, epoch - 1), metrics)
         shown = ", ".join(f"{key} {value:.4f}" for key, value in metrics.items())
-        at = f"{self.unit} {epoch}" if self.recipe.ends_epoch(state.step) else f"step {state.step}"
+        at = f"{self.told.unit} {epoch}" if self.recipe.ends_epoch(state.step) else f"step {state.step}"
         logger.info("%s: %s, %s", self.name, at, shown)
         if not math.isfinite(metrics[monitor]):
             raise PlumError(

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from plum.errors import PlumError
 from plum.run import ranks
@@ -27,11 +26,11 @@ class Saving:
         stepper: with the optimizer.
         folder: for checkpoints.
         name: of the training.
-        whole: the model in plain tensors: the engine's own, or a copy if that is sharded.
     """
 
-    def __init__(self, engine: Engine, stepper: Stepper, folder: Path, name: str, whole: nn.Module) -> None:
-        self._engine, self._stepper, self._name, self._whole = engine, stepper, name, whole
+    def __init__(self, engine: Engine, stepper: Stepper, folder: Path, name: str) -> None:
+        self._engine, self._stepper, self._name = engine, stepper, name
+        self._whole = engine.sharded.whole if engine.sharded else engine.model  # in plain tensors
         self._checkpoints = Checkpoints(folder, name)
         self._first = engine.rank == 0
 
@@ -95,10 +94,15 @@ class Saving:
         """Metrics of the weights, by the first process; the others wait for them."""
         if self._engine.sharded:
             self._gather()
+            if self._first:
+                self._whole.to(self._engine.device)
         self._engine.model.eval()
         self._whole.eval()
         with torch.no_grad():
-            return validate() if self._engine.size == 1 else ranks.shared(validate)
+            found = validate() if self._engine.size == 1 else ranks.shared(validate)
+        if self._engine.sharded:
+            self._whole.to("cpu")
+        return found
 
     def end(self, best: bool) -> None:
         """Let the plain model have the last weights or, in the first process, the best ones."""
@@ -106,6 +110,8 @@ class Saving:
             self._gather()
         if best and self._first:
             self._checkpoints.load_best(self._whole)
+        if self._engine.sharded and self._first:
+            self._whole.to(self._engine.device)
 
     def _gather(self) -> None:
         sharding.gather(self._engine.model, self._whole)

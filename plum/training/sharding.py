@@ -7,33 +7,49 @@ are gathered into it, so that whatever uses the model finds plain tensors.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
-def wanted(parallel: str) -> bool:
+@dataclass(frozen=True)
+class Sharded:
+    """How a model is sharded.
+
+    Attributes:
+        whole: a copy of the model in main memory, for the gathered weights; the first process's is on ``device`` while
+            it validates, and at the end.
+        device: of the shards.
+        half: blocks compute in bfloat16; weights, and the sum of gradients, stay as they are.
+    """
+
+    whole: nn.Module
+    device: torch.device
+    half: bool = False
+
+
+def is_wanted(parallel: str) -> bool:
     """Whether several processes share the weights: asked for, or by ``accelerate launch --use_fsdp``."""
     by_launcher = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("true", "1")
     return parallel == "fsdp" or (parallel == "auto" and by_launcher)
 
 
-def shard(step: nn.Module, model: nn.Module, half: bool) -> nn.Module:
-    """Shard a model's blocks one by one, then what is left; in place.
+def shard(step: nn.Module, model: nn.Module, how: Sharded) -> nn.Module:
+    """Shard a model's blocks one by one, then what is left; in place. Each goes to the device as its shard only.
 
     Args:
         step: the module whose forward pass uses the model.
-        model: in ``step``.
-        half: blocks compute in bfloat16; weights, and the sum of gradients, stay as they are.
+        model: in ``step``, in main memory.
+        how: it is done.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-    device = next(model.parameters()).device
-    mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
+    mesh = init_device_mesh(how.device.type, (torch.distributed.get_world_size(),))
     kinds = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)
-    policy = kinds if half else MixedPrecisionPolicy(cast_forward_inputs=False)
+    policy = kinds if how.half else MixedPrecisionPolicy(cast_forward_inputs=False)
     for block in _blocks(model):
         fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(step, mesh=mesh, mp_policy=policy)

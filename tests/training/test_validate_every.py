@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_training import STEPS, Killed, Run, same
 
-from plum.training.loop import Recipe
+from plum.training.loop import Recipe, fit
 
 
 def validated(state):
@@ -142,3 +142,27 @@ def test_patience_ends_a_training_within_an_epoch(tmp_path):
     assert (state.step, state.best_step) == (6, 2)
     again = Run(tmp_path, validated=True, epochs=4, validate_steps=2, patience=2)
     assert again() == state
+
+
+def test_looks_between_validations_choose_nothing_and_are_in_the_log(tmp_path):
+    def run(folder, kill_step=None):
+        made = Run(folder, epochs=2, kill_step=kill_step)
+        state = fit(
+            made.model,
+            made.recipe,
+            made.batches,
+            made.loss,
+            checkpoint=folder,
+            name="toy",
+            look=(4, lambda: {"seen": round(made.model[0].bias[0].item(), 3)}),
+        )
+        return made, state
+
+    whole, state = run(tmp_path / "whole")
+    assert [(entry["step"], entry["epoch"]) for entry in state.log if "seen" in entry] == [(4, 0), (8, 1)]
+    assert state.best_step is None
+    with pytest.raises(Killed):
+        run(tmp_path / "cut", kill_step=8)
+    again, found = run(tmp_path / "cut")
+    assert found == state
+    assert same(again.weights(), whole.weights())

@@ -151,7 +151,9 @@ class LanguageModelConfig(RetrieverTrainingConfig):
     extra ``track``."""
 
     @model_validator(mode="after")
-    def _schedule_fits(self) -> LanguageModelConfig:
+    def _settings_fit(self) -> LanguageModelConfig:
+        if self.lora and self.parallel == "fsdp":
+            raise ValueError("lora is not supported with parallel: fsdp; set parallel to ddp")
         if self.schedule == "infinite" and not self.final_rate:
             raise ValueError("schedule infinite decays by a factor, so final_rate must be above 0")
         shares = {"wsd": self.decay_share, "infinite": self.decay_share + self.cooldown_share}

@@ -62,7 +62,7 @@ def train(
     cast_weights(model, compute.weights)
     together = n_processes() > 1 and not ranks.is_alone()
     sharded = Sharded(model, device, half) if together and is_wanted(compute.parallel) else None
-    trained = copy.deepcopy(model.to("cpu")) if sharded else model
+    trained = copy.deepcopy(model.cpu()) if sharded else model
 
     def loss(batch: Any) -> dict[str, Tensor]:
         with _plain_attention(trained, half and device.type == "cpu"), autocast(device, precision):

@@ -107,6 +107,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
         if not is_first():  # the others have trained; the first process writes
             return stage.folder
         loop.write_log(folder / "train_log.jsonl", state)
+        cost = training_cost(model, state.size, state.step, recipe.steps_per_epoch)
         if adapter:
             adapter.finish(folder / artifacts.ADAPTER)
         folders.save_model_folder(model, tokenizer, folder / "model")
@@ -116,7 +117,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
             "valid_recall@10": state.best_value,
             "validation_users": len(asked[0]),
             "training": chosen,
-            "cost": asdict(training_cost(model, state.size, state.step, recipe.steps_per_epoch)),
+            "cost": asdict(cost),
         }
         artifacts.write_json(folder / "metrics.json", metrics | _of_teachers(config, teachers, known, asked))
     return stage.folder

@@ -80,6 +80,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
         if not is_first():  # the others have trained; the first process writes
             return stage.folder
         _write_log(folder, start, state, course)
+        cost = _cost(model, recipe, state)
         if adapter:
             adapter.finish(folder / artifacts.ADAPTER)
         folders.save_model_folder(model, tokenizer, folder / "model")
@@ -92,7 +93,7 @@ def run(config: RunConfig, force: bool = False) -> Path:
             "shares": mixture.shares,
             "packing_efficiency": mixture.packing_efficiency,
             "training": chosen,
-            "cost": _cost(model, recipe, state),
+            "cost": cost,
             **_learnt(found, course, folder),
         }
         artifacts.write_json(folder / "metrics.json", metrics)

@@ -73,7 +73,7 @@ def plum(*arguments: str | Path, **environment: str) -> subprocess.CompletedProc
         command(*arguments),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         env=os.environ | ENVIRONMENT | environment,
         check=False,
     )

@@ -368,7 +368,7 @@ def test_ctrl_c_says_how_to_go_on(run_copy: Path) -> None:
     while not (run_copy / ".tokenize.partial/checkpoint/state.json").exists() and time.monotonic() < patience:
         time.sleep(0.02)
     started.send_signal(signal.SIGINT)
-    _, err = started.communicate(timeout=30)
+    _, err = started.communicate(timeout=120)
     assert started.returncode == 130
     assert "continue from the last checkpoint" in err
     assert "Traceback" not in err

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-POOL_BLOCKS = 32
-"""Blocks' worth of documents among which the packer chooses."""
+POOL = 64
+"""Documents among which the packer chooses. Each block begins with the one that has waited longest, so none waits more
+than as many blocks. With many more, blocks are hardly fuller, and an epoch takes more steps than a pass."""
 FULL = 0.97
 """Documents are cut, at the borders of their units, only to keep the share of filled places above this."""
 LOOKED_AT = 64
@@ -65,7 +66,7 @@ class Packer:
         self._by_length: dict[int, deque[Part]] = {}
         self._lengths = 0  # bit n: a document of n tokens is waiting
         self._gone: set[Part] = set()
-        self._tokens = 0
+        self._there = 0  # documents that wait
         self.blocks = self.placed = self.cut = 0
 
     @property
@@ -75,7 +76,7 @@ class Packer:
 
     def block(self) -> list[Part]:
         """The next block's parts; empty if the stream has ended and nothing waits."""
-        while self._tokens < POOL_BLOCKS * self._length and (part := next(self._stream, None)) is not None:
+        while self._there < POOL and (part := next(self._stream, None)) is not None:
             self._wait(part)
         found: list[Part] = []
         room = self._length
@@ -100,7 +101,7 @@ class Packer:
         (self._waiting.appendleft if first else self._waiting.append)(part)
         (same.appendleft if first else same.append)(part)
         self._lengths |= 1 << part.length
-        self._tokens += part.length
+        self._there += 1
 
     def _oldest(self) -> Part | None:
         while self._waiting and self._waiting[0] in self._gone:
@@ -120,7 +121,7 @@ class Packer:
 
     def _left(self, part: Part) -> None:
         self._gone.add(part)
-        self._tokens -= part.length
+        self._there -= 1
         if not self._by_length[part.length]:
             self._lengths &= ~(1 << part.length)
 

@@ -54,7 +54,8 @@ def _write_shard(
     features = Features(tokens=numbers, cuts=numbers, head=Value("int32"), owner=Value("int64"), fact=Value("string"))
     total, batch = 0, list[Document]()
     following: Document | None = first
-    with ArrowWriter(path=str(path), features=features, writer_batch_size=ROWS) as writer:
+    # Given a path, the library would take parts of some names for a protocol or an archive.
+    with path.open("wb") as file, ArrowWriter(stream=file, features=features, writer_batch_size=ROWS) as writer:
         while following is not None and total < shard_tokens:
             batch.append(following)
             total += len(following.tokens)

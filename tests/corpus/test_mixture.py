@@ -79,6 +79,14 @@ def test_weights_are_shares_of_the_tokens(weights, shares):
     assert mixture.packing_efficiency > 0.95
 
 
+def test_an_epoch_is_hardly_longer_than_a_pass():
+    rng = np.random.default_rng(0)
+    lengths = {"behaviour": rng.integers(60, 200, 400).tolist(), "metadata": rng.integers(8, 24, 6000).tolist()}
+    mixture = mixture_of(block_length=200, **lengths)
+    pass_alone = 2 * sum(lengths["behaviour"]) / 200 / 4
+    assert mixture.steps_per_epoch < 1.05 * pass_alone + 1
+
+
 def test_weights_may_count_passes():
     rng = np.random.default_rng(0)
     lengths = {"behaviour": rng.integers(3, 32, 200).tolist(), "metadata": rng.integers(3, 32, 400).tolist()}

@@ -14,11 +14,6 @@ from plum.lm.vocab import train_tokenizer
 TEXT = ("A sentence of some words. " * 20).strip()
 
 
-@pytest.fixture(autouse=True)
-def _no_network(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-
-
 def test_paragraphs_of_text_files(tmp_path):
     (tmp_path / "a.txt").write_text("One line\nand another.\n\n  \n\nA second paragraph.\n")
     (tmp_path / "b.md").write_text("More.")
@@ -34,7 +29,7 @@ def test_rows_of_tables(tmp_path):
 
 def test_a_missing_column_is_named_with_those_that_are_there(tmp_path):
     pd.DataFrame({"body": ["one"], "id": [1]}).to_parquet(tmp_path / "a.parquet")
-    with pytest.raises(PlumError, match=r"a.parquet can't be read as parquet(.|\n)*no column 'text'(.|\n)*body, id"):
+    with pytest.raises(PlumError, match=r"a.parquet can't be read as .parquet(.|\n)*no column 'text'(.|\n)*body, id"):
         list(texts([tmp_path / "a.parquet"], "text"))
 
 
@@ -45,9 +40,26 @@ def test_a_damaged_file_is_named(tmp_path, name):
         list(texts([tmp_path / name], "text"))
 
 
+def test_a_line_that_is_no_json_is_named(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n\n["two"]\n')
+    with pytest.raises(PlumError, match=r"line 3: there is no column 'text'"):
+        list(texts([tmp_path / "a.jsonl"], "text"))
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n{"text": \n')
+    with pytest.raises(PlumError, match="line 2: "):
+        list(texts([tmp_path / "a.jsonl"], "text"))
+
+
+@pytest.mark.parametrize("name", ["br[1].txt", "st*r.txt", "a::b.txt", "p%20q.txt", "zip://x.txt"])
+def test_names_of_files_are_no_patterns(tmp_path, name):
+    path = tmp_path / "f::[x] {y}" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("hello\n\nthere")
+    assert list(texts([path], "text")) == ["hello", "there"]
+
+
 def test_text_in_another_encoding_is_named(tmp_path):
     (tmp_path / "a.txt").write_bytes("Käse".encode("latin-1") * 10)
-    with pytest.raises(PlumError, match=r"a.txt can't be read as text"):
+    with pytest.raises(PlumError, match=r"a.txt can't be read as .txt"):
         list(texts([tmp_path / "a.txt"], "text"))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from plum.lm.compute import Compute, cast_weights, checkpointed, compiled
@@ -115,7 +115,7 @@ def train(
     cast_weights(model, compute.weights)
     together = n_processes() > 1 and not ranks.is_alone()
     sharded = Sharded(model, device, half) if together and is_wanted(compute.parallel) else None
-    trained = copy.deepcopy(model.to("cpu")) if sharded else model
+    trained = copy.deepcopy(nn.Module.to(model, "cpu")) if sharded else model
 
     def loss(batch: Any) -> dict[str, Tensor]:
         with _plain_attention(trained, half and device.type == "cpu"), autocast(device, precision):

@@ -132,7 +132,7 @@ def contents(run: Path) -> dict[str, Any]:
             found[name.split("/")[0]] = None
         elif path.name == "manifest.json":
             manifest = json.loads(path.read_text())
-            for key in ("started", "duration_s", "peak_memory_mib"):
+            for key in ("started", "duration_s", "peak_memory_mib", "speed"):
                 del manifest[key]
             for timed in TIMED:
                 manifest["outputs"].pop(timed.partition("/")[2], None)

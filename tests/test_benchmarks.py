@@ -161,6 +161,13 @@ def test_finetune_training(run_copy: Path) -> None:
     assert tiny_run.times(run_copy) == before
 
 
+def test_training() -> None:
+    sizes = ("--hidden", "64", "--layers", "1", "--vocabulary", "100", "--batch", "2", "--length", "16")
+    found = run("training.py", *sizes, "--steps", "1", "--rounds", "1", "--micro", "1")
+    assert list(found) == ["throughput_ratio", "tokens_per_second", "peak_mib"]
+    assert all(isinstance(value, float) and value > 0 for value in found.values())
+
+
 def test_isotropy(finished_run: Path) -> None:
     found = run("isotropy.py", finished_run, "--sizes", "8", "4", "--seeds", "1")
     assert list(found) == ["none", "centre", "whiten", "all-but-the-top"]

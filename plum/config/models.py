@@ -163,8 +163,8 @@ class LanguageModelConfig(RetrieverTrainingConfig):
 
 
 ADDED = (
-    *("max_steps", "validate_steps", "micro_batch_size", "final_rate", "decay_share", "cooldown_share", "plateau"),
-    *("optimizer", "weights", "gradient_checkpointing", "compile", "parallel"),
+    *("max_steps", "validate_steps", "final_rate", "decay_share", "cooldown_share", "plateau"),
+    *("optimizer", "weights"),
 )
 """Settings of the language model that came later and change nothing by default."""
 
@@ -254,8 +254,12 @@ class FinetuneConfig(LanguageModelConfig):
     """Epochs between validations. Raise it if decoding takes a large part of each epoch's time."""
 
 
-WITHOUT_EFFECT = ("trials_at_once", "keep_trials", "report_to")
-"""Settings that change the speed of a stage, or what it keeps or tells, but not its result."""
+WITHOUT_EFFECT = (
+    *("trials_at_once", "keep_trials", "report_to"),
+    *("micro_batch_size", "gradient_checkpointing", "compile", "parallel"),
+)
+"""Settings that change the speed or memory of a stage, or what it keeps or tells, but its result by rounding at most
+(and by other draws of dropout). A training that ran out of memory goes on with others of them."""
 
 
 class SearchedConfig(RetrieverTrainingConfig):

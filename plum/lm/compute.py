@@ -39,7 +39,8 @@ def cast_weights(model: PreTrainedModel, weights: Weights) -> None:
     """Turn the parameters into a number format; buffers, such as the frequencies of positions, stay as they are."""
     kind = torch.bfloat16 if weights == "bfloat16" else torch.float32
     for parameter in model.parameters():
-        parameter.data = parameter.data.to(kind)
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(kind)
 
 
 @contextmanager

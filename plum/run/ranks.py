@@ -76,7 +76,7 @@ def shared(work: Callable[[], Answer]) -> Answer:
         answer = work()
     finally:
         _working.pop()
-    there.set(key, json.dumps(answer))
+    there.set(key, json.dumps(answer, default=float))  # numbers of NumPy among them
     return answer
 
 

@@ -16,11 +16,14 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """AdamW of the trained parameters, on their device.
 
     Raises:
-        PlumError: if its moments shall have 8 bits, and bitsandbytes is not installed.
+        PlumError: if its moments shall have 8 bits, and bitsandbytes is not installed or the parameters are sharded.
     """
     parts = groups(model, recipe.weight_decay)
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(parts, lr=recipe.learning_rate, fused=True)
+    if any(hasattr(parameter, "full_tensor") for parameter in model.parameters()):
+        what = "optimizer: adamw-8bit can't train a sharded model"
+        raise PlumError(what, "parallel: fsdp", "set optimizer to adamw, or parallel to ddp")
     try:
         from bitsandbytes.optim import AdamW8bit
     except ImportError as error:

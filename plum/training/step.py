@@ -111,7 +111,7 @@ class Stepper:
             planned = self.plan(planned.batch)
 
     def _shrink(self, batch: Any) -> None:
-        rows = self._parts.rows(batch) if self._parts is not None else 0
+        rows = -(-self._parts.rows(batch) // self._engine.size) if self._parts is not None else 0
         before = min(rows, self.micro or rows)
         self.found = smaller(self._name, before, self._parts is not None, self._engine.size)
         logger.warning(

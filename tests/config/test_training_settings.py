@@ -8,7 +8,7 @@ import pytest
 import tiny_run
 from pydantic import ValidationError
 
-from plum.config.models import ADDED, CptConfig, FinetuneConfig
+from plum.config.models import ADDED, WITHOUT_EFFECT, CptConfig, FinetuneConfig
 from plum.config.run import RunConfig
 from plum.stages import inputs, training
 
@@ -39,8 +39,9 @@ def test_unknown_choices_are_refused(given):
 def test_defaults_are_not_recorded_so_that_runs_stay_up_to_date():
     values = tiny_run.pipeline(Path("runs/x"))
     plain = inputs.recorded(RunConfig.model_validate(values), "cpt")
-    assert not set(plain) & {*ADDED, "report_to"}
+    assert not set(plain) & {*ADDED, *WITHOUT_EFFECT}
     values["cpt"] |= {"max_steps": 7, "report_to": ["tensorboard"], "weights": "bfloat16"}
+    values["cpt"] |= {"micro_batch_size": 2, "gradient_checkpointing": True, "parallel": "fsdp", "compile": True}
     assert inputs.recorded(RunConfig.model_validate(values), "cpt") == plain | {"max_steps": 7, "weights": "bfloat16"}
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from plum.errors import PlumError
 from plum.training.loop import Recipe, fit
-from plum.training.micro import Part, Parts, divide
+from plum.training.micro import Part, Parts, divide, smaller
 
 STEPS = 4
 
@@ -235,3 +235,10 @@ def test_a_loss_that_is_no_number_names_what_the_batch_was_made_of(tmp_path):
     run.batches = lambda epoch: [Rows(torch.ones(2, 3), torch.zeros(2), ("user 7", "user 12"))] * STEPS
     with pytest.raises(PlumError, match=r"(?s)not finite at step 0.*the batch is of user 7, user 12"):
         run()
+
+
+def test_processes_that_would_have_to_agree_are_told_what_to_set():
+    """Halving in one of them alone would leave the others waiting for its part of the gradients."""
+    with pytest.raises(PlumError, match=r"(?s)memory has run out.*set micro_batch_size to 4 and run the same command"):
+        smaller("toy", 8, divisible=True, size=2)
+    assert smaller("toy", 8, divisible=True, size=1) == 4

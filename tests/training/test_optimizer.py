@@ -56,6 +56,13 @@ def test_without_the_package_there_is_a_message(monkeypatch):
         make_optimizer(nn.Linear(2, 2), Recipe(1, 1, 0.1, optimizer="adamw-8bit"))
 
 
+def test_moments_of_eight_bits_can_t_be_sharded():
+    model = nn.Linear(2, 2)
+    model.weight.full_tensor = lambda: model.weight  # as a shard's parameter has
+    with pytest.raises(PlumError, match=r"(?s)can't train a sharded model.*parallel to ddp"):
+        make_optimizer(model, Recipe(1, 1, 0.1, optimizer="adamw-8bit"))
+
+
 def test_states_go_by_the_names_of_parameters():
     model = nn.Linear(2, 1)
     optimizer = make_optimizer(model, Recipe(1, 1, 0.1))

@@ -102,8 +102,9 @@ class FeaturesConfig(Section):
 class TokenizeConfig(OptimizerConfig):
     """Stage tokenize: items -> Semantic IDs (SIDs), by default with an RQ-VAE (PLUM section 2.1; TIGER section 3.1)."""
 
-    max_steps: Count = 3000
-    """rqvae: most optimizer steps; the learning rate falls over all of them. Training stops earlier by ``patience``."""
+    max_steps: Count | None = None
+    """rqvae: most optimizer steps; the learning rate falls over all of them. Training stops earlier by ``patience``. By
+    default 3,000, or in a larger catalogue a quarter of its items, 20,000 at most."""
     held_out: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     """rqvae: share of the items, drawn by the seed, that training does not see. The weights kept are those with the
     smallest reconstruction error on them: for catalogues that many new items will join. 0, or fewer than 30 such items:

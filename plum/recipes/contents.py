@@ -19,7 +19,7 @@ from plum.features.text import fit_tfidf, fit_topics
 from plum.recipes.timing import quiet
 from plum.sid.codebooks import CodebookRules
 from plum.sid.cooccurrence import Pairs
-from plum.sid.fit import LossWeights, train_rqvae
+from plum.sid.fit import LossWeights, default_steps, train_rqvae
 from plum.sid.kmeans import residual_kmeans
 from plum.sid.rqvae import RQVAE, Content
 from plum.sid.table import default_sizes
@@ -103,4 +103,4 @@ def _rqvae_seconds(settings: TokenizeConfig, sizes: Sequence[int], widths: Seque
             seconds.append(time.perf_counter() - start)
     a_step = max(0.0, seconds[1] - seconds[0]) / _MORE
     reference = _kmeans_seconds(sizes, sum(widths), n_items)
-    return seconds[0] * n_items / n + a_step * settings.max_steps + reference
+    return seconds[0] * n_items / n + a_step * (settings.max_steps or default_steps(n_items)) + reference

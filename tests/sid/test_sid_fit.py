@@ -16,6 +16,7 @@ from plum.sid.fit import (
     _item_batches,
     _losses,
     assign_codes,
+    default_steps,
     held_out_rows,
     rounds_of,
     train_rqvae,
@@ -333,3 +334,7 @@ def test_batches_depend_on_the_step_alone():
     for found, expected in zip(later, whole[7:], strict=True):
         assert np.array_equal(found.rows, expected.rows)
     assert set(np.concatenate([batch.rows for batch in whole]).tolist()) <= set(rows.tolist())
+
+
+def test_larger_catalogues_get_more_steps_up_to_an_end():
+    assert [default_steps(n) for n in (10, 12_000, 18_357, 10**6)] == [3_000, 3_000, 4_589, 20_000]

@@ -16,7 +16,7 @@ from plum.run import artifacts
 from plum.runtime import pick_device
 from plum.sid.codebooks import CodebookRules
 from plum.sid.cooccurrence import Pairs
-from plum.sid.fit import LossWeights, held_out_rows, rounds_of, train_rqvae
+from plum.sid.fit import LossWeights, default_steps, held_out_rows, rounds_of, train_rqvae
 from plum.sid.methods import Fitted, clustered, quantised_by
 from plum.sid.reference import reconstruction_ratio
 from plum.sid.rqvae import RQVAE, Content
@@ -59,7 +59,7 @@ def train(
     gaps = None if features.gaps is None else torch.from_numpy(features.gaps).to(device)
     content = Content([torch.from_numpy(x).to(device) for x in features.vectors], gaps)
     held_out = held_out_rows(content.n_items, settings.held_out, config.seed)
-    rounds, steps = rounds_of(settings.max_steps)
+    rounds, steps = rounds_of(settings.max_steps or default_steps(content.n_items))
     state = train_rqvae(
         model,
         content,

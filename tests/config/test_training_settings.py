@@ -47,7 +47,13 @@ def test_defaults_are_not_recorded_so_that_runs_stay_up_to_date():
 
 def test_a_recipe_has_what_the_configuration_says():
     settings = FinetuneConfig(
-        schedule="wsd", decay_share=0.3, final_rate=0.0, max_steps=70, validate_steps=20, micro_batch_size=4
+        learning_rate=1e-3,
+        schedule="wsd",
+        decay_share=0.3,
+        final_rate=0.0,
+        max_steps=70,
+        validate_steps=20,
+        micro_batch_size=4,
     )
     recipe = training.recipe(settings, 25, patience=3, validate_every=2)
     assert (recipe.total_steps, recipe.total_epochs, recipe.micro_batch) == (70, 3, 4)

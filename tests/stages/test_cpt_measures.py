@@ -118,7 +118,7 @@ def test_nothing_need_be_held_out(run_copy: Path) -> None:
 
 def test_general_text_is_measured_before_and_after(run_copy: Path, tmp_path: Path) -> None:
     text = tmp_path / "english.txt"
-    text.write_text(("The quick brown fox jumps over the lazy dog near the old river bank today. " * 4 + "\n") * 20)
+    text.write_text(("The quick brown fox jumps over the lazy dog near the old river bank today. " * 4 + "\n") * 80)
     cpt.run(tiny_run.config_of(run_copy, f"cpt.measure.text={text}", "cpt.measure.characters=500"))
     english = metrics_of(run_copy)["learnt"]["english"]
     assert list(english) == ["before", "after", "n-gram", "usual word"]

@@ -86,7 +86,7 @@ def test_the_summary_and_the_metrics_say_what_is_there(finished_run: Path) -> No
     assert set(kinds) == {"behaviour", "metadata"}
     for name, entry in kinds.items():
         assert entry["documents"] == len(documents.train[name])
-        assert entry["tokens"] == documents.train[name].lengths.sum() == metrics[f"{name}_tokens"]
+        assert entry["tokens"] == documents.train[name].lengths.sum() == metrics["tokens"][name]
         assert entry["held_out_tokens"] == documents.held_out[name].lengths.sum() > 0
     assert metrics["packing_efficiency"] > 0.95
     assert metrics["shares"] == {"behaviour": 0.5, "metadata": 0.5}
@@ -108,7 +108,7 @@ def test_without_training_the_base_is_as_it_was_but_for_new_rows(run_copy: Path,
     assert {"model/plum.json", "train_log.jsonl", "metrics.json", "corpus/corpus.json"} <= files
     metrics = read(run_copy / "cpt/metrics.json")
     assert (metrics["steps"], metrics["cost"]["flops"]) == (0, 0)
-    assert metrics["behaviour_loss"] > 1
+    assert metrics["learnt"]["losses"]["behaviour"]["before"]["loss"] > 1
     finetune.run(tiny_run.config_of(run_copy, *settings, "finetune.epochs=1"))
 
 

@@ -292,7 +292,7 @@ def test_the_language_models_stages_tell_their_cost(finished_run: Path) -> None:
     cost = Cost(**pretrained["cost"])
     assert cost.parameters == pretrained["parameters"]
     assert cost.examples == pretrained["steps"] * config.cpt.batch_size
-    assert cost.tokens == cost.examples * config.cpt.context_length
+    assert 0.9 < cost.tokens / (cost.examples * config.cpt.context_length) < 1  # blocks are nearly full
     assert cost.flops > 6 * cost.tokens * 2 * 32 * 4 * 32 / 2  # more than one layer's attention projections
     assert set(asdict(cost)) == set(pretrained["cost"])
 

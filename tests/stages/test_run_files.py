@@ -264,4 +264,4 @@ def test_the_report_shows_the_figures_of_the_metrics_file(finished_run: Path, me
 
 def test_no_file_is_a_pickle(finished_run: Path) -> None:
     kinds = {path.suffix for path in finished_run.rglob("*") if path.is_file() and path.name != ".lock"}
-    assert kinds <= {".parquet", ".json", ".jsonl", ".npy", ".safetensors", ".html", ".md", ".yaml", ".jinja"}
+    assert kinds <= {".parquet", ".arrow", ".json", ".jsonl", ".npy", ".safetensors", ".html", ".md", ".yaml", ".jinja"}

@@ -54,7 +54,7 @@ def test_weights_and_moments_that_do_not_fit_are_refused_with_what_helps() -> No
     assert "micro_batch_size" not in str(error.value)
 
 
-@pytest.mark.parametrize(("stage", "module"), [("cpt", cpt), ("finetune", finetune)])
+@pytest.mark.parametrize(("stage", "module"), [("cpt", cpt.stage), ("finetune", finetune)])
 def test_stages_are_refused_before_training(
     run_copy: Path, monkeypatch: pytest.MonkeyPatch, stage: str, module: object
 ) -> None:

@@ -43,7 +43,7 @@ def with_features(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def usual_weights(with_features: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     """What 8 steps with the usual settings give."""
     workdir = Path(shutil.copytree(with_features, tmp_path_factory.mktemp("usual") / "run"))
-    tokenized(workdir, max_steps=8)
+    tokenized(workdir, max_steps=200)
     return dict(load_file(workdir / artifacts.RQVAE))
 
 
@@ -249,7 +249,7 @@ def test_random_codes_say_less_of_content_than_learned_ones(workdir: Path) -> No
 def test_every_setting_gives_other_weights(
     workdir: Path, usual_weights: dict[str, np.ndarray], settings: dict[str, Any]
 ) -> None:
-    tokenized(workdir, **settings, max_steps=8)
+    tokenized(workdir, **settings, max_steps=200)
     after = load_file(workdir / artifacts.RQVAE)
     assert (usual_weights["codebooks.0"] != after["codebooks.0"]).any()
     assert all(np.isfinite(x).all() for x in after.values())

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from plum.config.base import Batch, Count, Rate, Section, Share, UserPath, Weight, Width, names_a_path
-from plum.config.models import OptimizerConfig
+from plum.config.training import OptimizerConfig
 
 BEHAVIOUR = ("cooccurrence", "dense")
 """Encoders of training histories: their vectors are not content, and items without training interactions have none."""

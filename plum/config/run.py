@@ -9,8 +9,9 @@ from pydantic import Field, model_validator
 from plum.config.base import Count, Length, Section, Seed, UserPath
 from plum.config.blends import HYBRID, RETRIEVERS, hint, mistakes_in_blends, parts_of
 from plum.config.data import DataConfig
+from plum.config.dense import DenseConfig, LemConfig, combinations
 from plum.config.items import FeaturesConfig, TokenizeConfig
-from plum.config.models import CptConfig, DenseConfig, FinetuneConfig, LemConfig, combinations
+from plum.config.language_model import CptConfig, FinetuneConfig
 
 
 class EvalConfig(Section):

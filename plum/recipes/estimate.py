@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from plum.config.models import combinations, with_settings
+from plum.config.dense import combinations, with_settings
 from plum.config.run import RunConfig
 from plum.data.histories import Histories
 from plum.lm import examples

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from plum.config.models import DenseConfig, combinations, with_settings
+from plum.config.dense import DenseConfig, combinations, with_settings
 from plum.config.run import RunConfig
 from plum.data.histories import Histories
 from plum.lm import documents, examples, vocab

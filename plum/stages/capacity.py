@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from plum.config.models import SCRATCH, DenseConfig, LanguageModelConfig
+from plum.config.dense import DenseConfig
+from plum.config.language_model import SCRATCH, LanguageModelConfig
 from plum.config.run import RunConfig
 from plum.errors import PlumError
 from plum.runtime import is_half, n_processes

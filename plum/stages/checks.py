@@ -12,8 +12,8 @@ from pathlib import Path
 
 from plum.config.corpus import ReplayDocuments
 from plum.config.data import AmazonReviewsSource, LogsSource, SyntheticSource
+from plum.config.language_model import SCRATCH
 from plum.config.lora import LoraConfig
-from plum.config.models import SCRATCH
 from plum.config.run import RunConfig
 from plum.corpus.replay import problem_of as problem_of_text
 from plum.data.files import found_at, is_file, is_folder

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from plum.config.models import DenseConfig, combinations, with_settings
+from plum.config.dense import DenseConfig, combinations, with_settings
 from plum.config.run import RunConfig
 from plum.errors import PlumError
 from plum.lm.examples import next_item_windows, windows

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from plum.config.models import SCRATCH, FinetuneConfig, combinations
+from plum.config.dense import combinations
+from plum.config.language_model import SCRATCH, FinetuneConfig
 from plum.config.run import RunConfig
 from plum.decoding.beam import Scoring
 from plum.lm import documents, examples, folders, vocab
@@ -86,41 +87,59 @@ def run(config: RunConfig, force: bool = False) -> Path:
     known = inputs.read_known(config.workdir, data.items["item_id"])
     teachers = _teachers(config, int(known.sum()), model.device)
     lesson = _lesson(config.finetune, teachers, table, known, codec, model.device) if teachers else _Lesson(plain, None)
+    how = {
+        "batch_loss": lesson.loss,
+        "prepare": lesson.prepare,
+        "size": _sizes(model, lesson, table.n_levels),
+        "validate": validate,
+        "report": report,
+    }
     with stage.writing(force) as folder:
-        state = train(
-            model,
-            recipe,
-            batches,
-            checkpoint=stage.checkpoint,
-            name="finetune",
-            batch_loss=lesson.loss,
-            prepare=lesson.prepare,
-            size=_sizes(model, lesson, table.n_levels),
-            validate=validate,
-            monitor="recall@10",
-            dropout=settings.dropout,
-            precision=chosen["precision"],
-            compute=training.compute(settings),
-            report=report,
-        )
+        state = _train(model, recipe, batches, settings, stage.checkpoint, **how)
         stage.speed = state.speed
         if not is_first():  # the others have trained; the first process writes
             return stage.folder
+        metrics = _results(state, model, recipe, len(asked[0])) | {"training": chosen}
         loop.write_log(folder / "train_log.jsonl", state)
-        cost = training_cost(model, state.size, state.step, recipe.steps_per_epoch)
         if adapter:
             adapter.finish(folder / artifacts.ADAPTER)
         folders.save_model_folder(model, tokenizer, folder / "model")
-        metrics = {
-            "best_step": state.best_step,
-            "steps": state.step,
-            "valid_recall@10": state.best_value,
-            "validation_users": len(asked[0]),
-            "training": chosen,
-            "cost": asdict(cost),
-        }
         artifacts.write_json(folder / "metrics.json", metrics | _of_teachers(config, teachers, known, asked))
     return stage.folder
+
+
+def _train(
+    model: PreTrainedModel,
+    recipe: loop.Recipe,
+    batches: Callable[[int], Iterator[Batch]],
+    settings: FinetuneConfig,
+    checkpoint: Path,
+    **how: Any,
+) -> loop.Progress:
+    """Train the model in place; it ends with the weights of the best validation."""
+    return train(
+        model,
+        recipe,
+        batches,
+        checkpoint=checkpoint,
+        name="finetune",
+        monitor="recall@10",
+        dropout=settings.dropout,
+        precision=settings.precision or "auto",
+        compute=training.compute(settings),
+        **how,
+    )
+
+
+def _results(state: loop.Progress, model: PreTrainedModel, recipe: loop.Recipe, n_users: int) -> dict[str, Any]:
+    """What ``metrics.json`` has of the training itself."""
+    return {
+        "best_step": state.best_step,
+        "steps": state.step,
+        "valid_recall@10": state.best_value,
+        "validation_users": n_users,
+        "cost": asdict(training_cost(model, state.size, state.step, recipe.steps_per_epoch)),
+    }
 
 
 def _batches(

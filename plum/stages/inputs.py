@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from plum.config.base import Section
+from plum.config.dense import WITHOUT_EFFECT
 from plum.config.items import BEHAVIOUR, OF_THE_TOKENIZER, ModalityConfig
-from plum.config.models import ADDED, SCRATCH, WITHOUT_EFFECT, LanguageModelConfig
+from plum.config.language_model import ADDED, SCRATCH, LanguageModelConfig
 from plum.config.run import EvalConfig, RunConfig
 from plum.data.histories import Histories
 from plum.data.tables import ITEM_COLUMNS

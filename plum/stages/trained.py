@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from plum.config.models import DenseConfig, combinations, with_settings
+from plum.config.dense import DenseConfig, combinations, with_settings
 from plum.config.run import RunConfig
 from plum.decoding.beam import Quota, Scoring
 from plum.errors import PlumError

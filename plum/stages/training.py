@@ -6,7 +6,8 @@ import logging
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from plum.config.models import LanguageModelConfig, OptimizerConfig, TrainingConfig
+from plum.config.language_model import LanguageModelConfig
+from plum.config.training import OptimizerConfig, TrainingConfig
 from plum.lm.defaults import Stage, defaults_of, far_off
 from plum.runtime import has_half_products, pick_device
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from plum.config.models import WITHOUT_EFFECT
+from plum.config.dense import WITHOUT_EFFECT
 from plum.data.tables import RowProblem
 from plum.errors import PlumError
 from plum.evaluation.lists import RETRIEVER, Audit, by_retriever, count_seen, read_lists, read_recommendations

@@ -2,7 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from plum.config.corpus import FACTS, CorpusConfig
-from plum.config.models import CptConfig
+from plum.config.language_model import CptConfig
 from plum.config.templates import parse_template
 
 

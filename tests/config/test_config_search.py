@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from plum.config.dense import DenseConfig, LemConfig, with_settings
 from plum.config.file import load_config, validate
-from plum.config.models import DenseConfig, LemConfig, with_settings
 from plum.errors import PlumError
 
 

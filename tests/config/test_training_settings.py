@@ -8,7 +8,8 @@ import pytest
 import tiny_run
 from pydantic import ValidationError
 
-from plum.config.models import ADDED, WITHOUT_EFFECT, CptConfig, FinetuneConfig
+from plum.config.dense import WITHOUT_EFFECT
+from plum.config.language_model import ADDED, CptConfig, FinetuneConfig
 from plum.config.run import RunConfig
 from plum.stages import inputs, training
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from plum.config.models import combinations
+from plum.config.dense import combinations
 from plum.errors import PlumError
 from plum.training import search
 from plum.training.search import Outcome, search_best, told

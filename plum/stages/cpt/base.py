@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from plum.config.models import SCRATCH
+from plum.config.language_model import SCRATCH
 from plum.config.run import RunConfig
 from plum.corpus.bins import Bins
 from plum.decoding.tree import check_tree_attention

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from plum.config.corpus import BehaviourDocuments, MetadataDocuments, ReplayDocuments
-from plum.config.models import CptConfig
+from plum.config.language_model import CptConfig
 from plum.config.run import RunConfig
 from plum.config.templates import SID
 from plum.corpus import behaviour, metadata, replay

@@ -9,7 +9,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from plum.config.corpus import MetadataDocuments
-from plum.config.models import MeasureConfig
+from plum.config.language_model import MeasureConfig
 from plum.config.run import RunConfig
 from plum.corpus.shards import Documents
 from plum.lm import documents, vocab

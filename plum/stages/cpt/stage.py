@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from plum.config.models import SCRATCH, CptConfig
+from plum.config.language_model import SCRATCH, CptConfig
 from plum.config.run import RunConfig
 from plum.corpus.mixture import Mixture, apart
 from plum.corpus.shards import Documents

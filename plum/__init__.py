@@ -7,7 +7,7 @@ Shape letters, the same in the whole package:
 
 import os
 
-__version__ = "0.9.0"
+__version__ = "0.10.0"
 
 # OpenMP threads that wait by spinning slow small models down some fifty times as soon as anything else runs on one of
 # the cores. It is read once, when torch is first imported, so it must stand here; a value set by the user wins.

@@ -161,6 +161,7 @@ def hostile_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     values = tiny_run.pipeline(home / "run [/rare]", source) | {"title": f"{ESC}[2J[/rare] $x^ {HOSTILE[7]}"}
     values["features"]["modalities"] = {"text": {"dimensions": 4}, "topics": {"encoder": "topics", "dimensions": 4}}
     values["data"]["source"]["topic_separator"] = ";"
+    values["eval"]["examples"] = 29  # all users, so that all titles are shown
     config = tiny_run.write(home / "tiny.yaml", values)
     done = subprocess.run(
         tiny_run.command("run", "--config", config),

@@ -6,12 +6,17 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
+from safetensors import SafetensorError
+
 from plum.errors import PlumError
 
 logger = logging.getLogger(__name__)
 Made = TypeVar("Made")
 
-FAILURES = (PlumError, RuntimeError, MemoryError, ValueError, LookupError, TypeError, ArithmeticError, OSError)
+FAILURES = (
+    *(PlumError, RuntimeError, MemoryError, ValueError, LookupError, TypeError, ArithmeticError, OSError),
+    SafetensorError,
+)
 """What a measurement may raise: torch runs out of memory as a RuntimeError, and models and tokenizers of transformers
 raise the others for inputs that they were not made for. A mistake of names (NameError, AttributeError, ImportError) and
 a stop by the user pass through."""

@@ -79,6 +79,15 @@ def test_without_room_for_the_first_weights_only_the_drift_is_missing(tmp_path):
     assert set(course.report()["missing"]) == {"drift"}
 
 
+def test_weights_that_got_other_names_have_no_drift(tmp_path):
+    world = World()
+    course = course_of(world, Counting())
+    course.start(tmp_path / "start.safetensors")
+    world.model.added = torch.nn.Linear(2, 2)
+    assert course.step() == {"value": 2.0}
+    assert "added" in course.report()["missing"]["drift"]
+
+
 def test_measuring_draws_no_random_numbers(tmp_path):
     course = course_of(World(), Counting())
     before = torch.get_rng_state()

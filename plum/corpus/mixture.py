@@ -125,7 +125,12 @@ class Mixture:
                 positions[row, place:stop] = np.arange(part.length)
                 place = stop
             positions[row, place:] = np.arange(self._length - place)  # what fills up is a document of its own
-        return Batch(torch.from_numpy(tokens), torch.from_numpy(labels), positions=torch.from_numpy(positions))
+        told = [self._told(block) for block in blocks]
+        return Batch(torch.from_numpy(tokens), torch.from_numpy(labels), None, torch.from_numpy(positions), told)
+
+    def _told(self, block: Sequence[Part]) -> str:
+        """Which documents a block holds, in words."""
+        return "; ".join(f"{self._names[part.kind]} document {part.number}" for part in block)
 
     def _tokens(self, part: Part) -> np.ndarray:
         if not part.start:
@@ -147,11 +152,12 @@ def apart(batch: Batch) -> Batch:
     """A packed batch with a row per document, padded on the right, for models that can't be told of packing."""
     if batch.positions is None:
         return batch
-    rows = []
+    rows, ids = [], []
     parts = (part.numpy() for part in (batch.tokens, batch.labels, batch.positions))
-    for tokens, labels, positions in zip(*parts, strict=True):
+    for number, (tokens, labels, positions) in enumerate(zip(*parts, strict=True)):
         starts = np.flatnonzero(positions == 0)
         for start, stop in zip(starts, [*starts[1:], len(tokens)], strict=True):
             if (labels[start:stop] != IGNORED).any():
                 rows.append((tokens[start:stop], labels[start:stop]))
-    return pad_rows(rows, pad=0)
+                ids.append(batch.ids[number] if batch.ids else "")
+    return pad_rows(rows, pad=0)._replace(ids=ids)

@@ -24,13 +24,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from plum.errors import PlumError
 from plum.lm.logits import max_positions, token_logits
 from plum.runtime import track
-from plum.sid.codec import SID_OPENING
 
 WINDOW = 512
 """Tokens that a model reads at once, with the start token: the same for all, so that figures compare."""
 CONTEXT = 1000
 """Characters before a word that is to be guessed, at most; ``LEAST`` at least, all of its paragraph."""
 LEAST = 100
+COUNTED = 1 << 24
+"""Characters that n-grams are counted on, at most."""
+_CODE = re.compile(r"<\|\w+_\d+\|>")  # codes and bins are named alike; no word of a text looks so
 _LARGEST = 1 << 25  # numbers: logits that are held at once
 _GAP = re.compile(r"(?<=[\w,;:)'\"]) (?P<word>[^\W\d_]{3,})(?= ?[.!?](?:\s|$))")
 
@@ -135,6 +137,15 @@ def text_bits(
     return TextBits(nats / math.log(2) / len(text), len(text), len(ids), 0 if unknown is None else ids.count(unknown))
 
 
+def halves(text: str) -> tuple[str, str]:
+    """What references of a text are counted on, the end of its first half, and what is measured, its second half.
+
+    The second one begins with a line, if there are several.
+    """
+    middle = text.find("\n", len(text) // 2) + 1 or len(text) // 2
+    return text[:middle][-COUNTED:], text[middle:]
+
+
 def draw_gaps(text: str, n: int, seed: int) -> Gaps:
     """Draw last words of sentences from a text, without replacement.
 
@@ -191,10 +202,10 @@ def start_token(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def text_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Tensor:
-    """Which rows (V,) of the vocabulary are text: those of a token that is no code of a Semantic ID."""
+    """Which rows (V,) of the vocabulary are text: those of a token that is no code of a Semantic ID and no bin."""
     head: Any = model.get_output_embeddings()
     n_rows = len(head.weight)
-    kept = [row for token, row in tokenizer.get_vocab().items() if row < n_rows and not token.startswith(SID_OPENING)]
+    kept = [row for token, row in tokenizer.get_vocab().items() if row < n_rows and not _CODE.fullmatch(token)]
     rows = torch.zeros(n_rows, dtype=torch.bool)
     rows[kept] = True
     return rows.to(head.weight.device)

@@ -15,7 +15,8 @@ from transformers import PreTrainedModel
 
 from plum.errors import PlumError
 
-_NAME = "trained_rows"
+TRAINED_ROWS = "trained_rows"
+"""The module that is added to a model."""
 Columns = slice | Tensor
 """Some places of a dimension."""
 
@@ -130,7 +131,7 @@ def train_rows(model: PreTrainedModel, token_ids: Tensor) -> VocabularyRows:
             "leave lora out, or choose another cpt.base",
         )
     rows = VocabularyRows(model, token_ids)
-    model.add_module(_NAME, rows)
+    model.add_module(TRAINED_ROWS, rows)
     return rows
 
 
@@ -142,10 +143,10 @@ def merge_rows(model: PreTrainedModel) -> None:
     rows.place()
     for handle in rows.handles:
         handle.remove()
-    delattr(model, _NAME)
+    delattr(model, TRAINED_ROWS)
 
 
 def rows_of(model: nn.Module) -> VocabularyRows | None:
     """What ``train_rows`` added to a model; None without it."""
-    found: VocabularyRows | None = getattr(model, _NAME, None)
+    found: VocabularyRows | None = getattr(model, TRAINED_ROWS, None)
     return found

@@ -11,11 +11,13 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from plum.errors import PlumError
 from plum.lm.compute import Compute, cast_weights, checkpointed, compiled
 from plum.lm.dropout import residual_dropout
 from plum.lm.examples import Batch
 from plum.lm.loss import next_token_loss
 from plum.lm.parts import ROWS
+from plum.lm.rows import rows_of
 from plum.run import ranks
 from plum.runtime import Precision, autocast, is_half, n_processes
 from plum.training.cost import Size
@@ -61,6 +63,8 @@ def train(
     half = is_half(device, precision)
     cast_weights(model, compute.weights)
     together = n_processes() > 1 and not ranks.is_alone()
+    if together and is_wanted(compute.parallel) and rows_of(model) is not None:
+        raise PlumError(f"{name}: lora can't be trained sharded (FSDP)", None, f"set {name}.parallel to ddp")
     sharded = Sharded(model, device, half) if together and is_wanted(compute.parallel) else None
     trained = copy.deepcopy(model.cpu()) if sharded else model
 

@@ -39,7 +39,9 @@ class Attempts:
     def make(self, what: str, call: Callable[[], Made]) -> Made | None:
         """The result of a call; None if it fails, which does not stop the others."""
         try:
-            return call()
+            found = call()
+            self.missing.pop(what, None)  # it failed at an earlier step
+            return found
         except FAILURES as error:
             lines = str(error).strip().splitlines()
             reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

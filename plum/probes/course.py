@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel
 
 from plum.probes.attempts import Attempts, Made
 from plum.probes.drift import ALL, SavedWeights, drift, group_of, named_weights, save_weights
 from plum.probes.tasks import Figures, Task
-from plum.sid.codec import Codec
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class Course:
 
     Args:
         model: in training; its weights change, the object stays.
-        codec: the codes' tokens.
+        new_tokens: (N,) token ids that the base did not have: those of codes and bins.
         tasks: name -> how a task is made, once, for :meth:`start`. Names may have a group: ``loss.behaviour``.
         logged: name in a training log -> task and key of its figure, and its place there if it is a list.
         name: of the stage, for messages.
@@ -37,13 +37,13 @@ class Course:
     def __init__(
         self,
         model: PreTrainedModel,
-        codec: Codec,
+        new_tokens: np.ndarray,
         tasks: Mapping[str, Callable[[], Task]],
         logged: Mapping[str, tuple[str, str, int | None]],
         name: str,
     ) -> None:
         self._model, self._logged, self._name = model, logged, name
-        self._codes = torch.cat([torch.from_numpy(ids) for ids in codec.token_ids])
+        self._codes = torch.from_numpy(new_tokens)
         self._attempts = Attempts(name)
         made = {task: self._attempts.make(task, make) for task, make in tasks.items()}
         self._tasks = {task: found for task, found in made.items() if found is not None}

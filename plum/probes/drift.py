@@ -17,11 +17,14 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from plum.lm.dropout import ATTENTION, FEED_FORWARD
+from plum.lm.rows import TRAINED_ROWS, rows_of
 from plum.run.writing import write_tensors
 
 WORDS, CODES = "word embeddings", "code embeddings"
 """Rows of the vocabulary's matrices: those of the base model, and those of the codes."""
 GROUPS = (WORDS, CODES, "attention", "feed-forward", "norms", "other")
+ADAPTERS, BASE_LAYER = ".lora_", ".base_layer"
+"""How peft names an adapter's weights, and the layer that it adapts."""
 ALL = "all but code embeddings"
 """The base model's weights together: what it has to lose."""
 BLOCK = 1 << 22
@@ -101,8 +104,16 @@ def _parts(group: str, then: Tensor, now: Tensor, codes: Tensor) -> Iterator[tup
 
 
 def named_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
-    """A model's weights by name, tied ones once."""
-    yield from model.named_parameters()
+    """A model's weights by name, tied ones once; adapters as if they were merged already."""
+    if (rows := rows_of(model)) is not None:
+        rows.place()
+    for name, weight in model.named_parameters():
+        if ADAPTERS in name or name.startswith(TRAINED_ROWS):
+            continue
+        layer: Any = model.get_submodule(name.rpartition(".")[0].removesuffix(BASE_LAYER))
+        if name.endswith(f"{BASE_LAYER}.weight") and hasattr(layer, "get_delta_weight"):
+            weight = weight + sum(layer.get_delta_weight(adapter) for adapter in layer.active_adapters)
+        yield name.replace(f"{BASE_LAYER}.", "."), weight
 
 
 def group_of(model: PreTrainedModel) -> Callable[[str], str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from plum.lm.english import cloze, draw_gaps, text_bits
+from plum.lm.english import cloze, draw_gaps, halves, text_bits
 from plum.lm.ngrams import ByteNgrams
 from plum.probes.tasks import Figures
 
@@ -26,12 +26,12 @@ class English:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, text: str, characters: int, gaps: int, seed: int) -> None:
-        half = len(text) // 2
-        self._tokenizer, self._text, self._limit = tokenizer, text[half:], characters
+        before, self._text = halves(text)
+        self._tokenizer, self._limit = tokenizer, characters
         self._gaps = draw_gaps(self._text, gaps, seed)
         drawn = self._gaps.drawn
         usual = sum(gap.word == self._gaps.usual for gap in drawn) / len(drawn) if drawn else None
-        counted = ByteNgrams(text[:half]).bits_per_character(self._text[:characters])
+        counted = ByteNgrams(before).bits_per_character(self._text[:characters])
         self.references: Mapping[str, Figures] = {
             "n-gram": {"bits_per_character": counted, "cloze": None},
             "usual word": {"bits_per_character": None, "cloze": usual},

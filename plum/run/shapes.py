@@ -208,7 +208,7 @@ class Spent(Shape):
     examples: Count
     tokens: Count
     flops: Annotated[int, Field(ge=0)]
-    epochs: Annotated[float, Field(gt=0)]
+    epochs: Annotated[float, Field(ge=0)]  # 0: not trained
 
 
 class Trained(Shape):

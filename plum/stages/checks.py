@@ -159,6 +159,9 @@ def _of_cpt(config: RunConfig) -> Iterator[str]:
     for name, section in config.cpt.corpus.documents.items():
         problems = map(problem_of_text, section.files) if isinstance(section, ReplayDocuments) else ()
         yield from (f"cpt.corpus.{name}.files: {problem}" for problem in problems if problem)
+    text = config.cpt.measure.text
+    if text is not None and (problem := problem_of_text(text)):
+        yield f"cpt.measure.text: {problem}"
     if base == SCRATCH:
         if config.cpt.lora:
             yield "cpt.lora: it adapts a pre-trained model; name one as cpt.base, or leave lora out"

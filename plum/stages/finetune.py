@@ -30,6 +30,7 @@ from plum.retrievers.generative import Generative
 from plum.retrievers.teacher import Teacher
 from plum.run import artifacts, verified
 from plum.run.stage import StageRun
+from plum.run.writing import write_text
 from plum.runtime import is_first, seed_everything
 from plum.sid.codec import Codec
 from plum.sid.table import SidTable
@@ -104,8 +105,16 @@ def run(config: RunConfig, force: bool = False) -> Path:
         if adapter:
             adapter.finish(folder / artifacts.ADAPTER)
         folders.save_model_folder(model, tokenizer, folder / "model")
+        _copy_extras(config, folder / "model")
         artifacts.write_json(folder / "metrics.json", metrics | _of_teachers(config, teachers, known, asked))
     return stage.folder
+
+
+def _copy_extras(config: RunConfig, folder: Path) -> None:
+    """Keep beside the model whose Semantic IDs it knows, so that it can be a base in this run."""
+    extras = config.workdir / artifacts.CPT_MODEL / artifacts.MODEL_EXTRAS
+    if extras.is_file():
+        write_text(folder / artifacts.MODEL_EXTRAS, extras.read_text(encoding="utf-8"))
 
 
 def _train(

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from plum.errors import PlumError
 from plum.lm import bases, folders, vocab
-from plum.lm.english import cloze, draw_gaps, text_bits
+from plum.lm.english import COUNTED, cloze, draw_gaps, halves, text_bits
 from plum.lm.ngrams import LONGEST, ByteNgrams
 from plum.lm.pretrain import Optimisation, pretrain, steps_in
 from plum.lm.texts import hold_out, read_documents, text_tokenizer, token_stream
@@ -24,7 +24,7 @@ from plum.run.place import Place
 from plum.run.stage import StageRun
 from plum.run.verified import changed_outputs
 from plum.run.writing import remove, sync_folder, write_errors, write_text
-from plum.runtime import seed_everything
+from plum.runtime import n_processes, seed_everything
 from plum.stages.training import move
 from plum.studies.base_card import card
 from plum.training.loop import write_log
@@ -36,7 +36,6 @@ STAGE = "base"
 HELD_OUT = "held_out.txt"
 """In the folder of a base that plum made: the text that it has not seen."""
 HELD_OUT_SHARE, MOST_HELD_OUT = 0.01, 400_000
-COUNTED = 1 << 24  # characters: what the n-grams are counted on, at most
 MANY_PASSES = 4
 """Passes over a text from which on more of them teach little (Muennighoff et al. 2023, section 1)."""
 
@@ -89,6 +88,9 @@ def make(texts: Sequence[Path], out: Path, settings: Settings) -> Path:
     Raises:
         PlumError: if the folder is there and of another origin, or the texts can't be used.
     """
+    if n_processes() > 1:
+        found = f"{n_processes()} processes"
+        raise PlumError("a base is made by one process", found, "run `plum base pretrain` without torchrun")
     documents, held = _read(texts)
     work = out.with_name(f".{out.name}.making")
     with locked(work):
@@ -168,10 +170,10 @@ def measure(base: str, text: Path | None, sample: Sample, device: str = "auto") 
     if text is None and not path.is_file():
         raise PlumError(f"no text to measure {base} with", f"no {HELD_OUT} in it", "give --text FILE, some English")
     whole = "\n".join(read_documents(path))
-    middle = whole.find("\n", len(whole) // 2) + 1 or len(whole) // 2
+    counted, asked = halves(whole)
     model, tokenizer = bases.base_model(base)
     move(model, device)
-    measured = _measured(model, tokenizer, whole[middle:], whole[:middle][-COUNTED:], sample)
+    measured = _measured(model, tokenizer, asked, counted, sample)
     return {"base": base, "text": str(path), "parameters": model.num_parameters(), **measured}
 
 

@@ -1,6 +1,7 @@
 import json
 import logging
 
+import numpy as np
 import pytest
 import torch
 from worlds import World
@@ -27,7 +28,7 @@ LOGGED = {"value": ("group.count", "value", None), "second": ("group.count", "le
 
 
 def course_of(world, task):
-    return Course(world.model, world.codec, {"group.count": lambda: task}, LOGGED, "cpt")
+    return Course(world.model, np.concatenate(world.codec.token_ids), {"group.count": lambda: task}, LOGGED, "cpt")
 
 
 def test_a_course_tells_what_was_before_and_after_beside_references(tmp_path):
@@ -67,7 +68,7 @@ def test_a_task_that_cannot_be_made_is_missing(tmp_path):
         raise PlumError("no trie", "none", "make one")
 
     world = World()
-    course = Course(world.model, world.codec, {"group.count": make}, LOGGED, "cpt")
+    course = Course(world.model, np.concatenate(world.codec.token_ids), {"group.count": make}, LOGGED, "cpt")
     assert course.start(tmp_path / "start.safetensors") == {"drift": 0.0}
     assert "no trie" in course.report()["missing"]["group.count"]
 

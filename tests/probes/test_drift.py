@@ -61,3 +61,25 @@ def test_every_weight_of_a_model_has_a_group(name, tmp_path):
     assert found[ALL]["weights"] + found[CODES]["weights"] == n_weights
     for entry in found.values():  # every weight has moved by 1
         assert entry["l2"] == pytest.approx(entry["weights"] ** 0.5, rel=1e-5)
+
+
+def test_an_adapters_drift_is_that_of_the_merged_model(tmp_path):
+    pytest.importorskip("peft")
+    from plum.lm.lora import Adaptation, Adapter
+
+    model = tiny_lms.model_of("llama")
+    new = [25, 26, 27]
+    adapter = Adapter(model, Adaptation(r=2, alpha=4.0), new, "base")
+    save_weights(tmp_path / "start", model)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.requires_grad:
+                weight += 0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(len(name)))
+    before, codes = SavedWeights(tmp_path / "start"), torch.tensor(new)
+    wrapped = drift(before, named_weights(model), group_of(model), codes)
+    adapter.merge()
+    merged = drift(before, named_weights(model), group_of(model), codes)
+    assert set(wrapped) == set(merged) >= {WORDS, CODES, "attention", ALL}
+    for group, figures in merged.items():
+        assert wrapped[group] == pytest.approx(figures, rel=1e-4)
+    assert merged[WORDS]["l2"] == 0 < merged[CODES]["l2"]

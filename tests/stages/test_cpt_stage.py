@@ -20,6 +20,7 @@ from plum.corpus.bins import Bins
 from plum.errors import PlumError
 from plum.run.manifest import read_manifest
 from plum.stages import cpt, finetune
+from plum.stages import eval as evaluation
 from plum.stages.cpt import corpus
 
 SID = r"((?:<\|sid_\d_\d+\|>)+)"
@@ -109,7 +110,9 @@ def test_without_training_the_base_is_as_it_was_but_for_new_rows(run_copy: Path,
     metrics = read(run_copy / "cpt/metrics.json")
     assert (metrics["steps"], metrics["cost"]["flops"]) == (0, 0)
     assert metrics["learnt"]["losses"]["behaviour"]["before"]["loss"] > 1
-    finetune.run(tiny_run.config_of(run_copy, *settings, "finetune.epochs=1"))
+    config = tiny_run.config_of(run_copy, *settings, "finetune.epochs=1")
+    finetune.run(config)
+    evaluation.run(config)
 
 
 def test_rich_histories_hold_what_the_data_know(run_copy: Path) -> None:

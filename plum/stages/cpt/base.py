@@ -16,13 +16,13 @@ from plum.errors import PlumError
 from plum.lm import bases, vocab
 from plum.lm.codewords import code_directions
 from plum.lm.logits import check_head
-from plum.run import artifacts, saved, shapes
+from plum.run import saved, shapes
+from plum.run.artifacts import MODEL_EXTRAS, write_json
 from plum.sid.codec import SID_OPENING
 from plum.sid.table import SidTable
 from plum.stages import inputs
 
-EXTRAS, VERSION = "plum.json", 1
-"""In a model's folder: whose Semantic IDs it knows, and the bins of its numbers."""
+VERSION = 1  # of MODEL_EXTRAS
 
 Base = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
@@ -80,7 +80,7 @@ def _scratch(config: RunConfig, table: SidTable, bins: Sequence[str], texts: Ite
 
 def earlier_bins(base: str) -> Bins:
     """The bins of the numbers that a base was trained on; none for one that plum did not make."""
-    path = Path(base) / EXTRAS
+    path = Path(base) / MODEL_EXTRAS
     if base == SCRATCH or not path.is_file():
         return Bins()
     return Bins.from_json(saved.read_settings(path, VERSION, "choose another cpt.base", shapes.ModelExtras)["bins"])
@@ -89,7 +89,7 @@ def earlier_bins(base: str) -> Bins:
 def write_extras(folder: Path, table: SidTable, bins: Bins) -> None:
     """Write, into a model's folder, whose Semantic IDs it knows, and the bins of its numbers."""
     sids = fingerprint(table.codes, table.sizes)
-    artifacts.write_json(folder / EXTRAS, {"version": VERSION, "semantic_ids": sids, "bins": bins.as_json()})
+    write_json(folder / MODEL_EXTRAS, {"version": VERSION, "semantic_ids": sids, "bins": bins.as_json()})
 
 
 def _knows_sids(base: str, tokenizer: PreTrainedTokenizerBase, table: SidTable) -> bool:
@@ -100,10 +100,13 @@ def _knows_sids(base: str, tokenizer: PreTrainedTokenizerBase, table: SidTable) 
     """
     if not any(name.startswith(SID_OPENING) for name in tokenizer.get_vocab()):
         return False
-    path, again = Path(base) / EXTRAS, "give the model that it was made from, or continue in the run that made it"
+    path, again = (
+        Path(base) / MODEL_EXTRAS,
+        "give the model that it was made from, or continue in the run that made it",
+    )
     what = f"cpt.base: {base} knows Semantic IDs, but not those of this run"
     if not path.is_file():
-        raise PlumError(what, f"it has codes in its vocabulary and no {EXTRAS} that tells whose they are", again)
+        raise PlumError(what, f"it has codes in its vocabulary and no {MODEL_EXTRAS} that tells whose they are", again)
     found = saved.read_settings(path, VERSION, again, shapes.ModelExtras)
     if found["semantic_ids"] != fingerprint(table.codes, table.sizes):
         raise PlumError(what, "its codes are of other items, or of another tokenizer", again)

@@ -145,7 +145,7 @@ class CorpusWriter:
         for name, values in self._texts.items():
             if name in template.fields:
                 fields[name] = self._text_field(section, values)
-        for name in reading.item_columns(self.sources, set(template.fields) - {SID, *fields}):
+        for name in reading.text_columns(self.sources, set(template.fields) - {SID, *fields}):
             texts = Texts.joined(list(self._item_texts(section, name)))
             if len(texts.tokens):
                 fields[name] = TextField(texts, rows)

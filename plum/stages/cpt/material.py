@@ -52,6 +52,7 @@ def material(config: RunConfig, model: PreTrainedModel, writer: CorpusWriter, co
         model=model,
         tokenizer=tokenizer,
         codec=vocab.codec_of(tokenizer, sources.table.sizes),
+        new_tokens=writer.new_tokens(),
         items=data.items,
         table=sources.table,
         popularity=data.popularity,

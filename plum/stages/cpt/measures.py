@@ -47,6 +47,7 @@ class Material:
     Attributes:
         model: on its device.
         tokenizer, codec: of its words and codes.
+        new_tokens: (T,) token ids of codes and bins.
         items: N rows with ``title`` and ``topics``.
         table: their Semantic IDs.
         popularity: (N,) training interactions.
@@ -69,6 +70,7 @@ class Material:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     codec: Codec
+    new_tokens: np.ndarray
     items: pd.DataFrame
     table: SidTable
     popularity: np.ndarray
@@ -140,7 +142,7 @@ def course(material: Material) -> Course:
         "cloze": ("english", "cloze", None),
         "drift": OF_DRIFT,
     }
-    return Course(material.model, material.codec, tasks, logged, "cpt")
+    return Course(material.model, material.new_tokens, tasks, logged, "cpt")
 
 
 def samples(material: Material) -> list[Shot]:

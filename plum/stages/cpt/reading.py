@@ -118,6 +118,15 @@ def item_columns(sources: Sources, names: Collection[str]) -> list[str]:
     return [name for name in _columns(sources.workdir / artifacts.ITEMS) if name in names]
 
 
+def text_columns(sources: Sources, names: Collection[str]) -> list[str]:
+    """The columns of items with text among some fields; the log's own come before those of the same name."""
+    schema = pq.read_schema(sources.workdir / artifacts.ITEMS)
+    others = set(_log_fields(sources.workdir)) - set(ITEM_FIELDS)
+    return [
+        name for name in item_columns(sources, names) if name not in others and not _is_number(schema.field(name).type)
+    ]
+
+
 def _check_templates(workdir: Path, corpus: CorpusConfig) -> None:
     of_items = [*ITEM_FIELDS, *_columns(workdir / artifacts.ITEMS)]
     of_log = _log_fields(workdir)
@@ -211,7 +220,8 @@ def numbers_and_bins(
     names = list(dict.fromkeys(name for _, section in sections for name in section_template(section).fields))
     values = values_of(sources, names)
     rows = sources.items_of_interactions
-    values |= {name: numbers[rows] for name, numbers in item_numbers(sources, names).items()}
+    held = sources.held_items  # what they are must not be told by histories
+    values |= {name: np.where(held, np.nan, numbers)[rows] for name, numbers in item_numbers(sources, names).items()}
     numbers = {name: found for name, found in values.items() if found.dtype == np.float64}
     edges = {}
     for _, section in sections:

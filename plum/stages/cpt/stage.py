@@ -61,23 +61,24 @@ def run(config: RunConfig, force: bool = False) -> Path:
     model, tokenizer, writer = corpus.prepare(config)
     training.move(model, config.device)
     settings, chosen = training.settled(config.cpt, "cpt", model.num_parameters(), config.cpt.base != SCRATCH)
-    adapter = training.adapter(model, settings.lora, writer.new_tokens(), settings.base)
+    adapter = None
     if settings.enabled:
+        adapter = training.adapter(model, settings.lora, writer.new_tokens(), settings.base)
         chosen |= capacity.check_training("cpt", model, settings, settings.context_length)
     with stage.writing(force) as folder:
         ranks.shared(lambda: writer.write(folder / corpus.CORPUS))
         documents = corpus.read(folder / corpus.CORPUS)
         mixture = _mixture(settings, documents.train, corpus.end_token(tokenizer), config.seed)
         recipe = training.recipe(settings, mixture.steps_per_epoch)
-        found = material(config, model, writer, documents)
-        course = measures.course(found)
-        start = ranks.shared(lambda: course.start(folder / START))
+        found = material(config, model, writer, documents) if is_first() else None
+        course = None if found is None else measures.course(found)
+        start = ranks.shared(lambda: course.start(folder / START) if course else {})
         state = loop.Progress()
         if settings.enabled:
             _tell(model, mixture, recipe)
             state = _train(model, mixture, recipe, settings, course, stage.checkpoint, report)
         stage.speed = state.speed
-        if not is_first():  # the others have trained; the first process writes
+        if found is None or course is None:  # the others have trained; the first process measures and writes
             return stage.folder
         _write_log(folder, start, state, course)
         cost = _cost(model, recipe, state)
@@ -105,11 +106,12 @@ def _train(
     mixture: Mixture,
     recipe: loop.Recipe,
     settings: CptConfig,
-    course: Course,
+    course: Course | None,
     checkpoint: Path,
     report: Report,
 ) -> loop.Progress:
-    """Train the model in place, and measure it now and then."""
+    """Train the model in place, and measure it now and then: in the first process, which alone has a course."""
+    every = settings.measure.every_steps or max(1, recipe.total_steps // (LOOKS + 1))
     return train(
         model,
         recipe,
@@ -121,7 +123,7 @@ def _train(
         precision=settings.precision or "auto",
         compute=training.compute(settings),
         report=report,
-        look=(settings.measure.every_steps or max(1, recipe.total_steps // (LOOKS + 1)), course.step),
+        look=(every, course.step if course else dict),
     )
 
 

@@ -52,7 +52,7 @@ def main() -> None:
     if lost and not code:
         why = lost[0].strerror
         code = _told(PlumError(f"what was printed is lost: {why}", None, "free space and run the command again"))
-    sys.exit(code)
+    ranks.end(code)
 
 
 def _exit_code() -> int | str | None:

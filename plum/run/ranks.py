@@ -11,10 +11,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import logging
+import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from plum.errors import PlumError
 from plum.runtime import is_first, n_processes, rank
@@ -129,6 +131,19 @@ def leave(failed: bool) -> None:
         while is_first() and left < n_processes() and time.monotonic() < patience:
             time.sleep(BETWEEN_S)
             left = _store[0].add("plum/left", 0)
-    distributed = sys.modules.get("torch.distributed")
-    if distributed is not None and distributed.is_initialized():
-        distributed.destroy_process_group()
+
+
+def end(code: int | str | None) -> NoReturn:
+    """End this process, as ``sys.exit`` does; of several that have trained, at once.
+
+    Threads of torch's process groups are still there, and may abort a process whose interpreter takes itself down.
+    """
+    if n_processes() == 1 or not _store:
+        sys.exit(code)
+    if isinstance(code, str):
+        sys.stderr.write(f"{code}\n")
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # a reader that is gone
+            stream.flush()
+    logging.shutdown()
+    os._exit(code if isinstance(code, int) else int(code is not None))

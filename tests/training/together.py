@@ -98,4 +98,4 @@ if __name__ == "__main__":
         code = 2
     finally:
         ranks.leave(failed=bool(code))
-    raise SystemExit(code)
+    ranks.end(code)

@@ -60,7 +60,7 @@ def test_more_takes_more_and_every_remedy_takes_less(shape, step):
     assert estimate(shape, replace(step, length=step.length + 64)).total > whole
     assert estimate(shape, replace(step, weight_bytes=2, moment_bytes=1)).total < whole
     assert estimate(shape, replace(step, checkpointing=True)).activations <= estimate(shape, step).activations + (
-        SPARE * step.rows * step.length * shape.width * 4
+        SPARE * step.rows * step.length * shape.width * 4 + 1  # rounding
     )
     assert estimate(replace(shape, trained=shape.trained // 2), step).total < whole
 

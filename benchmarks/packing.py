@@ -24,7 +24,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from plum.corpus.documents import Document
 from plum.corpus.mixture import Mixture, apart
 from plum.lm.examples import IGNORED
-from plum.lm.train import next_token_loss
+from plum.lm.loss import next_token_loss
 from plum.runtime import autocast
 
 WAYS = {"packed": lambda batch: batch, "no mask": lambda batch: batch._replace(positions=None), "apart": apart}

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
     from rich.console import Console
     from rich.progress import Progress, TaskID
+    from torch import nn
 
 logger = logging.getLogger(__name__)
 Part = TypeVar("Part")
@@ -41,6 +42,17 @@ def seed_everything(seed: int) -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Filling new tensors shows code that reads them unwritten; none here does, and it takes a fifth of a training step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode while open, without dropout; the model's own mode afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 def n_processes() -> int:

@@ -23,7 +23,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from plum.errors import PlumError
 from plum.lm.logits import max_positions, token_logits
-from plum.runtime import track
+from plum.runtime import evaluating, track
 
 WINDOW = 512
 """Tokens that a model reads at once, with the start token: the same for all, so that figures compare."""
@@ -268,10 +268,5 @@ def _predictions(
 @contextmanager
 def _measured(model: PreTrainedModel) -> Iterator[None]:
     """Evaluation mode without gradients; the model's own mode afterwards."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(was_training)
+    with evaluating(model), torch.no_grad():
+        yield

@@ -19,6 +19,7 @@ from plum.lm.examples import pad_rows
 from plum.lm.logits import token_logits
 from plum.probes.generation import greedy
 from plum.probes.words import token_f1
+from plum.runtime import evaluating
 from plum.sid.codec import Codec
 
 
@@ -41,9 +42,7 @@ def codes_given(
     found = np.zeros_like(codes)
     levels = [torch.from_numpy(row).to(model.device) for row in codec.token_ids]
     order = np.argsort([len(prompt) for prompt in prompts], kind="stable")
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             whole = [np.concatenate([prompts[row], tokens[row, :-1]]) for row in rows]
@@ -53,8 +52,6 @@ def codes_given(
             for level, ids in enumerate(levels):
                 best = token_logits(model, hidden[numbers, ends + level], ids).argmax(-1)
                 found[rows, level] = best.cpu().numpy()
-    finally:
-        model.train(was_training)
     return found
 
 
@@ -80,15 +77,11 @@ def codes_found(
     """
     found = np.full((len(prompts), len(index.sizes)), -1, dtype=np.int64)
     order = np.argsort([len(prompt) for prompt in prompts], kind="stable")
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             beams = beam_search(model, [prompts[row] for row in rows], index, n_beams)
             found[rows] = beams.codes[:, 0].cpu().numpy()
-    finally:
-        model.train(was_training)
     return found
 
 

@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from plum.lm.logits import max_positions, token_logits
+from plum.runtime import evaluating
 
 
 @torch.no_grad()
@@ -35,9 +36,7 @@ def greedy(
     by_length: dict[int, list[int]] = {}
     for row, prompt in enumerate(prompts):
         by_length.setdefault(len(prompt), []).append(row)
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         for length, rows in by_length.items():
             limit = max_positions(model)
             steps = most if limit is None else min(most, limit - length)
@@ -45,8 +44,6 @@ def greedy(
                 own = rows[start : start + batch_size]
                 for row, tokens in zip(own, _together(model, [prompts[r] for r in own], steps, ends), strict=True):
                     found[row] = tokens
-    finally:
-        model.train(was_training)
     return found
 
 

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from plum.lm.examples import pad_rows
 from plum.lm.logits import length_border, max_positions, token_logits
+from plum.runtime import evaluating
 from plum.sid.codec import Codec
 
 TEXT = -1
@@ -72,9 +73,7 @@ def token_losses(model: PreTrainedModel, documents: Sequence[np.ndarray], batch_
         (P',) float32 nats, by the softmax over the whole vocabulary; P' counts the tokens but each document's first.
     """
     found: list[np.ndarray] = [np.zeros(0, dtype=np.float32)] * len(documents)
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         for rows in _batches(model, documents, batch_size):
             own = [documents[row] for row in rows]
             tokens = pad_rows([(ids, ids) for ids in own], pad).tokens.to(model.device)
@@ -91,8 +90,6 @@ def token_losses(model: PreTrainedModel, documents: Sequence[np.ndarray], batch_
             ends = np.cumsum([max(0, len(ids) - 1) for ids in own])
             for row, part in zip(rows, np.split(losses, ends[:-1]), strict=True):
                 found[row] = part
-    finally:
-        model.train(was_training)
     return np.concatenate([np.zeros(0, dtype=np.float32), *found])
 
 

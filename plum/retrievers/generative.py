@@ -186,9 +186,7 @@ class Generative:
         """
         free = AllCodes(self._index.sizes, self._index.token_ids)
         invalid = total = 0
-        was_training = self._model.training
-        self._model.eval()
-        try:
+        with runtime.evaluating(self._model):
             for start in runtime.track(range(0, len(histories), self._batch_size), "decoding without the constraint"):
                 prompts = [self.prompt(history) for history in histories[start : start + self._batch_size]]
                 found = beam_search(self._model, prompts, free, self._widths(k), scoring=self._scoring)
@@ -196,8 +194,6 @@ class Generative:
                 codes = codes[codes[:, 0] >= 0]  # fewer than K if there are fewer combinations
                 invalid += int((self._trie.leaf_of(codes) < 0).sum())
                 total += len(codes)
-        finally:
-            self._model.train(was_training)
         return invalid / total
 
     @property
@@ -233,25 +229,23 @@ class Generative:
         # Users with histories of similar length together, for less padding.
         order = np.argsort([len(history) for history in histories], kind="stable")
         pruned: dict[int, tuple[np.ndarray, Pruned]] = {}
-        was_training = self._model.training
-        self._model.eval()
-        try:
-            with runtime.progress("decoding users", len(order), after=runtime.SOON) as show:
-                for start in range(0, len(order), self._batch_size):
-                    show(start)
-                    rows = order[start : start + self._batch_size]
-                    rules = [masks[row] for row in rows]  # once: a lazy sequence may compute them on access
-                    pruned = self._prune(rules, pruned)
-                    hidden = [seen[row] for row in rows] if seen is not None else None
-                    legal = self._index.legal([None if rule is None else pruned[id(rule)][1] for rule in rules], hidden)
-                    beams = search(rows, [self.prompt(histories[row]) for row in rows], legal, k)
-                    lists = zip(rows, rules, beams.nodes.cpu().numpy(), beams.keys.cpu().numpy(), strict=True)
-                    for row, rule, found, key in lists:
-                        chosen, places = self._items_of(found, rule, None if seen is None else seen[row])
-                        items[row, : len(chosen[:k])] = chosen[:k]
-                        scores[row, : len(chosen[:k])] = key[places[:k]]
-        finally:
-            self._model.train(was_training)
+        with (
+            runtime.evaluating(self._model),
+            runtime.progress("decoding users", len(order), after=runtime.SOON) as show,
+        ):
+            for start in range(0, len(order), self._batch_size):
+                show(start)
+                rows = order[start : start + self._batch_size]
+                rules = [masks[row] for row in rows]  # once: a lazy sequence may compute them on access
+                pruned = self._prune(rules, pruned)
+                hidden = [seen[row] for row in rows] if seen is not None else None
+                legal = self._index.legal([None if rule is None else pruned[id(rule)][1] for rule in rules], hidden)
+                beams = search(rows, [self.prompt(histories[row]) for row in rows], legal, k)
+                lists = zip(rows, rules, beams.nodes.cpu().numpy(), beams.keys.cpu().numpy(), strict=True)
+                for row, rule, found, key in lists:
+                    chosen, places = self._items_of(found, rule, None if seen is None else seen[row])
+                    items[row, : len(chosen[:k])] = chosen[:k]
+                    scores[row, : len(chosen[:k])] = key[places[:k]]
         return Recommendations(items, scores)
 
     def _prune(
